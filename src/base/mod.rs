@@ -1,0 +1,23 @@
+//! Rank 0: what every other module builds on and that knows nothing of models or data.
+//!
+//! Errors and [problems](problem), [shapes and dtypes](tensor), [digests](digest) and stable keys,
+//! [atomic files](file), [progress events](progress), [counter-based random numbers](random),
+//! [cancellation](cancel), and the [folders](home) caft keeps things in.
+
+pub mod cancel;
+pub mod digest;
+pub mod error;
+pub mod file;
+pub mod home;
+pub mod problem;
+pub mod progress;
+pub mod random;
+pub mod suggest;
+pub mod tensor;
+
+pub use cancel::Cancel;
+pub use digest::{Digest, KeyWriter};
+pub use error::{Error, Result};
+pub use problem::{Place, Problem, Problems};
+pub use progress::{Event, Progress};
+pub use tensor::DType;

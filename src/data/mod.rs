@@ -1,0 +1,1 @@
+//! Rank 2: dataset formats, one file per kind.

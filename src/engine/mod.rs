@@ -1,0 +1,1 @@
+//! Rank 5: engines: cut ONNX models in an inference runtime.

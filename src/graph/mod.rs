@@ -1,0 +1,2 @@
+//! Rank 1: ONNX files, and the trainable graph.
+pub mod onnx;

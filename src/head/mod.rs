@@ -1,0 +1,1 @@
+//! Rank 2: heads, one file per kind.

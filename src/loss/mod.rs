@@ -1,0 +1,1 @@
+//! Rank 2: losses, one file per kind.

@@ -1,0 +1,1 @@
+//! Rank 2: metrics, one file per kind.

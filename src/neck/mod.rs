@@ -1,0 +1,1 @@
+//! Rank 2: necks, between the cut and the head.

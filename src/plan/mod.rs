@@ -1,0 +1,1 @@
+//! Rank 4: the plan, cross-field rules, and the cache key.

@@ -1,0 +1,1 @@
+//! Rank 3: the recipe: types, layered loading, schema, problem location.

@@ -1,0 +1,1 @@
+//! Rank 9: the interpreter: a plan becomes stages.

@@ -1,0 +1,1 @@
+//! Rank 8: TensorBoard events and the JSON-lines log.

@@ -1,0 +1,3 @@
+//! All integration tests, in one binary: linking ONNX Runtime's users many times is slow.
+
+mod it;
