@@ -1,1 +1,4 @@
 //! Rank 9: the interpreter: a plan becomes stages.
+
+pub mod directory;
+pub mod record;
