@@ -59,7 +59,8 @@ impl Terminal {
     fn start(&self, what: String, total: Option<u64>, unit: Unit) -> Work {
         let visible = self.bars && self.verbosity > Verbosity::Quiet;
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(total, target).with_style(style(unit, total)).with_message(what.clone());
+        let bar =
+            ProgressBar::with_draw_target(total, target).with_style(style(unit, total)).with_message(what.clone());
         bar.enable_steady_tick(Duration::from_millis(200));
         let now = Instant::now();
         Work { bar, what, unit, total, started: now, next_line: now + LINE_EVERY }
@@ -139,7 +140,8 @@ fn plain_line(work: &Work, done: u64, detail: &str) -> String {
         .filter(|_| rate > 0.0)
         .map(|total| format!(", {} left", duration(Duration::from_secs_f64(total.saturating_sub(done) as f64 / rate))))
         .unwrap_or_default();
-    let speed = if work.unit == Unit::Bytes { format!("{}/s", HumanBytes(rate as u64)) } else { format!("{rate:.1}/s") };
+    let speed =
+        if work.unit == Unit::Bytes { format!("{}/s", HumanBytes(rate as u64)) } else { format!("{rate:.1}/s") };
     let detail = if detail.is_empty() { String::new() } else { format!(", {detail}") };
     format!("    {}: {}{of}{unit}, {speed}{left}{detail}", work.what, count(done))
 }
@@ -169,6 +171,9 @@ mod tests {
         let terminal = Terminal { verbosity: Verbosity::Normal, bars: false, work: Mutex::new(None) };
         let mut work = terminal.start("activations".into(), Some(1000), Unit::Samples);
         work.started = Instant::now() - Duration::from_secs(10);
-        assert_eq!(plain_line(&work, 500, "7 reused"), "    activations: 500/1,000 samples, 50.0/s, 10 s left, 7 reused");
+        assert_eq!(
+            plain_line(&work, 500, "7 reused"),
+            "    activations: 500/1,000 samples, 50.0/s, 10 s left, 7 reused"
+        );
     }
 }

@@ -107,8 +107,7 @@ pub fn find(runs: &Path, word: &str) -> Result<RunRecord> {
     if let Some(record) = all.iter().find(|r| r.name == word && r.status == Status::Finished) {
         return Ok(record.clone());
     }
-    let by_id: Vec<&RunRecord> =
-        all.iter().filter(|r| word.len() >= 4 && r.id.to_string().starts_with(word)).collect();
+    let by_id: Vec<&RunRecord> = all.iter().filter(|r| word.len() >= 4 && r.id.to_string().starts_with(word)).collect();
     match by_id[..] {
         [record] => Ok(record.clone()),
         [first, .., last] if first.id != last.id => {
