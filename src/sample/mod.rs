@@ -1,1 +1,168 @@
-//! Rank 1: samples (where their bytes are, what they are) and the transforms that make network inputs of them.
+//! Rank 1: what a sample is (its modality, where its bytes are, its digest) and how a network input
+//! is made of it.
+//!
+//! A [`Sample`] says where bytes are and how to read them; it holds none. [`image`] makes `[3, H, W]`
+//! tensors of photographs.
+
+pub mod image;
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::{Digest, Error, KeyWriter, Result};
+
+/// No sample is larger; a larger file is refused before anything is allocated for it.
+pub const MAX_SAMPLE_BYTES: u64 = 1 << 30;
+
+/// What kind of thing a field of a row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Modality {
+    /// A picture, for an image backbone.
+    Image,
+}
+
+/// Where a sample's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A whole file.
+    File(PathBuf),
+    /// A part of a file that holds many samples.
+    Range {
+        /// The file.
+        file: Arc<Path>,
+        /// The first byte.
+        offset: u64,
+        /// The number of bytes.
+        len: u64,
+    },
+}
+
+/// How the bytes are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// PNG, JPEG, GIF, BMP, TIFF or WebP, as the bytes themselves say.
+    Encoded,
+    /// All red values, then all green, then all blue, row by row, one byte each (CIFAR's binary files).
+    PlanarRgb {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+}
+
+/// One input of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Where the bytes are.
+    pub source: Source,
+    /// What they mean.
+    pub encoding: Encoding,
+}
+
+impl Sample {
+    /// An encoded image file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { source: Source::File(path.into()), encoding: Encoding::Encoded }
+    }
+
+    /// The file that holds the bytes.
+    pub fn path(&self) -> &Path {
+        match &self.source {
+            Source::File(path) => path,
+            Source::Range { file, .. } => file,
+        }
+    }
+
+    /// Puts the bytes into `buffer`, replacing what it held.
+    ///
+    /// # Errors
+    /// The file cannot be read, is a folder, is shorter than the range, or the sample is larger than
+    /// [`MAX_SAMPLE_BYTES`].
+    pub fn read(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        buffer.clear();
+        let path = self.path();
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let metadata = file.metadata().map_err(Error::io("read", path))?;
+        if metadata.is_dir() {
+            return Err(Error::bad_input(format!("`{}` is a folder, not a file", path.display())));
+        }
+        let (offset, len) = match self.source {
+            Source::File(_) => (0, metadata.len()),
+            Source::Range { offset, len, .. } => (offset, len),
+        };
+        if len > MAX_SAMPLE_BYTES {
+            let path = path.display();
+            return Err(Error::bad_input(format!(
+                "a sample of `{path}` has {len} bytes; at most {MAX_SAMPLE_BYTES} are read"
+            )));
+        }
+        if offset.checked_add(len).is_none_or(|end| end > metadata.len()) {
+            let (size, path) = (metadata.len(), path.display());
+            return Err(Error::bad_input(format!("`{path}` has {size} bytes, too few for {len} bytes at {offset}")));
+        }
+        if offset > 0 {
+            file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", path))?;
+        }
+        buffer.reserve_exact(len as usize);
+        // A file that grows meanwhile is read to its old end.
+        file.take(len).read_to_end(buffer).map_err(Error::io("read", path))?;
+        Ok(())
+    }
+
+    /// The digest of this sample, given its bytes.
+    pub fn digest(&self, bytes: &[u8]) -> Digest {
+        self.digest_of_content(Digest::of(bytes))
+    }
+
+    /// The digest of this sample, given the digest of its bytes.
+    ///
+    /// An encoded image's digest is that of its bytes, so that a table of files' digests serves as it
+    /// is, and images embedded in a table share rows with the same images in files. Raw pixels add
+    /// their layout, without which the bytes say little.
+    pub fn digest_of_content(&self, content: Digest) -> Digest {
+        match self.encoding {
+            Encoding::Encoded => content,
+            Encoding::PlanarRgb { width, height } => KeyWriter::new("sample")
+                .field("planar_rgb", format!("{width}x{height}"))
+                .field("bytes", content.0)
+                .finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_and_its_bounds_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blob");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let file: Arc<Path> = path.as_path().into();
+        let range = |offset, len| Sample {
+            source: Source::Range { file: file.clone(), offset, len },
+            encoding: Encoding::Encoded,
+        };
+        let mut buffer = b"old".to_vec();
+        range(2, 3).read(&mut buffer).unwrap();
+        assert_eq!(buffer, b"234");
+        assert!(range(8, 3).read(&mut buffer).unwrap_err().to_string().ends_with("too few for 3 bytes at 8"));
+        assert!(range(u64::MAX, 2).read(&mut buffer).is_err());
+        assert!(range(0, MAX_SAMPLE_BYTES + 1).read(&mut buffer).unwrap_err().to_string().contains("at most"));
+        assert_eq!(Sample::file(folder.path()).read(&mut buffer).unwrap_err().exit_code(), 2);
+        assert_eq!(Sample::file(folder.path().join("none")).read(&mut buffer).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn an_encoded_sample_has_the_digest_of_its_bytes_and_raw_pixels_another() {
+        let encoded = Sample::file("x");
+        assert_eq!(encoded.digest(b"abc"), Digest::of(b"abc"));
+        let planar = |width, height| Sample { encoding: Encoding::PlanarRgb { width, height }, ..encoded.clone() };
+        assert_ne!(planar(1, 1).digest(b"abc"), encoded.digest(b"abc"));
+        assert_ne!(planar(1, 2).digest(b"abcdef"), planar(2, 1).digest(b"abcdef"));
+    }
+}
