@@ -1,10 +1,132 @@
 //! Rank 10: the command line, one file per command; the only place that prints.
+//!
+//! A command is a file with a clap `Args` struct whose `run` takes the [`Globals`], one variant of
+//! [`Command`] and one arm of [`Command::run`]. What a command computes goes to standard output, through
+//! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
+mod completions;
 pub mod progress;
 pub mod runs;
 pub mod table;
 
-/// Runs the program and returns its exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
+
+use crate::base::Error;
+
+/// Fine-tune pretrained models from a YAML recipe, on stored activations.
+#[derive(Debug, Parser)]
+#[command(name = "caft", version, propagate_version = false, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Globals {
+    /// Print results and errors only.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more about the work; twice for all there is to say.
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Globals {
+    /// How much progress is drawn.
+    pub fn verbosity(&self) -> progress::Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => progress::Verbosity::Quiet,
+            (false, 0) => progress::Verbosity::Normal,
+            (false, _) => progress::Verbosity::Verbose,
+        }
+    }
+}
+
+/// The commands, in the order in which `caft help` lists them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(completions::Args),
+}
+
+impl Command {
+    fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Completions(args) => args.run(globals),
+        }
+    }
+}
+
+/// Runs the program and returns its exit code: 0, 2 for bad input, 130 after an interrupt, 1 otherwise.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run(&cli.globals) {
+        Ok(code) => code,
+        // The reader of our output has gone, as `head` does; there is nobody to tell.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            draw_error(&error);
+            ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
+        }
+    }
+}
+
+/// The whole command tree, for shell completions and documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes to standard error what failed, the chain of causes, and what would help.
+pub fn draw_error(error: &anyhow::Error) {
+    let mut text = format!("error: {error}\n");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // An error that shows its source in its own words is not repeated.
+        if !said.contains(&cause) {
+            text += &format!("  because: {}\n", cause.replace('\n', "\n    "));
+        }
+        said = cause;
+    }
+    let hint = error.chain().find_map(|e| e.downcast_ref::<Error>()?.hint_text());
+    if let Some(hint) = hint {
+        text += &format!("hint: {hint}\n");
+    }
+    say(&text);
+}
+
+/// Writes text to standard error as it is; a closed standard error is nobody's loss.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes text to standard output as it is.
+///
+/// # Errors
+/// Those of standard output; a closed pipe ends the program quietly.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a value to standard output as indented JSON with a line break.
+///
+/// # Errors
+/// Those of standard output.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
