@@ -1,1 +1,13 @@
 //! Rank 1: addresses of files (a path, `hf:`, `https:`, `pip:`) and the fetcher that makes each a local file once.
+
+pub mod address;
+pub mod digests;
+pub mod fetch;
+mod lock;
+mod path;
+pub mod sha256;
+
+pub use address::{Address, Resource};
+pub use digests::DigestTable;
+pub use fetch::{Fetched, Fetcher};
+pub use sha256::Sha256;

