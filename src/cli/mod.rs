@@ -54,12 +54,14 @@ impl Globals {
 /// The commands, in the order in which `caft help` lists them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Runs(runs::Args),
     Completions(completions::Args),
 }
 
 impl Command {
     fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Runs(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),
         }
     }

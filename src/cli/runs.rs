@@ -1,35 +1,52 @@
 //! `caft runs`: the runs below a folder with their main metric.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 
 use super::table::Table;
+use super::{Globals, print, print_json};
 use crate::run::directory;
 use crate::run::record::{RunRecord, Status};
 
-/// Options of `caft runs`.
+/// List runs with their main metric, the newest first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print an array of objects: name, id, path, status, metrics, activations, stages (seconds)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: RunsDir,
 }
 
-/// Prints the runs, the newest first.
-#[expect(clippy::print_stdout, reason = "this is the command's result")]
-pub fn main(args: &Args, runs: &Path) -> Result<()> {
-    let records = directory::list(runs)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&records)?);
-        return Ok(());
+/// Where runs are kept.
+#[derive(Debug, clap::Args)]
+pub struct RunsDir {
+    /// The folder that holds the runs
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs_dir: PathBuf,
+}
+
+impl Args {
+    /// Prints the runs.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or standard output is closed.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let runs = &self.place.runs_dir;
+        let records = directory::list(runs)?;
+        if globals.json {
+            print_json(&records)?;
+        } else if records.is_empty() {
+            print(&format!("no runs in `{}`; `caft run configs/quickstart.yaml` makes one\n", runs.display()))?;
+        } else {
+            print(&table(&records).to_string())?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    if records.is_empty() {
-        println!("no runs in `{}`; `caft run configs/quickstart.yaml` makes one", runs.display());
-        return Ok(());
-    }
+}
+
+fn table(records: &[RunRecord]) -> Table<8> {
     let mut table = Table::new(["name", "id", "status", "metric", "computed", "reused", "time", "path"]);
-    for record in &records {
+    for record in records {
         table.row([
             record.name.clone(),
             record.id.short(8),
@@ -41,8 +58,7 @@ pub fn main(args: &Args, runs: &Path) -> Result<()> {
             record.path.clone(),
         ]);
     }
-    print!("{table}");
-    Ok(())
+    table
 }
 
 fn status(status: Status) -> &'static str {
