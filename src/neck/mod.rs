@@ -1,1 +1,103 @@
-//! Rank 2: necks, between the cut and the head.
+//! Rank 2: necks, between the cut and the head, one file per kind; several form a chain.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+mod identity;
+mod standardize;
+
+pub use identity::Identity;
+pub use standardize::Standardize;
+
+/// What stands between the cut's outputs and the head. Each output passes through the neck on its own;
+/// then several outputs are flattened and concatenated, in the order of `outputs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NeckConfig {
+    /// Passes features through unchanged.
+    Identity(Identity),
+    /// Subtracts the mean and divides by the standard deviation of each feature over the training rows.
+    Standardize(Standardize),
+}
+
+/// The `neck` of a recipe: nothing, one neck, or a list of necks applied in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct NeckChain(pub Vec<NeckConfig>);
+
+impl<'de> Deserialize<'de> for NeckChain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = NeckChain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a neck, a list of necks, or nothing")
+            }
+
+            fn visit_unit<E>(self) -> Result<NeckChain, E> {
+                Ok(NeckChain::default())
+            }
+
+            fn visit_none<E>(self) -> Result<NeckChain, E> {
+                Ok(NeckChain::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<NeckChain, D::Error> {
+                deserializer.deserialize_any(self)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NeckChain, A::Error> {
+                NeckConfig::deserialize(MapAccessDeserializer::new(map)).map(|neck| NeckChain(vec![neck]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<NeckChain, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(NeckChain)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl JsonSchema for NeckChain {
+    fn schema_name() -> Cow<'static, str> {
+        "NeckChain".into()
+    }
+
+    /// Conditions rather than alternatives, so that a validator's pointer reaches the wrong key.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<NeckConfig>();
+        json_schema!({
+            "description": "The neck: nothing, one neck, or a list of necks applied in order.",
+            "type": ["null", "object", "array"],
+            "if": {"type": "array"},
+            "then": {"items": one},
+            "else": {"if": {"type": "object"}, "then": one},
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_nothing_one_or_many() {
+        let read = |json: &str| serde_json::from_str::<NeckChain>(json);
+        assert_eq!(read("null").unwrap(), NeckChain::default());
+        let one = NeckConfig::Standardize(Standardize::default());
+        assert_eq!(read(r#"{"kind": "standardize"}"#).unwrap(), NeckChain(vec![one.clone()]));
+        let two = read(r#"[{"kind": "identity"}, {"kind": "standardize"}]"#).unwrap();
+        assert_eq!(two, NeckChain(vec![NeckConfig::Identity(Identity::default()), one]));
+        let wrong = read(r#"{"kind": "standardize", "epps": 1}"#).unwrap_err().to_string();
+        assert!(wrong.contains("unknown field `epps`"), "{wrong}");
+        assert!(read(r#"{"kind": "standardise"}"#).is_err());
+    }
+}

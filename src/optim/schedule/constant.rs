@@ -1,0 +1,13 @@
+//! The same rate throughout.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The optimiser's rate throughout, after a linear warm-up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Constant {
+    /// Epochs (parts of one too) over which the rate rises linearly to the optimiser's.
+    #[schemars(range(min = 0.0))]
+    pub warmup_epochs: f64,
+}
