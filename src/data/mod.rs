@@ -1,1 +1,113 @@
-//! Rank 2: dataset formats, one file per kind.
+//! Rank 2: data sets: rows with samples, targets and splits, read from what a recipe's `data:` names.
+//!
+//! A kind of data set is one file here with its config, its reading and its tests, plus its `mod` line
+//! and its line in [`Format`]. It reads one [`Set`] at a time; fractions, subsets and the joining of
+//! class names are common to all ([`split`], [`load`]).
+
+mod cifar10;
+mod config;
+mod csv;
+mod image_folder;
+mod label;
+mod load;
+mod split;
+mod table;
+
+pub use config::{Common, DataConfig, OnError, SetConfig, TrainSet};
+pub use label::LabelConfig;
+pub use load::{LoadContext, load};
+pub use table::Delimiter;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::Problems;
+use crate::sample::{Modality, Sample};
+
+/// Declares [`Format`] with one variant per kind.
+macro_rules! formats {
+    ($($module:ident::$kind:ident = $name:literal,)*) => {
+        /// The kinds of data sets.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "kind")]
+        #[expect(missing_docs, reason = "each kind is described by its config struct")]
+        pub enum Format {
+            $(#[serde(rename = $name)] $kind($module::$kind),)*
+        }
+
+        impl Format {
+            /// The name of the kind, as `kind:` has it.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$kind(_) => $name,)* }
+            }
+
+            fn reader(&self) -> &dyn load::Read {
+                match self { $(Self::$kind(format) => format,)* }
+            }
+
+            fn check(&self, problems: &mut Problems) {
+                self.reader().check(problems);
+            }
+        }
+    };
+}
+
+formats! {
+    cifar10::Cifar10 = "cifar10",
+    csv::Csv = "csv",
+    image_folder::ImageFolder = "image_folder",
+}
+
+/// A data set: rows in a fixed order that does not depend on the file system.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// What each row has.
+    pub fields: Vec<Field>,
+    /// The rows of all splits.
+    pub rows: Vec<Row>,
+    /// What the rows are labelled with.
+    pub targets: Targets,
+    /// Which rows are for what.
+    pub splits: Splits,
+}
+
+/// A named input of every row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, such as `image`.
+    pub name: String,
+    /// What kind of thing it is.
+    pub modality: Modality,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// One sample per field.
+    pub samples: Vec<Sample>,
+    /// Where the row comes from, for messages: `labels.csv:17`, `train/cat/1.jpg`.
+    pub origin: String,
+}
+
+/// What the rows are labelled with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// One class per row.
+    Classes {
+        /// The names of the classes, in the order of their numbers.
+        names: Vec<String>,
+        /// The class of every row, a number below `names.len()`.
+        of_row: Vec<u32>,
+    },
+}
+
+/// Row numbers, each split in ascending order; no row is in two splits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Splits {
+    /// Rows to train on.
+    pub train: Vec<u32>,
+    /// Rows that guide training; may be none.
+    pub valid: Vec<u32>,
+    /// Rows to evaluate on in the end; may be none.
+    pub test: Vec<u32>,
+}

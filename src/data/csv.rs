@@ -1,0 +1,92 @@
+//! `kind: csv`: a text table with one row per sample, its image's path in one column and its label in
+//! another.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::label::LabelConfig;
+use super::load::{Found, Listed, Read, Set, SetPlace, inside};
+use super::table::{Delimiter, Table};
+use super::{Field, Row};
+use crate::base::{Error, Problems, Result};
+use crate::sample::{Modality, Sample};
+
+/// A text table with one row per sample: an image's path in one column, its label in another. Paths
+/// start from `root`, or without one from the table's own folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Csv {
+    /// What stands between the cells.
+    pub delimiter: Delimiter,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// Names of the columns, in order; needed without a header, and in place of its names with one.
+    pub columns: Vec<String>,
+    /// The column of the images' paths.
+    pub image: String,
+    /// The column of the labels.
+    pub label: LabelConfig,
+}
+
+impl Default for Csv {
+    fn default() -> Self {
+        let label = LabelConfig::column_named("label");
+        Self { delimiter: Delimiter::Comma, header: true, columns: Vec::new(), image: "image".into(), label }
+    }
+}
+
+impl Read for Csv {
+    fn check(&self, problems: &mut Problems) {
+        if !self.header && self.columns.is_empty() {
+            problems.push(
+                None,
+                "data.columns",
+                "without a header the columns need names, as in `columns: [image, label]`",
+            );
+        }
+        self.label.check(problems);
+    }
+
+    fn find(&self, root: &Path) -> Result<Found> {
+        Err(Error::bad_input(format!("data.train: which table of `{}` holds the rows?", root.display()))
+            .hint("write `train: {path: TABLE}`; the path starts from `root`"))
+    }
+
+    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
+        let mut classes = self.label.classes();
+        let mut rows = Vec::new();
+        for path in paths {
+            let table = Table::read(path, self.delimiter, self.header, &self.columns)?;
+            let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
+            let mut column = |key, name| table.column(key, name).map_err(|message| listed.push(None, message)).ok();
+            let found = (column("data.image", &self.image), column("data.label", self.label.column()));
+            let (Some(image), Some(label)) = found else {
+                listed.into_result()?;
+                continue;
+            };
+            let base = place.root.or(path.parent()).unwrap_or(Path::new(""));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            for (line, cells) in &table.rows {
+                let file = Path::new(&cells[image]);
+                let file = if place.root.is_some() { inside(base, file) } else { Ok(base.join(file)) };
+                match file {
+                    Ok(file) if !file.is_file() => {
+                        listed.push_at(path, *line, format!("there is no file `{}`", file.display()));
+                    }
+                    Ok(file) => {
+                        rows.push(Row { samples: vec![Sample::file(file)], origin: format!("{name}:{line}") });
+                    }
+                    Err(error) => listed.push_at(path, *line, error.to_string()),
+                }
+                if let Err(message) = classes.push(&cells[label]) {
+                    listed.push_at(path, *line, message);
+                }
+            }
+            listed.into_result()?;
+        }
+        let (classes, class_of) = classes.finish();
+        Ok(Set { fields: vec![Field { name: "image".into(), modality: Modality::Image }], rows, classes, class_of })
+    }
+}

@@ -1,0 +1,117 @@
+//! `kind: image_folder`: one folder per class, by torchvision's rules.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::load::{Found, Read, Set, SetPlace};
+use super::{Field, Row};
+use crate::base::{Error, Result};
+use crate::sample::{Modality, Sample};
+
+/// One folder per class, with the pictures in it or in folders below it, as torchvision's `ImageFolder`
+/// reads them: classes in the order of their names, files by extension, hidden ones left out. With a
+/// `root` alone the sets are its folders `train`, `valid` (or `val`, `validation`) and `test`; if it has
+/// no `train`, the classes are its own folders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageFolder {}
+
+/// torchvision's list, and GIF.
+const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif", "pnm"];
+
+/// Folders nested deeper (a loop of links) are an error.
+const DEEPEST: usize = 64;
+
+impl Read for ImageFolder {
+    fn find(&self, root: &Path) -> Result<Found> {
+        let folder = |names: &[&str]| -> Vec<PathBuf> {
+            names.iter().map(|name| root.join(name)).find(|path| path.is_dir()).into_iter().collect()
+        };
+        let train = folder(&["train"]);
+        if train.is_empty() {
+            return Ok(Found { train: vec![root.to_path_buf()], ..Found::default() });
+        }
+        Ok(Found { train, valid: folder(&["valid", "val", "validation"]), test: folder(&["test"]) })
+    }
+
+    fn read(&self, paths: &[PathBuf], _: &SetPlace<'_>) -> Result<Set> {
+        let mut set = Set { fields: vec![Field { name: "image".into(), modality: Modality::Image }], ..Set::default() };
+        for path in paths {
+            read_folder(path, &mut set)?;
+        }
+        Ok(set)
+    }
+}
+
+fn read_folder(path: &Path, set: &mut Set) -> Result<()> {
+    if path.is_file() {
+        return Err(Error::bad_input(format!("`{}` is a file, not a folder of class folders", path.display())));
+    }
+    let (folders, _) = entries(path)?;
+    if folders.is_empty() {
+        return Err(Error::bad_input(format!("`{}` has no class folders", path.display()))
+            .hint("put the pictures of each class into a folder named after it"));
+    }
+    let set_name = path.file_name().unwrap_or_default().to_string_lossy();
+    for class in folders {
+        let mut files = Vec::new();
+        collect(&path.join(&class), &class, 0, &mut files)?;
+        if files.is_empty() {
+            return Err(Error::bad_input(format!(
+                "the class folder `{}` has no pictures",
+                path.join(&class).display()
+            ))
+            .hint(format!("pictures end in one of {}", EXTENSIONS.join(", "))));
+        }
+        let number = set.classes.iter().position(|known| *known == class).unwrap_or(set.classes.len());
+        if number == set.classes.len() {
+            set.classes.push(class);
+        }
+        for file in files {
+            let origin = format!("{set_name}/{file}");
+            set.rows.push(Row { samples: vec![Sample::file(path.join(file))], origin });
+            set.class_of.push(number as u32);
+        }
+    }
+    Ok(())
+}
+
+/// The pictures in a folder and below, by folder and then by name, each with its path from the set's
+/// folder.
+fn collect(folder: &Path, shown: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
+    if depth > DEEPEST {
+        return Err(Error::bad_input(format!("`{}` is nested more than {DEEPEST} folders deep", folder.display())));
+    }
+    let (folders, names) = entries(folder)?;
+    let picture = |name: &String| {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+    };
+    files.extend(names.into_iter().filter(picture).map(|name| format!("{shown}/{name}")));
+    for name in folders {
+        collect(&folder.join(&name), &format!("{shown}/{name}"), depth + 1, files)?;
+    }
+    Ok(())
+}
+
+/// The names of folders and of files in a folder, sorted, without hidden ones; links are followed.
+fn entries(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            Error::bad_input(format!("`{}` has an entry whose name is not UTF-8: {name:?}", folder.display()))
+        })?;
+        if name.starts_with('.') {
+            continue;
+        }
+        let kind = entry.file_type().map_err(Error::io("read", entry.path()))?;
+        let is_folder = if kind.is_symlink() { entry.path().is_dir() } else { kind.is_dir() };
+        if is_folder { &mut folders } else { &mut files }.push(name);
+    }
+    folders.sort_unstable();
+    files.sort_unstable();
+    Ok((folders, files))
+}

@@ -1,0 +1,259 @@
+//! From a `data:` section to a [`Dataset`]: fetch, read each set, join the class names, then subsets
+//! and fractions.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{DataConfig, Dataset, Field, Row, SetConfig, Splits, Targets, split};
+use crate::base::home::Home;
+use crate::base::suggest::did_you_mean;
+use crate::base::{Error, Place, Problems, Result};
+use crate::resource::{Address, Fetcher, Resource};
+
+/// What loading needs besides the config.
+pub struct LoadContext<'a> {
+    /// Makes resources local.
+    pub fetcher: &'a Fetcher<'a>,
+    /// Where bytes embedded in tables are unpacked to.
+    pub home: &'a Home,
+    /// The seed, if `data.seed` is not given.
+    pub seed: u64,
+}
+
+/// One kind of data set.
+pub(super) trait Read {
+    /// Reports what serde and the schema cannot see, with paths below `data`.
+    fn check(&self, _problems: &mut Problems) {}
+
+    /// Where the sets are in a root without further words.
+    fn find(&self, root: &Path) -> Result<Found>;
+
+    /// Reads one set from its folders and files.
+    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set>;
+}
+
+/// The folders and files of each set of a root; none where a set is missing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub train: Vec<PathBuf>,
+    pub valid: Vec<PathBuf>,
+    pub test: Vec<PathBuf>,
+}
+
+/// What reading a set may need.
+pub(super) struct SetPlace<'a> {
+    /// The local folder that `data.root` became.
+    pub root: Option<&'a Path>,
+    pub home: &'a Home,
+    pub fetcher: &'a Fetcher<'a>,
+}
+
+/// The rows of one set, in their final order.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    pub fields: Vec<Field>,
+    pub rows: Vec<Row>,
+    pub classes: Vec<String>,
+    pub class_of: Vec<u32>,
+}
+
+/// The most problems that are listed; the rest is counted.
+const MOST_PROBLEMS: usize = 20;
+
+/// Loads the data set that a config describes.
+///
+/// # Errors
+/// A resource cannot be fetched; a folder or table is not what the kind expects (all problems of a
+/// table at once); a label of `valid` or `test` does not occur in `train`; a set is empty.
+pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
+    let mut problems = Problems::new("the data section is not valid");
+    config.check(&mut problems);
+    problems.into_result()?;
+    let common = &config.common;
+    let root = common.root.as_ref().map(|root| context.fetcher.fetch(root)).transpose()?.map(|fetched| fetched.path);
+    let root = root.as_deref();
+    if let Some(root) = root.filter(|root| !root.is_dir()) {
+        return Err(Error::bad_input(format!("data.root: `{}` is not a folder", root.display())));
+    }
+    let local = |resource: &Resource| match root {
+        Some(root) if let Address::Path(path) = &resource.address => inside(root, path),
+        _ => Ok(context.fetcher.fetch(resource)?.path),
+    };
+    let given = |set: &Option<SetConfig>| -> Result<Vec<PathBuf>> {
+        match set {
+            Some(SetConfig::Path(resource)) => Ok(vec![local(resource)?]),
+            _ => Ok(Vec::new()),
+        }
+    };
+    let reader = config.format.reader();
+    let paths = match (&common.train, root) {
+        (Some(train), _) => {
+            Found { train: vec![local(&train.path)?], valid: given(&common.valid)?, test: given(&common.test)? }
+        }
+        (None, Some(root)) => {
+            let found = reader.find(root)?;
+            let or_found = |set: &Option<SetConfig>, found| if set.is_some() { given(set) } else { Ok(found) };
+            Found { valid: or_found(&common.valid, found.valid)?, test: or_found(&common.test, found.test)?, ..found }
+        }
+        (None, None) => return Err(Error::bad_input("data: either `train` or `root` is needed")),
+    };
+
+    let place = SetPlace { root, home: context.home, fetcher: context.fetcher };
+    let seed = common.seed.unwrap_or(context.seed);
+    let mut joined = Joined { subset: common.subset.map(|n| n as usize), seed, ..Joined::default() };
+    let mut splits =
+        Splits { train: joined.add(reader.read(&paths.train, &place)?, &paths.train, "train")?, ..Splits::default() };
+    for (path, rows, name) in [(&paths.valid, &mut splits.valid, "valid"), (&paths.test, &mut splits.test, "test")] {
+        if !path.is_empty() {
+            *rows = joined.add(reader.read(path, &place)?, path, name)?;
+        }
+    }
+    // Both fractions are of all the training rows, so that they do not depend on each other.
+    let all = splits.train.len();
+    for (set, rows, name) in [(&common.test, &mut splits.test, "test"), (&common.valid, &mut splits.valid, "valid")] {
+        if let Some(SetConfig::Fraction(fraction)) = set {
+            let count = split::fraction_of(all, *fraction);
+            (*rows, splits.train) = split::choose(&splits.train, |row| joined.of_row[row as usize], count, seed, name);
+        }
+    }
+    if splits.train.is_empty() {
+        return Err(Error::bad_input(format!("no training rows are left of {all}")));
+    }
+    let targets = Targets::Classes { names: joined.names, of_row: joined.of_row };
+    Ok(Dataset { fields: joined.fields, rows: joined.rows, targets, splits })
+}
+
+/// The sets read so far, as one.
+#[derive(Default)]
+struct Joined {
+    subset: Option<usize>,
+    seed: u64,
+    fields: Vec<Field>,
+    rows: Vec<Row>,
+    names: Vec<String>,
+    of_row: Vec<u32>,
+}
+
+impl Joined {
+    /// Adds a set, whose classes must be those of the first, and returns its row numbers.
+    fn add(&mut self, set: Set, paths: &[PathBuf], name: &str) -> Result<Vec<u32>> {
+        let path = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+        if set.rows.is_empty() {
+            return Err(Error::bad_input(format!("data.{name}: `{path}` has no rows")));
+        }
+        if u32::try_from(self.rows.len() + set.rows.len()).is_err() {
+            return Err(Error::bad_input(format!("data.{name}: more than {} rows", u32::MAX)));
+        }
+        if self.names.is_empty() {
+            self.names.clone_from(&set.classes);
+            self.fields.clone_from(&set.fields);
+        }
+        let number_of: Vec<Option<u32>> = set
+            .classes
+            .iter()
+            .map(|class| self.names.iter().position(|known| known == class).map(|position| position as u32))
+            .collect();
+        let positions: Vec<u32> = (0..set.rows.len() as u32).collect();
+        let chosen = match self.subset {
+            Some(count) => {
+                split::choose(&positions, |row| set.class_of[row as usize], count, self.seed, &format!("subset/{name}"))
+                    .0
+            }
+            None => positions,
+        };
+        let first = self.rows.len() as u32;
+        let mut wanted = chosen.iter().copied().peekable();
+        let mut problems = Listed::new(format!("the {name} rows of `{path}` do not fit the training rows"));
+        for (position, (row, class)) in set.rows.into_iter().zip(&set.class_of).enumerate() {
+            if wanted.next_if_eq(&(position as u32)).is_none() {
+                continue;
+            }
+            match number_of[*class as usize] {
+                Some(number) => {
+                    self.rows.push(row);
+                    self.of_row.push(number);
+                }
+                None => {
+                    let class = &set.classes[*class as usize];
+                    let near = did_you_mean(class, self.names.iter().map(String::as_str));
+                    problems.push(None, format!("{}: the label `{class}` never occurs in training{near}", row.origin));
+                }
+            }
+        }
+        problems.into_result()?;
+        Ok((first..self.rows.len() as u32).collect())
+    }
+}
+
+/// Problems of which only the first few are kept.
+pub(super) struct Listed {
+    problems: Problems,
+    more: usize,
+}
+
+impl Listed {
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { problems: Problems::new(title), more: 0 }
+    }
+
+    pub fn push(&mut self, place: Option<Place>, message: impl Into<String>) {
+        if self.problems.list.len() < MOST_PROBLEMS {
+            self.problems.push(place, "", message);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// At a line of a file.
+    pub fn push_at(&mut self, path: &Path, line: usize, message: impl Into<String>) {
+        self.push(Some(Place::File { path: path.into(), line, column: 1 }), message);
+    }
+
+    pub fn into_result(mut self) -> Result<()> {
+        if self.more > 0 {
+            self.problems.title = format!("{} ({} more of the kind below)", self.problems.title, self.more);
+        }
+        self.problems.into_result()
+    }
+}
+
+/// A path inside a folder.
+///
+/// # Errors
+/// It is absolute or climbs out.
+pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
+    let mut joined = folder.to_path_buf();
+    let mut depth = 0_usize;
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => {
+                joined.push(name);
+                depth += 1;
+            }
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => {
+                joined.pop();
+                depth -= 1;
+            }
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                let (path, folder) = (path.display(), folder.display());
+                return Err(Error::bad_input(format!("`{path}` is outside of `{folder}`"))
+                    .hint("paths below `data.root` are relative to it and stay inside"));
+            }
+        }
+    }
+    Ok(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_not_climb_out_of_its_folder() {
+        let folder = Path::new("/data");
+        assert_eq!(inside(folder, Path::new("a/../b.png")).unwrap(), Path::new("/data/b.png"));
+        for bad in ["../x", "a/../../x", "/etc/passwd"] {
+            assert!(inside(folder, Path::new(bad)).unwrap_err().to_string().contains("is outside of `/data`"));
+        }
+    }
+}
