@@ -18,6 +18,7 @@ pub mod tensor;
 pub use cancel::Cancel;
 pub use digest::{Digest, KeyWriter};
 pub use error::{Error, Result};
+pub use home::Home;
 pub use problem::{Place, Problem, Problems};
 pub use progress::{Event, Progress};
 pub use tensor::DType;

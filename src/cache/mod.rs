@@ -1,1 +1,84 @@
-//! Rank 6: stored activations.
+//! Rank 6: stored activations, format version 1.
+//!
+//! # Layout
+//!
+//! ```text
+//! CAFT_HOME/cache/1/                    1 is the format version
+//!   <key>/                              one column; the key as 64 hexadecimal digits
+//!     column.json                       what the column is, for people, listings and reasons
+//!     <name>.safetensors                an immutable shard
+//!     <name>.safetensors.damaged        a shard that was set aside; nothing reads it
+//!     last_use                          empty; its modification time is the time of last use
+//!     .tmp-…                            a file being written; nothing reads it
+//! ```
+//!
+//! A **column** holds one row per sample for one tensor. Its key is the digest of everything that
+//! produced the values; the key is made elsewhere, the cache only stores what it was made of.
+//! `column.json` is an object with
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format` | `1` |
+//! | `key` | the key |
+//! | `made_by` | the recipe that first asked for the column |
+//! | `created` | seconds since 1970 |
+//! | `row_shape` | the shape of one row, such as `[197, 768]` |
+//! | `dtype` | `f32` or `f16` |
+//! | `ingredients` | an object: what the key was made of |
+//!
+//! It is written anew when it is missing or unreadable, and reading rows does not need it.
+//!
+//! # A shard
+//!
+//! A shard is a [safetensors](https://github.com/huggingface/safetensors) file, little-endian, with n ≥ 1
+//! rows and these tensors, in this order and without gaps:
+//!
+//! | tensor | dtype | shape | content |
+//! | --- | --- | --- | --- |
+//! | `sums` | U64 | `[b]` | checksum of each block of the body |
+//! | `digest` | U8 | `[n, 32]` | the samples' BLAKE3 digests, in the order in which the rows were pushed |
+//! | `values` | F32 or F16 | `[n, …row_shape]` | the rows |
+//!
+//! The header's `__metadata__` is `{"format": "caft.cache", "version": "1", "column": <key>}`. Spaces behind
+//! the header's JSON make everything before `digest` (the **head**: length, header and `sums`) a multiple of
+//! 4096 bytes long. The rest is the **body**. It is cut into blocks of 1 MiB (1 048 576 bytes), the last one
+//! shorter; b is their number, and a block's checksum is the first 8 bytes of its BLAKE3 digest, read as a
+//! little-endian number. The file's name is the first 32 hexadecimal digits of the BLAKE3 digest of the
+//! head, so that the name vouches for the header and the checksums, and those for everything else.
+//!
+//! Opening a shard checks its length, name, header and the blocks of `digest`; a block of `values` is checked
+//! when it is first touched. A shard that fails is renamed to `….damaged` (where the folder can be written),
+//! the caller is warned, and its rows count as missing.
+//!
+//! Values are finite. One that is not, or that overflows the stored dtype, is refused by the writer.
+//!
+//! # The index, and which of two rows wins
+//!
+//! The set of shards is the index: a column is opened by reading the `digest` tensors of all of them.
+//! Shards are ordered by name and rows by position; of rows with the same digest the first wins.
+//!
+//! # Writing
+//!
+//! A shard is written under a name that begins with `.tmp-` in the same folder, synced to disk, renamed
+//! into place, and the folder synced. A name is a function of the contents, so that any number of
+//! processes may fill one column without a lock. A writer closes its shard when [`Limits`] says so, by
+//! bytes or by seconds; a killed process loses at most the shard in hand. Temporary files older than an hour
+//! belong to no living writer and are removed when a writer opens the column.
+
+mod column;
+mod encode;
+mod index;
+mod info;
+mod layout;
+mod reader;
+mod shard;
+mod spec;
+mod store;
+mod writer;
+
+pub use column::Column;
+pub use info::{Change, ColumnInfo};
+pub use reader::RowReader;
+pub use spec::ColumnSpec;
+pub use store::Store;
+pub use writer::{Limits, Writer, Written};

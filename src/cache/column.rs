@@ -1,0 +1,204 @@
+//! One column: its shards and the index over them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::index::Index;
+use super::layout::EXTENSION;
+use super::reader::RowReader;
+use super::shard::{self, Shard, Unusable};
+use super::spec::ColumnSpec;
+use super::writer::{Limits, Writer};
+use crate::base::{Digest, Error, Event, Progress, Result};
+
+/// A column of the cache, as it was when it was opened or last [refreshed](Column::refresh).
+pub struct Column {
+    spec: Arc<ColumnSpec>,
+    folder: PathBuf,
+    snapshot: Mutex<Arc<Snapshot>>,
+}
+
+/// The shards at one moment.
+pub(super) struct Snapshot {
+    pub shards: Vec<Arc<Shard>>,
+    /// The number of each shard's first row.
+    pub starts: Vec<u32>,
+    pub rows: usize,
+    index: Index,
+}
+
+impl Column {
+    /// Opens the shards in a folder, which may be missing.
+    pub(super) fn open(folder: PathBuf, spec: &ColumnSpec, progress: &dyn Progress) -> Result<Self> {
+        spec.check()?;
+        let snapshot = Snapshot::open(&folder, spec, &[], progress)?;
+        let column = Self { spec: Arc::new(spec.clone()), folder, snapshot: Mutex::new(Arc::new(snapshot)) };
+        super::info::touch(&column.folder);
+        Ok(column)
+    }
+
+    /// What the column is.
+    pub fn spec(&self) -> &ColumnSpec {
+        &self.spec
+    }
+
+    /// Stored rows, duplicates included.
+    pub fn rows(&self) -> usize {
+        self.snapshot().rows
+    }
+
+    /// Whether there is a row for a sample.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.snapshot().find(digest).is_some()
+    }
+
+    /// The positions in `digests` of the samples that have no row, in order, each digest once.
+    pub fn missing(&self, digests: &[Digest]) -> Vec<usize> {
+        let snapshot = self.snapshot();
+        let found: Vec<bool> = digests.par_iter().map(|digest| snapshot.find(digest).is_some()).collect();
+        let mut seen = std::collections::HashSet::new();
+        (0..digests.len()).filter(|&i| !found[i] && seen.insert(digests[i])).collect()
+    }
+
+    /// Looks for shards that this or another process wrote since.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn refresh(&self, progress: &dyn Progress) -> Result<()> {
+        let old = self.snapshot();
+        let new = Snapshot::open(&self.folder, &self.spec, &old.shards, progress)?;
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// A writer that adds rows, with the default [`Limits`].
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn writer(&self) -> Result<Writer> {
+        self.writer_with(Limits::default())
+    }
+
+    /// A writer with limits of its own.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn writer_with(&self, limits: Limits) -> Result<Writer> {
+        Writer::new(self.spec.clone(), self.folder.clone(), limits)
+    }
+
+    /// The rows of these samples, in this order; digests may repeat.
+    ///
+    /// # Errors
+    /// Rows are missing: how many, and the first of them.
+    pub fn reader(&self, digests: &[Digest]) -> Result<RowReader> {
+        let snapshot = self.snapshot();
+        let rows: Vec<Option<u32>> = digests.par_iter().map(|digest| snapshot.find(digest)).collect();
+        let missing = rows.iter().filter(|row| row.is_none()).count();
+        if let Some(first) = rows.iter().position(Option::is_none) {
+            return Err(Error::failed(format!(
+                "{missing} of {} rows of tensor `{}` are not in the cache; the first is sample {first}, `{}`",
+                digests.len(),
+                self.spec.tensor(),
+                digests[first]
+            )));
+        }
+        Ok(RowReader::new(self.spec.clone(), snapshot, rows.into_iter().flatten().collect()))
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How often a folder is listed when shards vanish from it meanwhile.
+const LISTINGS: usize = 5;
+
+impl Snapshot {
+    /// Opens what is in the folder, taking over the shards that are open already.
+    fn open(folder: &Path, spec: &ColumnSpec, open: &[Arc<Shard>], progress: &dyn Progress) -> Result<Self> {
+        let open: HashMap<&Path, &Arc<Shard>> = open.iter().map(|s| (s.path.as_path(), s)).collect();
+        let mut shards = Vec::new();
+        // Compaction may replace shards while they are being opened; what replaced them is there then.
+        for attempt in 1..=LISTINGS {
+            let opened: Vec<_> = list(folder)?
+                .into_par_iter()
+                .map(|path| match open.get(path.as_path()) {
+                    Some(shard) => Ok(Arc::clone(shard)),
+                    None => Shard::open(spec, path.clone()).map(Arc::new).map_err(|problem| (path, problem)),
+                })
+                .collect();
+            let gone = opened.iter().any(|shard| matches!(shard, Err((_, Unusable::Gone))));
+            if !gone || attempt == LISTINGS {
+                shards = keep_usable(opened, progress)?;
+                break;
+            }
+        }
+        shards.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut starts = Vec::with_capacity(shards.len());
+        let mut rows = 0usize;
+        for shard in &shards {
+            starts.push(rows as u32);
+            rows += shard.layout.rows;
+            if rows >= u32::MAX as usize {
+                return Err(Error::failed(format!("`{}` has more than 2³² rows", folder.display())));
+            }
+        }
+        let index = Index::new(&shards, &starts);
+        Ok(Self { shards, starts, rows, index })
+    }
+
+    /// The number of a digest's row.
+    pub fn find(&self, digest: &Digest) -> Option<u32> {
+        self.index.find(digest, &self.shards, &self.starts)
+    }
+
+    /// The shard that a row is in, and its place there.
+    pub fn locate(&self, row: u32) -> (&Shard, usize) {
+        let shard = self.starts.partition_point(|&start| start <= row) - 1;
+        (&self.shards[shard], (row - self.starts[shard]) as usize)
+    }
+}
+
+/// Drops damaged shards with a warning; anything else that is wrong is an error.
+fn keep_usable(
+    opened: Vec<Result<Arc<Shard>, (PathBuf, Unusable)>>,
+    progress: &dyn Progress,
+) -> Result<Vec<Arc<Shard>>> {
+    let mut shards = Vec::with_capacity(opened.len());
+    for result in opened {
+        match result {
+            Ok(shard) => shards.push(shard),
+            Err((_, Unusable::Gone)) => {}
+            Err((_, Unusable::Error(error))) => return Err(error),
+            Err((path, Unusable::Damaged(why))) => {
+                let done = if shard::set_aside(&path) { "was set aside" } else { "is ignored" };
+                progress.event(Event::Warning(format!(
+                    "the cache shard `{}` is damaged ({why}) and {done}; its rows are computed again",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(shards)
+}
+
+/// The shards in a folder, which may be missing.
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("read", folder))?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == EXTENSION) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}

@@ -1,0 +1,65 @@
+//! Reading rows in dataset order.
+
+use std::sync::Arc;
+
+use super::column::Snapshot;
+use super::encode;
+use super::shard;
+use super::spec::ColumnSpec;
+use crate::base::{Error, Result};
+
+/// Rows of a column, by position in the list of samples it was opened for. Reading is from memory maps:
+/// nothing is loaded whole, and any number of threads may read at once.
+pub struct RowReader {
+    spec: Arc<ColumnSpec>,
+    snapshot: Arc<Snapshot>,
+    rows: Vec<u32>,
+}
+
+impl RowReader {
+    pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: Arc<Snapshot>, rows: Vec<u32>) -> Self {
+        Self { spec, snapshot, rows }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The shape of one row.
+    pub fn row_shape(&self) -> &[usize] {
+        &self.spec.row_shape
+    }
+
+    /// Reads rows into `out`, of shape `[rows, …row_shape]`, as f32.
+    ///
+    /// # Errors
+    /// A block of a shard fails its checksum; it is named, and the shard is set aside. A row number is
+    /// not below [`len`](Self::len), or `out` has the wrong length.
+    pub fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        let row_len = self.spec.row_len();
+        if out.len() != rows.len() * row_len {
+            let (want, have) = (rows.len() * row_len, out.len());
+            return Err(Error::failed(format!("a buffer of {have} values was given for {want}")));
+        }
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
+            let Some(&number) = self.rows.get(row) else {
+                return Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len())));
+            };
+            let (shard, at) = self.snapshot.locate(number);
+            let bytes = shard.row(at).map_err(|damage| {
+                let done = if shard::set_aside(&shard.path) { "it was set aside" } else { "delete it" };
+                Error::failed(format!("the cache shard `{}` is damaged", shard.path.display()))
+                    .because(damage)
+                    .hint(format!("{done}; run the same command again and its rows are computed again"))
+            })?;
+            encode::decode(self.spec.dtype, bytes, out);
+        }
+        Ok(())
+    }
+}

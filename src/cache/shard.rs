@@ -1,0 +1,104 @@
+//! One shard, open for reading.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::Mmap;
+
+use super::layout::{self, DAMAGED, DIGEST, Layout};
+use super::spec::ColumnSpec;
+use crate::base::Error;
+
+/// A memory-mapped shard whose head and digests are good.
+pub(super) struct Shard {
+    pub path: PathBuf,
+    pub layout: Layout,
+    row_bytes: usize,
+    map: Mmap,
+    /// One bit per block that is known to be good.
+    good: Vec<AtomicU64>,
+}
+
+/// Why a shard could not be opened.
+pub(super) enum Unusable {
+    /// It is gone: another process replaced it since the folder was listed.
+    Gone,
+    /// Its contents are wrong, for this reason.
+    Damaged(String),
+    /// The operating system would not have it.
+    Error(Error),
+}
+
+impl From<Damage> for Unusable {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage.to_string())
+    }
+}
+
+/// A block whose checksum fails.
+#[derive(Debug, thiserror::Error)]
+#[error("block {block} of {blocks} fails its checksum")]
+pub(super) struct Damage {
+    block: usize,
+    blocks: usize,
+}
+
+impl Shard {
+    /// Maps a shard and checks its head and digests.
+    pub fn open(spec: &ColumnSpec, path: PathBuf) -> Result<Self, Unusable> {
+        let failed = |cause: std::io::Error| match cause.kind() {
+            std::io::ErrorKind::NotFound => Unusable::Gone,
+            _ => Unusable::Error(Error::io("open", &path)(cause)),
+        };
+        let file = File::open(&path).map_err(failed)?;
+        // SAFETY: shards are immutable by the format: they are renamed into place complete, and only ever
+        // removed or renamed as a whole, which leaves a mapping intact.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let layout = layout::parse(spec, name, &map).map_err(Unusable::Damaged)?;
+        let good = (0..layout.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let shard = Self { path, layout, row_bytes: spec.row_bytes(), map, good };
+        shard.ensure(shard.layout.digests())?;
+        Ok(shard)
+    }
+
+    /// The rows' digests.
+    pub fn digests(&self) -> &[[u8; DIGEST]] {
+        bytemuck::cast_slice(&self.map[self.layout.digests()])
+    }
+
+    /// The stored bytes of a row, checked.
+    pub fn row(&self, row: usize) -> Result<&[u8], Damage> {
+        let bytes = self.layout.row(row, self.row_bytes);
+        self.ensure(bytes.clone())?;
+        Ok(&self.map[bytes])
+    }
+
+    /// Checks the blocks that some bytes lie in, unless they were before.
+    fn ensure(&self, bytes: std::ops::Range<usize>) -> Result<(), Damage> {
+        self.layout.blocks_of(&bytes).try_for_each(|block| self.ensure_block(block))
+    }
+
+    /// Two threads that meet here both do the work, which is harmless.
+    fn ensure_block(&self, block: usize) -> Result<(), Damage> {
+        let (word, bit) = (&self.good[block / 64], 1 << (block % 64));
+        // The mapping never changes, so that the bit guards no other memory.
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let sums: &[u64] = bytemuck::cast_slice(&self.map[self.layout.sums.clone()]);
+        if layout::checksum(&[&self.map[self.layout.block(block)]]) != u64::from_le(sums[block]) {
+            return Err(Damage { block, blocks: self.layout.blocks() });
+        }
+        word.fetch_or(bit, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Renames a damaged shard so that nothing reads it again. Whether that worked.
+pub(super) fn set_aside(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DAMAGED);
+    std::fs::rename(path, name).is_ok()
+}

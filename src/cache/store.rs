@@ -1,0 +1,70 @@
+//! The store: all columns below one folder.
+
+use std::path::PathBuf;
+
+use super::column::Column;
+use super::info::{Change, ColumnInfo, changes};
+use super::layout::FORMAT;
+use super::spec::ColumnSpec;
+use crate::base::{Digest, Error, Home, Progress, Result};
+
+/// The cache of a home.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The store of a home. Nothing is written.
+    ///
+    /// # Errors
+    /// The home's folder cannot be made.
+    pub fn open(home: &Home) -> Result<Self> {
+        Ok(Self { folder: home.folder("cache")?.join(FORMAT.to_string()) })
+    }
+
+    /// The folder of this format version; it may be missing.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// Opens a column, which may be empty yet. Damaged shards are set aside, with a warning each.
+    ///
+    /// # Errors
+    /// The column's folder or a shard in it cannot be read, or the spec's rows cannot be stored.
+    pub fn column(&self, spec: &ColumnSpec, progress: &dyn Progress) -> Result<Column> {
+        Column::open(self.folder.join(spec.key.to_string()), spec, progress)
+    }
+
+    /// All columns, in the order of their keys. Folders that are not columns are passed over.
+    ///
+    /// # Errors
+    /// The store's folder cannot be read.
+    pub fn columns(&self) -> Result<Vec<ColumnInfo>> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io("read", &self.folder))?,
+        };
+        let mut folders: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<Digest>().is_ok()))
+            .collect();
+        folders.sort();
+        Ok(folders.into_iter().filter_map(|folder| ColumnInfo::read(folder).ok()).collect())
+    }
+
+    /// The stored column that differs from a wanted one in the fewest ingredients (of several, the one
+    /// last used), with the ingredients that differ; the reason of a miss. The wanted column itself counts
+    /// when it is there, with no changes.
+    ///
+    /// # Errors
+    /// The store's folder cannot be read.
+    pub fn nearest(&self, spec: &ColumnSpec) -> Result<Option<(ColumnInfo, Vec<Change>)>> {
+        let columns = self.columns()?.into_iter().map(|info| {
+            let changes = changes(&info.spec.ingredients, &spec.ingredients);
+            (info, changes)
+        });
+        Ok(columns.min_by_key(|(info, changes)| (changes.len(), std::cmp::Reverse(info.last_use))))
+    }
+}

@@ -1,0 +1,164 @@
+//! Adding rows to a column.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::encode;
+use super::layout::{self, EXTENSION};
+use super::spec::{ColumnFile, ColumnSpec};
+use crate::base::{Digest, Error, Result, file};
+
+/// When a writer closes the shard in hand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// At this many bytes of rows; a single row may be larger.
+    pub bytes: usize,
+    /// At the first row pushed this long after the shard's first.
+    pub age: Duration,
+}
+
+impl Default for Limits {
+    /// 32 MiB, 20 seconds.
+    fn default() -> Self {
+        Self { bytes: 32 << 20, age: Duration::from_secs(20) }
+    }
+}
+
+/// What a writer wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Shards.
+    pub shards: u64,
+}
+
+/// Collects rows and writes them as shards. Dropped without [`finish`](Writer::finish), it tries to store the
+/// rows in hand; a shard is stored whole or not at all.
+pub struct Writer {
+    spec: Arc<ColumnSpec>,
+    folder: PathBuf,
+    limits: Limits,
+    digests: Vec<u8>,
+    values: Vec<u8>,
+    opened: Instant,
+    failed: bool,
+    written: Written,
+}
+
+/// Temporary files older than this belong to no living writer: writing a shard takes seconds.
+const STALE: Duration = Duration::from_secs(3600);
+
+impl Writer {
+    pub(super) fn new(spec: Arc<ColumnSpec>, folder: PathBuf, limits: Limits) -> Result<Self> {
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        if ColumnFile::read(&folder).is_err() {
+            ColumnFile::new(&spec).write(&folder)?;
+        }
+        remove_stale(&folder, STALE);
+        let (digests, values) = (Vec::new(), Vec::new());
+        Ok(Self {
+            spec,
+            folder,
+            limits,
+            digests,
+            values,
+            opened: Instant::now(),
+            failed: false,
+            written: Written::default(),
+        })
+    }
+
+    /// Adds the row of a sample, of the column's row shape, and closes the shard if a limit is reached.
+    ///
+    /// # Errors
+    /// The row has the wrong length, a value is not finite or overflows the stored dtype (the tensor is
+    /// named), or a full shard could not be written (its rows are kept, and the next push tries again).
+    pub fn push(&mut self, digest: Digest, row: &[f32]) -> Result<()> {
+        if row.len() != self.spec.row_len() {
+            let (tensor, have, shape) = (self.spec.tensor(), row.len(), &self.spec.row_shape);
+            return Err(Error::failed(format!(
+                "tensor `{tensor}` gave a row of {have} values, not of shape {shape:?}"
+            )));
+        }
+        if self.digests.is_empty() {
+            self.opened = Instant::now();
+        }
+        encode::encode(&self.spec, row, &mut self.values)?;
+        self.digests.extend(digest.0);
+        if self.values.len() >= self.limits.bytes || self.opened.elapsed() >= self.limits.age {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Stores the rows in hand now.
+    ///
+    /// # Errors
+    /// The shard could not be written. The rows are kept.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.digests.is_empty() {
+            return Ok(());
+        }
+        let (name, head) = layout::head(&self.spec, &self.digests, &self.values);
+        let path = self.folder.join(name).with_extension(EXTENSION);
+        let result = file::write_atomic(&path, |out| {
+            [&head, &self.digests, &self.values].into_iter().try_for_each(|part| out.write_all(part))
+        });
+        self.failed = result.is_err();
+        result?;
+        sync_folder(&self.folder);
+        self.written.rows += (self.digests.len() / layout::DIGEST) as u64;
+        self.written.bytes += (head.len() + self.digests.len() + self.values.len()) as u64;
+        self.written.shards += 1;
+        self.digests.clear();
+        self.values.clear();
+        Ok(())
+    }
+
+    /// Stores the rows in hand and says what was written.
+    ///
+    /// # Errors
+    /// The last shard could not be written.
+    pub fn finish(mut self) -> Result<Written> {
+        self.flush()?;
+        super::info::touch(&self.folder);
+        Ok(self.written)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Whoever drops a writer early has an error at hand already, and a second attempt at a write that
+        // failed would fail too.
+        if !self.failed {
+            let _ = self.flush();
+        }
+    }
+}
+
+/// Makes the new name durable. Where a folder cannot be synced (some platforms), the file system decides.
+fn sync_folder(folder: &Path) {
+    let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+}
+
+/// Removes temporary files that no living writer owns.
+pub(super) fn remove_stale(folder: &Path, age: Duration) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let old = |entry: &std::fs::DirEntry| {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok()?;
+        SystemTime::now().duration_since(modified).ok().filter(|since| *since >= age)
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".tmp-") && old(entry).is_some())
+        .filter_map(|entry| {
+            let size = entry.metadata().ok()?.len();
+            std::fs::remove_file(entry.path()).ok().map(|()| size)
+        })
+        .sum()
+}
