@@ -6,6 +6,7 @@
 //! decoding and preprocess are `sample/`'s.
 
 mod onnxruntime;
+pub mod runtime;
 
 pub use onnxruntime::OnnxRuntime;
 

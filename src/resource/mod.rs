@@ -5,9 +5,16 @@ pub mod digests;
 pub mod fetch;
 mod lock;
 mod path;
+pub mod pip;
+pub mod settings;
 pub mod sha256;
+mod store;
+pub mod unpack;
 
 pub use address::{Address, Resource};
 pub use digests::DigestTable;
 pub use fetch::{Fetched, Fetcher};
+pub use pip::{Build, Wheel};
+pub use settings::Settings;
 pub use sha256::Sha256;
+pub use store::StoredFile;

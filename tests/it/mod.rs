@@ -1,1 +1,3 @@
+mod pip;
 mod ranks;
+mod runtime;
