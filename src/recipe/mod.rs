@@ -1,1 +1,4 @@
-//! Rank 3: the recipe: types, layered loading, schema, problem location.
+//! Rank 3: recipes, from YAML layers to a checked [`Recipe`](types::Recipe).
+
+pub mod tree;
+pub mod yaml;
