@@ -1,4 +1,8 @@
-//! Rank 3: recipes, from YAML layers to a checked [`Recipe`](types::Recipe).
+//! Rank 3: recipes, from YAML layers to a checked [`Recipe`].
 
 pub mod tree;
+pub mod types;
 pub mod yaml;
+
+pub use tree::{KeyPath, Segment};
+pub use types::*;

@@ -1,0 +1,364 @@
+//! The types of a recipe as merged. They are the one source of the JSON schemas: their doc comments are
+//! its descriptions, their defaults its defaults.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::DType;
+use crate::data::DataConfig;
+use crate::head::HeadConfig;
+use crate::loss::LossConfig;
+use crate::metric::MetricName;
+use crate::neck::NeckChain;
+use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::resource::Resource;
+
+/// A caft recipe: a backbone, what is trained on top of it, and the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The name of the experiment and of its folder under `runs/`; by default the file's name without
+    /// its extension.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"))]
+    pub name: String,
+    /// Sets the seeds of data, augmentation, order and weights that are not given.
+    #[serde(default)]
+    pub seed: u64,
+    /// Recipes that this one builds on: names of shipped recipes, or paths relative to this file. This
+    /// file wins over them, later ones over earlier ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extends: Vec<String>,
+    /// The network: what is frozen and what is trained.
+    pub model: Model,
+    /// How the frozen part runs.
+    #[serde(default)]
+    pub engine: EngineConfig,
+    /// What the rows are, what they are labelled with, and how they are split.
+    pub data: DataConfig,
+    /// How activations are stored.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// How what is above the cut is trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// What is measured on each split; the first is the main one.
+    #[serde(default = "default_metrics")]
+    #[schemars(length(min = 1))]
+    pub metrics: Vec<MetricName>,
+    /// A search over values of this recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepConfig>,
+}
+
+fn default_metrics() -> Vec<MetricName> {
+    vec![MetricName::Accuracy, MetricName::MacroF1]
+}
+
+/// The network: a frozen backbone, an optional neck and a head; or a whole model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// The pretrained part and where it is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackboneConfig>,
+    /// What stands between the cut and the head: nothing, one neck, or a list of necks.
+    pub neck: NeckChain,
+    /// What maps features to the task's outputs. The number of classes comes from the data.
+    pub head: HeadConfig,
+    /// A whole model in place of backbone, neck and head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full: Option<FullConfig>,
+}
+
+/// The pretrained part of the network: a catalogue entry by `name`, or a file by `onnx`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackboneConfig {
+    /// A catalogue entry; `caft models` lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// An ONNX file in place of a catalogue entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<Resource>,
+    /// Which outputs are the cut: names of the catalogue entry's outputs, or tensors of the `onnx` file.
+    /// By default the entry's first output, or the file's only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub outputs: Option<Vec<String>>,
+    /// Where the cut is.
+    pub mode: Mode,
+    /// For `last_block`: a block of the catalogue entry, or a tensor, from which on the network is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_from: Option<String>,
+}
+
+/// Where the cut between the frozen and the trained part is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// At the outputs of the backbone; neck and head are trained.
+    #[default]
+    Frozen,
+    /// Before the backbone's last stage or block, which is trained too.
+    LastBlock,
+    /// At the input; all of the network is trained.
+    Full,
+    /// At the input, with weights drawn anew.
+    Scratch,
+}
+
+/// A whole model: a catalogue entry by `name`, or a file by `onnx`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FullConfig {
+    /// A catalogue entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// An ONNX file in place of a catalogue entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<Resource>,
+}
+
+/// How the frozen part runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// The precision of weights and activations in the engine.
+    pub precision: Precision,
+    /// The execution provider that runs the engine.
+    pub provider: Provider,
+    /// Samples in one pass of the engine. It changes speed and memory, never a stored value.
+    #[schemars(range(min = 1, max = 4096))]
+    pub batch_size: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { precision: Precision::default(), provider: Provider::default(), batch_size: 32 }
+    }
+}
+
+/// The precision of an engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// 16-bit floats with the range of 32-bit ones.
+    Bf16,
+    /// 8-bit integers, calibrated on the training rows.
+    Int8,
+}
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// The best one that is present for the precision.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// Intel OpenVINO.
+    Openvino,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// NVIDIA TensorRT.
+    Tensorrt,
+    /// NVIDIA TensorRT for RTX.
+    TensorrtRtx,
+    /// WebGPU.
+    Webgpu,
+    /// Apple Core ML.
+    Coreml,
+    /// Microsoft DirectML.
+    Directml,
+}
+
+/// How activations are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// The element type in the store. A value that does not fit it is an error that names the tensor.
+    pub dtype: DType,
+    /// What is stored between runs.
+    pub store: StoreMode,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { dtype: DType::F16, store: StoreMode::Auto }
+    }
+}
+
+/// What is stored between runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreMode {
+    /// Whatever is quicker to read than to compute again and fits on the disk.
+    #[default]
+    Auto,
+    /// The activations at the cut.
+    Activations,
+    /// The decoded inputs.
+    Inputs,
+    /// Nothing; every epoch computes.
+    None,
+}
+
+/// How what is above the cut is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Passes over the training rows.
+    #[schemars(range(min = 1))]
+    pub epochs: u32,
+    /// Rows in one step.
+    #[schemars(range(min = 1))]
+    pub batch_size: u32,
+    /// How parameters follow their gradients.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes over the run.
+    pub scheduler: SchedulerConfig,
+    /// What training makes small.
+    pub loss: LossConfig,
+    /// What trains.
+    pub backend: Backend,
+    /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Seed of the order of rows; the recipe's top `seed` if it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_seed: Option<u64>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 50,
+            batch_size: 256,
+            optimizer: OptimizerConfig::default(),
+            scheduler: SchedulerConfig::default(),
+            loss: LossConfig::default(),
+            backend: Backend::default(),
+            seed: None,
+            order_seed: None,
+        }
+    }
+}
+
+/// What trains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// The trainer inside caft, in pure Rust.
+    #[default]
+    Embedded,
+    /// PyTorch's C++ library.
+    Libtorch,
+}
+
+/// A search over values of the recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepConfig {
+    /// How values are chosen.
+    pub method: SweepMethod,
+    /// What the best trial is best at.
+    pub metric: SweepMetric,
+    /// The keys that vary, by their paths (such as `train.optimizer.lr`).
+    pub parameters: IndexMap<String, SweepParameter>,
+    /// The most trials to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub run_cap: Option<u32>,
+}
+
+/// How a sweep chooses values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SweepMethod {
+    /// Every combination.
+    Grid,
+    /// At random.
+    Random,
+    /// Guided by the trials before.
+    Bayes,
+}
+
+/// What the best trial of a sweep is best at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepMetric {
+    /// The metric, as `split/metric` (such as `valid/accuracy`).
+    pub name: String,
+    /// Whether more or less is better.
+    pub goal: Goal,
+}
+
+/// Whether more or less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// More is better.
+    Maximize,
+    /// Less is better.
+    Minimize,
+}
+
+/// The values that one key takes in a sweep: one `value`, some `values`, or a `distribution`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepParameter {
+    /// One value for all trials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<serde_json::Value>,
+    /// The values to choose from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<serde_json::Value>>,
+    /// How values between `min` and `max`, or around `mu`, are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
+    /// The least value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The greatest value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// The mean of a normal distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mu: Option<f64>,
+    /// The standard deviation of a normal distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<f64>,
+    /// The step to round to, for the distributions that begin with `q_`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<f64>,
+}
+
+/// How a sweep draws a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Evenly between `min` and `max`.
+    Uniform,
+    /// Whole numbers evenly between `min` and `max`.
+    IntUniform,
+    /// Evenly in steps of `q`.
+    QUniform,
+    /// The logarithm evenly between the exponents `min` and `max`.
+    LogUniform,
+    /// The logarithm evenly between the logarithms of `min` and `max`.
+    LogUniformValues,
+    /// Normal with mean `mu` and standard deviation `sigma`.
+    Normal,
+    /// Normal in steps of `q`.
+    QNormal,
+    /// The logarithm normal with mean `mu` and standard deviation `sigma`.
+    LogNormal,
+}
