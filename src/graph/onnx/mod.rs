@@ -1,16 +1,23 @@
 //! ONNX files: reading, writing and surgery on the protobuf.
 //!
-//! [`read()`] maps a file and decodes it into [`proto`] messages without copying its weights; [`write()`]
-//! streams a model out, with its weights beside it once they are too large for one message. Which
-//! tensors a cut takes and how they are reduced is an [`OutputSpec`] with a [`Select`].
+//! [`read()`] maps a file and decodes it into [`proto`] messages without copying its weights; [`cut()`]
+//! keeps what named tensors need; [`write()`] streams the result out, with its weights beside it once they
+//! are too large for one message. Which tensors a cut takes and how they are reduced is an
+//! [`OutputSpec`] with a [`Select`].
 
+mod batch;
+mod cut;
+pub mod make;
 pub mod proto;
 mod read;
 mod select;
+pub mod shape;
 mod tensor;
 pub mod walk;
 mod write;
 
+pub use batch::free_batch;
+pub use cut::{cut, default_opset, describe};
 pub use read::{LARGEST_FILE, NEWEST_IR, read};
 pub use select::{OutputSpec, Select};
 pub use write::{write, write_split};
