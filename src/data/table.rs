@@ -130,11 +130,16 @@ fn cells(text: &str, delimiter: Delimiter) -> Box<dyn Iterator<Item = Result<(us
         .delimiter(byte)
         .quoting(delimiter != Delimiter::Tab)
         .from_reader(text.as_bytes());
-    Box::new(
-        reader
-            .into_records()
-            .map(|record| record.map(|cells| (cells.position().map_or(0, |position| position.line() as usize), cells))),
-    )
+    // The reader's own line numbers are those of where it began to look, before empty lines.
+    let (mut line, mut counted) = (1, 0);
+    Box::new(reader.into_records().map(move |record| {
+        let cells = record?;
+        let begin = cells.position().map_or(counted, |position| position.byte() as usize);
+        let start = begin + text[begin..].bytes().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        line += text[counted..start].bytes().filter(|byte| *byte == b'\n').count();
+        counted = start;
+        Ok((line, cells))
+    }))
 }
 
 #[cfg(test)]
