@@ -4,8 +4,12 @@
 //! network was trained with: resize, centre crop, scale, normalise.
 
 mod config;
+pub mod decode;
+mod orientation;
+mod preprocess;
 
 pub use config::{Filter, PreprocessConfig, ResizeConfig, ResizeMode};
+pub use preprocess::Preprocessor;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,13 +98,12 @@ impl ImagePreprocess {
         Ok(())
     }
 
-    /// Makes a network input of a picture's bytes; `out` has the length of [`Self::output_shape`].
+    /// Makes one network input of a picture's bytes; for many, a [`Preprocessor`] keeps its buffers.
     ///
     /// # Errors
-    /// The bytes are no picture that can be read, or one that is too large.
+    /// As [`Preprocessor::apply`].
     pub fn apply(&self, bytes: &[u8], encoding: &Encoding, out: &mut [f32]) -> Result<()> {
-        let _ = (bytes, encoding, out);
-        Err(Error::failed("pictures are not decoded yet"))
+        Preprocessor::new(self).apply(bytes, encoding, out)
     }
 }
 

@@ -1,0 +1,196 @@
+//! From a file's bytes to 8-bit RGB pixels.
+//!
+//! What a picture is, its bytes say; extensions are not looked at. The result is that of Pillow's
+//! `ImageOps.exif_transpose(image).convert("RGB")`:
+//!
+//! - alpha and transparent palette entries are dropped, the colours below them stay;
+//! - grey is repeated in all channels, palettes and 1-bit pictures are expanded;
+//! - of animations the first frame is taken;
+//! - CMYK JPEGs are read by Adobe's convention (inverted), colour profiles are ignored;
+//! - 16-bit values are divided by 257 and rounded. (Pillow cuts grey ones at 255, which loses the
+//!   picture, and takes the high byte of colours, which differs by at most 1.)
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::orientation;
+use crate::base::{Error, Result};
+use crate::sample::Encoding;
+
+/// No picture with more pixels is decoded; the limit at which Pillow speaks of a decompression bomb.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// Decoded pixels; the buffer is used again from picture to picture.
+#[derive(Debug, Default)]
+pub struct Pixels {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height, width, 3]`: red, green, blue.
+    pub rgb: Vec<u8>,
+}
+
+impl Pixels {
+    /// Sets the size, keeping the buffer; what is in it is to be overwritten.
+    pub fn reset(&mut self, width: u32, height: u32) {
+        (self.width, self.height) = (width, height);
+        self.rgb.resize(width as usize * height as usize * 3, 0);
+    }
+}
+
+/// The size in pixels that a picture's header states, before its orientation is applied; nothing is
+/// decoded.
+///
+/// # Errors
+/// The bytes are empty, no known picture, or state a size of nothing or of more than [`MAX_PIXELS`].
+pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
+    match *encoding {
+        Encoding::PlanarRgb { width, height } => planar_size(bytes, width, height),
+        Encoding::Encoded if is_jpeg(bytes) => jpeg_header(bytes).map(|(_, size)| size),
+        Encoding::Encoded => {
+            let decoder = open(bytes)?;
+            let (width, height) = decoder.dimensions();
+            check_size(width, height)
+        }
+    }
+}
+
+/// Decodes a picture.
+///
+/// # Errors
+/// As [`header`], and the data behind the header are damaged or cut off.
+pub fn decode(bytes: &[u8], encoding: &Encoding, pixels: &mut Pixels) -> Result<()> {
+    match *encoding {
+        Encoding::PlanarRgb { width, height } => decode_planar(bytes, width, height, pixels),
+        Encoding::Encoded if is_jpeg(bytes) => decode_jpeg(bytes, pixels),
+        Encoding::Encoded => decode_other(bytes, pixels),
+    }
+}
+
+fn check_size(width: u32, height: u32) -> Result<(u32, u32)> {
+    if width == 0 || height == 0 {
+        return Err(Error::bad_input(format!("a picture of {width}×{height} pixels has no content")));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Error::bad_input(format!(
+            "a picture of {width}×{height} pixels; at most {MAX_PIXELS} pixels are read"
+        )));
+    }
+    Ok((width, height))
+}
+
+fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let cause = cause.into();
+    Error::bad_input(format!("the picture is damaged: {cause}")).because(cause)
+}
+
+fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff])
+}
+
+type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+
+fn jpeg_header(bytes: &[u8]) -> Result<(Jpeg<'_>, (u32, u32))> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|error| damaged(error.to_string()))?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    let size = check_size(width as u32, height as u32)?;
+    // Odd headers are fine, data that end too early are not.
+    decoder.set_options(options.set_strict_mode(true));
+    Ok((decoder, size))
+}
+
+fn decode_jpeg(bytes: &[u8], pixels: &mut Pixels) -> Result<()> {
+    let (mut decoder, (width, height)) = jpeg_header(bytes)?;
+    pixels.reset(width, height);
+    decoder.decode_into(&mut pixels.rgb).map_err(|error| damaged(error.to_string()))?;
+    if let Some(orientation) = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)) {
+        orientation::apply(pixels, orientation);
+    }
+    Ok(())
+}
+
+fn open(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
+    if bytes.is_empty() {
+        return Err(Error::bad_input("the file is empty"));
+    }
+    let format = image::guess_format(bytes).ok().filter(ImageFormat::reading_enabled).ok_or_else(|| {
+        Error::bad_input("the bytes are no picture that is known")
+            .hint("PNG, JPEG, GIF, BMP, TIFF, WebP and PNM are read")
+    })?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_PIXELS * 8);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    reader.into_decoder().map_err(damaged)
+}
+
+fn decode_other(bytes: &[u8], pixels: &mut Pixels) -> Result<()> {
+    let mut decoder = open(bytes)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    pixels.reset(width, height);
+    let out = pixels.rgb.as_chunks_mut::<3>().0;
+    match image {
+        DynamicImage::ImageRgb8(image) => pixels.rgb = image.into_raw(),
+        DynamicImage::ImageRgba8(image) => each(out, image.as_raw(), |[r, g, b, _]| [r, g, b]),
+        DynamicImage::ImageLuma8(image) => each(out, image.as_raw(), |[l]| [l; 3]),
+        DynamicImage::ImageLumaA8(image) => each(out, image.as_raw(), |[l, _]| [l; 3]),
+        DynamicImage::ImageRgb16(image) => each(out, image.as_raw(), |rgb: [u16; 3]| rgb.map(to_8_bit)),
+        DynamicImage::ImageRgba16(image) => each(out, image.as_raw(), |[r, g, b, _]| [r, g, b].map(to_8_bit)),
+        DynamicImage::ImageLuma16(image) => each(out, image.as_raw(), |[l]| [to_8_bit(l); 3]),
+        DynamicImage::ImageLumaA16(image) => each(out, image.as_raw(), |[l, _]| [to_8_bit(l); 3]),
+        _ => {
+            return Err(Error::bad_input("the picture has floating-point pixels, whose range nobody knows")
+                .hint("save it with 8 or 16 bits per value"));
+        }
+    }
+    orientation::apply(pixels, orientation);
+    Ok(())
+}
+
+fn each<const N: usize, T: Copy>(out: &mut [[u8; 3]], values: &[T], pixel: impl Fn([T; N]) -> [u8; 3]) {
+    for (out, values) in out.iter_mut().zip(values.as_chunks::<N>().0) {
+        *out = pixel(*values);
+    }
+}
+
+fn to_8_bit(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
+}
+
+fn planar_size(bytes: &[u8], width: u32, height: u32) -> Result<(u32, u32)> {
+    let size = check_size(width, height)?;
+    let expected = u64::from(width) * u64::from(height) * 3;
+    if bytes.len() as u64 != expected {
+        let found = bytes.len();
+        return Err(Error::bad_input(format!("{found} bytes, where {width}×{height} pixels have {expected}")));
+    }
+    Ok(size)
+}
+
+fn decode_planar(bytes: &[u8], width: u32, height: u32, pixels: &mut Pixels) -> Result<()> {
+    planar_size(bytes, width, height)?;
+    pixels.reset(width, height);
+    let (red, rest) = bytes.split_at(bytes.len() / 3);
+    let (green, blue) = rest.split_at(rest.len() / 2);
+    let planes = red.iter().zip(green).zip(blue);
+    for (out, ((red, green), blue)) in pixels.rgb.as_chunks_mut::<3>().0.iter_mut().zip(planes) {
+        *out = [*red, *green, *blue];
+    }
+    Ok(())
+}
