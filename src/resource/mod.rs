@@ -3,13 +3,18 @@
 pub mod address;
 pub mod digests;
 pub mod fetch;
+mod http;
+mod hub;
 mod lock;
 mod path;
 pub mod pip;
 pub mod settings;
 pub mod sha256;
 mod store;
+mod transfer;
 pub mod unpack;
+mod url;
+mod web;
 
 pub use address::{Address, Resource};
 pub use digests::DigestTable;

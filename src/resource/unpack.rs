@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn damage_is_found_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let text: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 3) as u8).collect();
+        let text: Vec<u8> = (0..20_000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let archive = archive(folder.path(), &[("a.txt", &text)]);
         let whole = fs::read(&archive).unwrap();
         let out = folder.path().join("out");

@@ -1,3 +1,5 @@
+mod fetch;
+mod hub;
 mod pip;
 mod ranks;
 mod runtime;
