@@ -1,3 +1,121 @@
-//! Rank 4: the plan, cross-field rules, and the cache key.
+//! Rank 4: the plan: a recipe with every default filled in, the rules that span several keys, and the
+//! cache key.
+//!
+//! A [`Plan`] is made offline. Once its references are fetched and the data is read it becomes a
+//! [`ResolvedPlan`], whose digest names the run.
 
 pub mod key;
+mod resolved;
+
+pub use resolved::{Manifest, ResolvedPlan};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::DType;
+use crate::data::DataConfig;
+use crate::graph::onnx::OutputSpec;
+use crate::head::HeadConfig;
+use crate::loss::LossConfig;
+use crate::metric::MetricName;
+use crate::neck::NeckChain;
+use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::resource::Resource;
+use crate::sample::image::ImagePreprocess;
+
+/// What will be done, without a default left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The run's name; its directory is `runs/<name>/<id>/`.
+    pub name: String,
+    /// The seeds.
+    pub seeds: Seeds,
+    /// The network, below and above the cut.
+    pub model: ModelPlan,
+    /// How the frozen part is run.
+    pub engine: EnginePlan,
+    /// The data.
+    pub data: DataConfig,
+    /// How activations are stored.
+    pub cache: CachePlan,
+    /// How the part above the cut is trained.
+    pub train: TrainPlan,
+    /// What is measured on each split that has targets.
+    pub metrics: Vec<MetricName>,
+}
+
+/// Every seed that is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seeds {
+    /// Subsets and splits.
+    pub data: u64,
+    /// The order of rows in each epoch.
+    pub order: u64,
+    /// Initial weights, dropout.
+    pub train: u64,
+}
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPlan {
+    /// The frozen part.
+    pub backbone: BackbonePlan,
+    /// Between the cut and the head.
+    pub neck: NeckChain,
+    /// The head.
+    pub head: HeadConfig,
+}
+
+/// The frozen part of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackbonePlan {
+    /// The catalogue's name, or the file's.
+    pub name: String,
+    /// Where the ONNX file is.
+    pub source: Resource,
+    /// The cut: what is stored of each sample. Several outputs are joined along their last axis.
+    pub outputs: Vec<OutputSpec>,
+    /// What the network expects of a picture.
+    pub preprocess: ImagePreprocess,
+}
+
+/// How the frozen part is run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnginePlan {
+    /// The precision of weights and activations.
+    pub precision: String,
+    /// The execution provider.
+    pub provider: String,
+    /// Samples in one pass. No value depends on it.
+    pub batch_size: usize,
+}
+
+/// How activations are stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CachePlan {
+    /// The stored element type.
+    pub dtype: DType,
+}
+
+/// How the part above the cut is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainPlan {
+    /// Passes over the training rows.
+    pub epochs: usize,
+    /// Rows of one step.
+    pub batch_size: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over time.
+    pub scheduler: SchedulerConfig,
+    /// The loss.
+    pub loss: LossConfig,
+    /// The trainer.
+    pub backend: String,
+}

@@ -1,0 +1,87 @@
+//! A plan with the digests of what it names: the identity of a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::key::{Ingredients, NUMERICS_VERSION};
+use super::{EnginePlan, Plan, TrainPlan};
+use crate::base::{Digest, KeyWriter};
+use crate::data::{Dataset, Targets};
+use crate::graph::onnx::OutputSpec;
+
+/// Raised when the same plan would train to other numbers.
+const TRAINER_VERSION: u32 = 1;
+
+/// A plan and the digests of what it names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvedPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Digest of the source model.
+    pub weights: Digest,
+    /// Digest of the dataset's manifest; see [`Manifest`].
+    pub dataset: Digest,
+    /// The names of the classes, in the order of the head's outputs. They are in the manifest's digest.
+    pub classes: Vec<String>,
+    /// Providers of one class give the same values.
+    pub numeric_class: String,
+    /// The inference runtime with its version.
+    pub runtime: String,
+}
+
+impl ResolvedPlan {
+    /// The run's id: the digest of all that can change its result. Names, paths, batch sizes of the
+    /// engine and caft's version are not part of it, so a moved folder finds its run again.
+    pub fn id(&self) -> Digest {
+        let Plan { seeds, model, train, metrics, cache, .. } = &self.plan;
+        let EnginePlan { precision, .. } = &self.plan.engine;
+        let TrainPlan { epochs, batch_size, optimizer, scheduler, loss, backend } = train;
+        KeyWriter::new("run")
+            .json("weights", &self.weights)
+            .json("dataset", &self.dataset)
+            .json("outputs", &model.backbone.outputs)
+            .json("preprocess", &model.backbone.preprocess)
+            .field("precision", precision)
+            .field("numeric_class", &self.numeric_class)
+            .field("runtime", &self.runtime)
+            .json("cache", cache)
+            .json("neck", &model.neck)
+            .json("head", &model.head)
+            // The seed of the data is in its manifest already.
+            .json("seeds", &[seeds.order, seeds.train])
+            .json("train", &(epochs, batch_size, optimizer, scheduler, loss, backend))
+            .json("metrics", metrics)
+            .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION))
+            .finish()
+    }
+
+    /// What produces the column of one output.
+    pub fn ingredients<'a>(&'a self, output: &'a OutputSpec) -> Ingredients<'a> {
+        let engine = (self.plan.engine.precision.as_str(), self.numeric_class.as_str(), self.runtime.as_str());
+        Ingredients::new(self.weights, output, engine, &self.plan.model.backbone.preprocess, self.plan.cache.dtype)
+    }
+}
+
+/// The ordered rows of a dataset with their targets, split by split: what a result depends on. Neither
+/// paths nor file names are part of it.
+pub struct Manifest;
+
+impl Manifest {
+    /// The manifest's digest. `samples[field][row]` are the digests of the samples.
+    pub fn digest(dataset: &Dataset, samples: &[Vec<Digest>]) -> Digest {
+        let fields: Vec<&str> = dataset.fields.iter().map(|field| field.name.as_str()).collect();
+        let Targets::Classes { names, of_row } = &dataset.targets;
+        let mut key = KeyWriter::new("dataset").json("fields", &fields).json("classes", names);
+        let splits = &dataset.splits;
+        for (name, rows) in [("train", &splits.train), ("valid", &splits.valid), ("test", &splits.test)] {
+            let mut bytes = Vec::with_capacity(rows.len() * (32 * samples.len() + 4));
+            for &row in rows {
+                let row = row as usize;
+                samples.iter().for_each(|field| bytes.extend_from_slice(&field[row].0));
+                bytes.extend_from_slice(&of_row[row].to_le_bytes());
+            }
+            key = key.field(name, bytes);
+        }
+        key.finish()
+    }
+}

@@ -1,0 +1,69 @@
+//! The first stage: fetches what the plan names, reads the data, and takes every digest that the run
+//! depends on.
+
+use super::context::Context;
+use super::digests;
+use crate::base::{Digest, Error, Result};
+use crate::data::{self, Dataset, LoadContext, Targets};
+use crate::engine::runtime::{self, RuntimeLibrary};
+use crate::plan::{Manifest, Plan, ResolvedPlan};
+use crate::resource::{DigestTable, Fetched};
+
+/// What the plan's names turned out to be.
+pub struct Resolved {
+    /// The plan with its digests.
+    pub plan: ResolvedPlan,
+    /// The rows.
+    pub dataset: Dataset,
+    /// The digest of each row's sample.
+    pub digests: Vec<Digest>,
+    /// The source model.
+    pub source: Fetched,
+    /// The inference runtime.
+    pub library: RuntimeLibrary,
+}
+
+/// Resolves a plan.
+///
+/// # Errors
+/// Something cannot be fetched or read, or is not what its digest says.
+pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
+    let fetcher = context.fetcher();
+    let library = runtime::ensure(&fetcher)?;
+    let source = fetcher.fetch(&plan.model.backbone.source)?;
+    let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
+    let dataset = data::load(&plan.data, &load)?;
+    if dataset.fields.len() != 1 {
+        let fields: Vec<&str> = dataset.fields.iter().map(|field| field.name.as_str()).collect();
+        return Err(Error::bad_input(format!("the data has the fields `{}`; one is needed", fields.join("`, `"))));
+    }
+    context.cancel.check()?;
+    let table = DigestTable::open(context.home)?;
+    let digests = digests::of_rows(&dataset, 0, &table, context.cancel)?;
+    table.save()?;
+    let Targets::Classes { names, .. } = &dataset.targets;
+    let plan = ResolvedPlan {
+        plan: plan.clone(),
+        weights: source.digest,
+        dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
+        classes: names.clone(),
+        numeric_class: format!("onnxruntime-{}", plan.engine.provider),
+        runtime: format!("onnxruntime {}", library.version),
+    };
+    Ok(Resolved { plan, dataset, digests, source, library })
+}
+
+impl Resolved {
+    /// `2,624 rows (1,968 train, 656 test), 2 classes`.
+    pub fn summary(&self) -> String {
+        let splits = &self.dataset.splits;
+        let parts: Vec<String> = [("train", &splits.train), ("valid", &splits.valid), ("test", &splits.test)]
+            .iter()
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(name, rows)| format!("{} {name}", rows.len()))
+            .collect();
+        let Targets::Classes { names, .. } = &self.dataset.targets;
+        let backbone = &self.plan.plan.model.backbone.name;
+        format!("{backbone}, {} rows ({}), {} classes", self.dataset.rows.len(), parts.join(", "), names.len())
+    }
+}
