@@ -1,142 +1,116 @@
-//! All entries, from the files that are embedded in the program.
+//! Reading the catalogue: family files, whose shared keys every variant takes over.
 
-use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use include_dir::{Dir, include_dir};
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::{Family, Output, Task, Variant};
+use super::Entry;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Result};
-use crate::graph::onnx::OutputSpec;
-use crate::resource::Resource;
-use crate::sample::image::ImagePreprocess;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/configs/backbones");
 
-/// One backbone with everything filled in.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
-    /// The name that recipes use.
-    pub name: String,
-    /// The family's name.
-    pub family: String,
-    /// What it is, in a sentence.
-    pub description: String,
-    /// The architecture.
-    pub architecture: String,
-    /// What its features are used for.
-    pub tasks: Vec<Task>,
-    /// The licence of the weights.
-    pub licence: String,
-    /// Where its ONNX file is, if one is published.
-    pub source: Option<Resource>,
-    /// How to export it where none is published.
-    pub export: Option<String>,
-    /// What the network expects of a picture, if it takes pictures.
-    pub preprocess: Option<ImagePreprocess>,
-    /// The frozen outputs by name, the usual one first, each with its size.
-    pub outputs: IndexMap<String, Output>,
-    /// Blocks from which on the network can be trained.
-    pub blocks: IndexMap<String, String>,
-    /// Whether the entry was proven by a real build.
-    pub proven: bool,
+/// All entries, by name.
+#[derive(Debug)]
+pub struct Catalogue {
+    entries: IndexMap<String, Entry>,
 }
 
-impl Entry {
-    fn new(family: &Family, variant: &Variant) -> Self {
-        fn own<T: Clone>(own: &IndexMap<String, T>, shared: &IndexMap<String, T>) -> IndexMap<String, T> {
-            if own.is_empty() { shared.clone() } else { own.clone() }
-        }
-        let mut outputs = own(&variant.outputs, &family.outputs);
-        outputs.values_mut().for_each(|output| output.size = output.size.or(Some(variant.size)));
-        let description = match &variant.description {
-            Some(more) => format!("{} {more}", family.description),
-            None => family.description.clone(),
-        };
-        Self {
-            name: variant.name.clone(),
-            family: family.family.clone(),
-            description,
-            architecture: family.architecture.clone(),
-            tasks: family.tasks.clone(),
-            licence: variant.licence.clone().unwrap_or_else(|| family.licence.clone()),
-            source: variant.source.clone(),
-            export: variant.export.clone(),
-            preprocess: variant.preprocess.clone().or_else(|| family.preprocess.clone()),
-            outputs,
-            blocks: own(&variant.blocks, &family.blocks),
-            proven: variant.proven,
-        }
+/// The catalogue inside the program. It is read at the first call.
+///
+/// # Errors
+/// A file of the catalogue is wrong; the tests keep that from happening.
+pub fn catalogue() -> Result<&'static Catalogue> {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    if let Some(catalogue) = CATALOGUE.get() {
+        return Ok(catalogue);
     }
-
-    /// The cut at some named outputs; at the first one if none is named.
-    ///
-    /// # Errors
-    /// The entry has no such output: the nearest name, and all names.
-    pub fn cut_at(&self, names: Option<&[String]>) -> Result<Vec<OutputSpec>> {
-        let first = self.outputs.keys().take(1).cloned().collect::<Vec<_>>();
-        names.unwrap_or(&first).iter().map(|name| self.output(name)).collect()
-    }
-
-    fn output(&self, name: &str) -> Result<OutputSpec> {
-        let output = self.outputs.get(name).ok_or_else(|| {
-            let known = || self.outputs.keys().map(String::as_str);
-            let (guess, all) = (did_you_mean(name, known()), crate::base::suggest::one_of(known()));
-            Error::bad_input(format!("`{}` has no output `{name}`{guess}; it has {all}", self.name))
-        })?;
-        Ok(OutputSpec { name: name.into(), tensor: output.tensor.clone(), select: output.select })
-    }
+    let mut files: Vec<(&str, &str)> = FILES
+        .files()
+        .filter_map(|file| Some((file.path().to_str()?, file.contents_utf8()?)))
+        .filter(|(path, _)| path.ends_with(".yaml"))
+        .collect();
+    files.sort_unstable();
+    let catalogue = Catalogue::read(&files)?;
+    Ok(CATALOGUE.get_or_init(|| catalogue))
 }
-
-/// The backbones by name.
-#[derive(Debug, Clone)]
-pub struct Catalogue(BTreeMap<String, Entry>);
 
 impl Catalogue {
-    /// The catalogue that is embedded in the program.
+    /// Reads family files, each a name and its text.
     ///
     /// # Errors
-    /// A file is not a family, or two entries share a name. A test holds that neither happens.
-    pub fn shipped() -> Result<Self> {
-        let mut files: Vec<_> = FILES.files().collect();
-        files.sort_by_key(|file| file.path());
-        let mut entries = BTreeMap::new();
-        for file in files {
-            let name = file.path().display();
-            let text = file.contents_utf8().ok_or_else(|| Error::bad_input(format!("`{name}` is not UTF-8")))?;
-            let family: Family = serde_yaml::from_str(text)
-                .map_err(|e| Error::bad_input(format!("`{name}` is not a family of backbones")).because(e))?;
-            for variant in &family.variants {
-                let entry = Entry::new(&family, variant);
-                if entries.insert(variant.name.clone(), entry).is_some() {
-                    return Err(Error::bad_input(format!("`{name}`: a backbone `{}` exists already", variant.name)));
+    /// A file is not YAML, a variant is not an entry, or two have the same name.
+    pub fn read(files: &[(&str, &str)]) -> Result<Self> {
+        let mut entries = IndexMap::new();
+        for (path, text) in files {
+            let wrong = |what: String| Error::bad_input(format!("configs/backbones/{path}: {what}"));
+            let family: Value = serde_yaml::from_str(text).map_err(|e| wrong("it is not YAML".into()).because(e))?;
+            for (name, value) in variants(family).map_err(wrong)? {
+                let entry: Entry = serde_json::from_value(value)
+                    .map_err(|e| wrong(format!("variant `{name}` is not an entry")).because(e))?;
+                entry.check().map_err(|e| wrong(format!("variant `{name}` cannot be")).because(e))?;
+                if entries.insert(name.clone(), entry).is_some() {
+                    return Err(wrong(format!("variant `{name}` is in the catalogue already")));
                 }
             }
         }
-        Ok(Self(entries))
+        Ok(Self { entries })
+    }
+
+    /// Every entry, family by family.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Every name.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
 
     /// The entry of a name.
     ///
     /// # Errors
-    /// There is none: the nearest name.
+    /// There is none; the error suggests the nearest.
     pub fn get(&self, name: &str) -> Result<&Entry> {
-        self.0.get(name).ok_or_else(|| {
-            let guess = did_you_mean(name, self.names());
-            Error::bad_input(format!("unknown backbone `{name}`{guess}")).hint("`caft models` lists the backbones")
+        self.entries.get(name).ok_or_else(|| {
+            let near = did_you_mean(name, self.names());
+            Error::bad_input(format!("`{name}` is not in the catalogue of backbones{near}"))
+                .hint("`caft models` lists the catalogue; any other network is named by `onnx:`")
         })
     }
+}
 
-    /// All names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
+/// The variants of a family file, each with the file's shared keys below its own.
+fn variants(family: Value) -> Result<Vec<(String, Value)>, String> {
+    let Value::Object(mut shared) = family else { return Err("it is not a map".into()) };
+    let Some(Value::Object(variants)) = shared.shift_remove("variants") else {
+        return Err("it has no map of `variants`".into());
+    };
+    let join = |(name, own): (String, Value)| {
+        let Value::Object(own) = own else { return Err(format!("variant `{name}` is not a map")) };
+        let mut value = Map::from_iter([("name".to_string(), Value::from(name.as_str()))]);
+        merge(&mut value, shared.clone());
+        merge(&mut value, own);
+        Ok((name, Value::Object(value)))
+    };
+    variants.into_iter().map(join).collect()
+}
 
-    /// All entries, sorted by name.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.values()
+/// Puts `over` over `base`: maps merge, a changed `kind` replaces its map, everything else replaces.
+fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new))
+                if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
+            {
+                merge(old, new);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
     }
 }
 
@@ -144,29 +118,52 @@ impl Catalogue {
 mod tests {
     use super::*;
 
+    const FAMILY: &str = "
+family: Toy
+description: A toy.
+architecture: toy
+tasks: [image_classification]
+licence: MIT
+weights: {export: {model: 'timm:toy'}}
+input: {name: x, size: 8}
+preprocess: {crop: 8, mean: [0, 0, 0], std: [1, 1, 1]}
+outputs:
+  cls: {tensor: h, select: {kind: token, index: 0}, shape: [4]}
+variants:
+  toy_small: {}
+  toy_large:
+    description: A large toy.
+    outputs: {cls: {shape: [8]}}
+";
+
     #[test]
-    fn every_shipped_entry_is_whole() {
-        let catalogue = Catalogue::shipped().unwrap();
-        assert!(catalogue.entries().count() >= 2);
-        for entry in catalogue.entries() {
-            let name = &entry.name;
-            assert!(!entry.outputs.is_empty(), "{name} has no outputs");
-            assert!(entry.source.is_some() || entry.export.is_some(), "{name} says neither source nor export");
-            if let Some(preprocess) = &entry.preprocess {
-                preprocess.check().unwrap();
-            }
-            assert!(entry.outputs.values().all(|output| output.size.is_some()));
-        }
+    fn variants_take_over_what_they_do_not_say() {
+        let catalogue = Catalogue::read(&[("toy.yaml", FAMILY)]).unwrap();
+        assert_eq!(catalogue.names().collect::<Vec<_>>(), ["toy_small", "toy_large"]);
+        let large = catalogue.get("toy_large").unwrap();
+        assert_eq!((large.description.as_str(), large.outputs["cls"].shape.as_slice()), ("A large toy.", &[8][..]));
+        assert_eq!(large.output("cls").unwrap().tensor, "h");
+        assert_eq!(
+            large.output("csl").unwrap_err().to_string(),
+            "backbone `toy_large` has no output `csl`; did you mean `cls`?"
+        );
+        assert!(catalogue.get("toy_smal").unwrap_err().to_string().ends_with("did you mean `toy_small`?"));
     }
 
     #[test]
-    fn outputs_are_found_by_name_and_slips_are_named() {
-        let catalogue = Catalogue::shipped().unwrap();
-        let entry = catalogue.get("vit_base_patch16_224").unwrap();
-        assert_eq!(entry.cut_at(None).unwrap()[0].name, "cls");
-        let error = entry.cut_at(Some(&["patch_meen".into()])).unwrap_err().to_string();
-        assert!(error.contains("did you mean `patch_mean`?"), "{error}");
-        let error = catalogue.get("vit_base_patch16_242").unwrap_err().to_string();
-        assert!(error.contains("did you mean `vit_base_patch16_224`?"), "{error}");
+    fn a_wrong_file_is_named() {
+        let read = |text: &str| Catalogue::read(&[("toy.yaml", text)]).unwrap_err();
+        assert!(read("[").to_string().starts_with("configs/backbones/toy.yaml: "));
+        assert!(read(&FAMILY.replace("crop: 8", "crop: 9")).to_string().contains("`toy_small`"));
+        assert!(read(&FAMILY.replace("licence", "license")).to_string().contains("is not an entry"));
+        let twice = Catalogue::read(&[("a.yaml", FAMILY), ("b.yaml", FAMILY)]).unwrap_err();
+        assert!(twice.to_string().contains("b.yaml: variant `toy_small` is in the catalogue already"));
+    }
+
+    #[test]
+    fn the_catalogue_inside_the_program_is_right() {
+        let catalogue = catalogue().unwrap();
+        assert!(catalogue.get("vit_base_patch16_224").is_ok());
+        assert!(catalogue.entries().all(|entry| !entry.description.ends_with(' ')));
     }
 }

@@ -4,8 +4,10 @@
 //! A [`Plan`] is made offline. Once its references are fetched and the data is read it becomes a
 //! [`ResolvedPlan`], whose digest names the run.
 
+mod build;
 pub mod key;
 mod resolved;
+mod rules;
 
 pub use resolved::{Manifest, ResolvedPlan};
 

@@ -1,0 +1,228 @@
+//! What the catalogue says about one backbone.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::suggest::{did_you_mean, one_of};
+use crate::base::{Error, Result};
+use crate::graph::onnx::{OutputSpec, Select};
+use crate::resource::Resource;
+use crate::sample::image::ImagePreprocess;
+
+/// A backbone of the catalogue: where its weights are, what it takes and what it gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The name that recipes use, such as `vit_base_patch16_224`.
+    pub name: String,
+    /// The family, such as `ViT`.
+    pub family: String,
+    /// What it is and what it is good for, in a sentence or two.
+    pub description: String,
+    /// The kind of network, in a few words.
+    pub architecture: String,
+    /// The tasks its features serve.
+    #[schemars(length(min = 1))]
+    pub tasks: Vec<Task>,
+    /// The licence of the weights.
+    pub licence: String,
+    /// Where the weights come from.
+    pub weights: Weights,
+    /// Whether an engine has been built from the real graph and compared with the framework's own.
+    #[serde(default)]
+    pub proof: Proof,
+    /// The network's input.
+    pub input: Input,
+    /// How a picture becomes that input, as the network was trained.
+    pub preprocess: ImagePreprocess,
+    /// The tensors at which the network may be cut, by the names that recipes use. The first is taken
+    /// when a recipe names none.
+    #[schemars(length(min = 1))]
+    pub outputs: IndexMap<String, Output>,
+    /// The blocks from which on the network may be trained, the first one first. Each names the tensor
+    /// that enters it, or nothing while that is not known.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub blocks: IndexMap<String, Option<String>>,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    /// A published ONNX file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<Resource>,
+    /// How to make the ONNX file, where none is published or another is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
+    /// An ONNX file with its BatchNorm and initialisers intact, from which all of the network can be trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_source: Option<Resource>,
+}
+
+/// How an ONNX file is made from a framework's weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The model in its framework, such as `torchvision:resnet50`, `timm:vit_small_patch16_224` or
+    /// `hf:owner/repo`.
+    pub model: String,
+    /// The name of the weights in the framework, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+}
+
+/// Whether an entry is known to work as it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// Written from the model's documentation; no engine has been built from it yet.
+    #[default]
+    Unproven,
+    /// Built from an export with the published layout, but not from the published file itself.
+    Layout,
+    /// Built from the published file; its outputs have the shapes given here.
+    Built,
+}
+
+/// The input of a network: pictures `[batch, 3, size, size]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The tensor's name in the ONNX file.
+    pub name: String,
+    /// Height and width in pixels.
+    #[schemars(range(min = 1, max = 4096))]
+    pub size: u32,
+}
+
+/// A named output: a tensor and what is taken from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The tensor's name in the ONNX file.
+    pub tensor: String,
+    /// What is taken from it.
+    #[serde(default)]
+    pub select: Select,
+    /// The shape of one row, without the batch.
+    pub shape: Vec<usize>,
+    /// What it is good for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// What a backbone's features serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// One label for a picture.
+    ImageClassification,
+    /// A label for every pixel.
+    Segmentation,
+    /// Boxes around objects.
+    Detection,
+    /// Likeness of pictures, or of pictures and text.
+    Retrieval,
+    /// A picture from a picture.
+    ImageToImage,
+    /// Text from text.
+    TextToText,
+    /// A picture from text.
+    TextToImage,
+    /// One label for a text.
+    TextClassification,
+    /// A label for every word.
+    TokenClassification,
+    /// One label for a sound.
+    AudioClassification,
+}
+
+impl Task {
+    /// Every task.
+    pub const ALL: [Self; 10] = [
+        Self::ImageClassification,
+        Self::Segmentation,
+        Self::Detection,
+        Self::Retrieval,
+        Self::ImageToImage,
+        Self::TextToText,
+        Self::TextToImage,
+        Self::TextClassification,
+        Self::TokenClassification,
+        Self::AudioClassification,
+    ];
+
+    /// The name used in entries and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ImageClassification => "image_classification",
+            Self::Segmentation => "segmentation",
+            Self::Detection => "detection",
+            Self::Retrieval => "retrieval",
+            Self::ImageToImage => "image_to_image",
+            Self::TextToText => "text_to_text",
+            Self::TextToImage => "text_to_image",
+            Self::TextClassification => "text_classification",
+            Self::TokenClassification => "token_classification",
+            Self::AudioClassification => "audio_classification",
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Entry {
+    /// The names of the outputs, the default first.
+    pub fn output_names(&self) -> impl Iterator<Item = &str> {
+        self.outputs.keys().map(String::as_str)
+    }
+
+    /// What a cut at one of the named outputs takes.
+    ///
+    /// # Errors
+    /// The entry has no output of that name; the error lists those it has.
+    pub fn output(&self, name: &str) -> Result<OutputSpec> {
+        let output = self.outputs.get(name).ok_or_else(|| {
+            let near = did_you_mean(name, self.output_names());
+            Error::bad_input(format!("backbone `{}` has no output `{name}`{near}", self.name))
+                .hint(format!("its outputs are {}", one_of(self.output_names())))
+        })?;
+        Ok(OutputSpec { name: name.into(), tensor: output.tensor.clone(), select: output.select })
+    }
+
+    /// What serde and the schema cannot see.
+    ///
+    /// # Errors
+    /// The preprocess is impossible or does not give the input's size, an output has no shape, there is
+    /// no way to the weights, or a name has other characters than lower-case letters, digits and `_`.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::bad_input(format!("backbone `{}`: {what}", self.name)));
+        self.preprocess.check()?;
+        let made = self.preprocess.output_shape();
+        let wanted = [3, self.input.size as usize, self.input.size as usize];
+        if made != wanted {
+            return bad(format!("the preprocess gives {made:?}, but the input is {wanted:?}"));
+        }
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        for name in self.output_names().chain([self.name.as_str()]) {
+            if name.is_empty() || !name.chars().all(plain) {
+                return bad(format!("`{name}` has other characters than lower-case letters, digits and `_`"));
+            }
+        }
+        if let Some((name, _)) = self.outputs.iter().find(|(_, o)| o.shape.is_empty() || o.shape.contains(&0)) {
+            return bad(format!("output `{name}` has no shape"));
+        }
+        if self.weights.onnx.is_none() && self.weights.export.is_none() {
+            return bad("there is neither a published ONNX file nor a way to export one".into());
+        }
+        Ok(())
+    }
+}

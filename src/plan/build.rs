@@ -1,0 +1,95 @@
+//! From a recipe to a plan.
+
+use super::rules::{Check, RULES};
+use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TrainPlan};
+use crate::backbone::{Catalogue, Entry};
+use crate::base::{Error, Place, Problems, Result};
+use crate::graph::onnx::{OutputSpec, Select};
+use crate::recipe::Recipe;
+use crate::sample::image::ImagePreprocess;
+
+impl Plan {
+    /// Fills every default of a recipe in, offline. `place` says where a value was written, by its path;
+    /// `file` is the recipe's name in messages.
+    ///
+    /// # Errors
+    /// The problems of all rules together, each with its place.
+    pub fn new(
+        recipe: &Recipe,
+        catalogue: &Catalogue,
+        file: &str,
+        place: &dyn Fn(&str) -> Option<Place>,
+    ) -> Result<Self> {
+        let problems = Problems::new(format!("{file} is not a valid recipe"));
+        let mut check = Check { recipe, catalogue, place, problems };
+        RULES.iter().for_each(|rule| rule(&mut check));
+        check.problems.into_result()?;
+        let train = &recipe.train;
+        Ok(Self {
+            name: recipe.name.clone(),
+            seeds: Seeds {
+                data: recipe.data.common.seed.unwrap_or(recipe.seed),
+                order: train.order_seed.unwrap_or(recipe.seed),
+                train: train.seed.unwrap_or(recipe.seed),
+            },
+            model: ModelPlan {
+                backbone: backbone(recipe, catalogue)?,
+                neck: recipe.model.neck.clone(),
+                head: recipe.model.head.clone(),
+            },
+            engine: EnginePlan {
+                precision: "fp32".into(),
+                provider: "cpu".into(),
+                batch_size: recipe.engine.batch_size as usize,
+            },
+            data: recipe.data.clone(),
+            cache: CachePlan { dtype: recipe.cache.dtype },
+            train: TrainPlan {
+                epochs: train.epochs as usize,
+                batch_size: train.batch_size as usize,
+                optimizer: train.optimizer.clone(),
+                scheduler: train.scheduler.clone(),
+                loss: train.loss.clone(),
+                backend: "embedded".into(),
+            },
+            metrics: recipe.metrics.clone(),
+        })
+    }
+}
+
+fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
+    let missing = || Error::bad_input("model.backbone: names neither a catalogue entry nor an `onnx` file");
+    let config = recipe.model.backbone.as_ref().ok_or_else(missing)?;
+    let entry = config.name.as_deref().map(|name| catalogue.get(name)).transpose()?;
+    let source = entry.and_then(|entry| entry.weights.onnx.as_ref()).or(config.onnx.as_ref()).ok_or_else(missing)?;
+    let outputs = match entry {
+        Some(entry) => cut_at(entry, config.outputs.as_deref())?,
+        None => config.outputs.iter().flatten().map(|tensor| whole(tensor)).collect(),
+    };
+    Ok(BackbonePlan {
+        name: entry.map_or_else(|| source.address.file_name().to_string(), |entry| entry.name.clone()),
+        source: source.clone(),
+        outputs,
+        preprocess: preprocess(recipe, entry)?,
+    })
+}
+
+/// The cut at the outputs that are named, at the entry's first one if none is.
+fn cut_at(entry: &Entry, names: Option<&[String]>) -> Result<Vec<OutputSpec>> {
+    match names {
+        Some(names) => names.iter().map(|name| entry.output(name)).collect(),
+        None => entry.output_names().take(1).map(|name| entry.output(name)).collect(),
+    }
+}
+
+fn whole(tensor: &str) -> OutputSpec {
+    OutputSpec { name: tensor.into(), tensor: tensor.into(), select: Select::All }
+}
+
+/// The backbone's own preprocess with the recipe's steps in place of its. A file that is no catalogue
+/// entry has none of its own; what the recipe does not say is then scaling alone.
+pub(super) fn preprocess(recipe: &Recipe, entry: Option<&Entry>) -> Result<ImagePreprocess> {
+    let plain = ImagePreprocess { resize: None, crop: None, scale: 1.0 / 255.0, mean: [0.0; 3], std: [1.0; 3] };
+    let own = entry.map(|entry| entry.preprocess.clone()).unwrap_or(plain);
+    recipe.data.common.preprocess.resolve(&own)
+}

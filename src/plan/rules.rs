@@ -1,0 +1,179 @@
+//! Rules that span several keys of a recipe. Every rule is a function in [`RULES`], so none can be
+//! forgotten; all of them run, and all problems are told at once.
+
+use crate::backbone::{Catalogue, Entry};
+use crate::base::suggest::did_you_mean;
+use crate::base::{Error, Place, Problems};
+use crate::optim::SchedulerConfig;
+use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode};
+
+/// What a rule looks at, and where it tells what is wrong.
+pub(super) struct Check<'a> {
+    pub recipe: &'a Recipe,
+    pub catalogue: &'a Catalogue,
+    pub place: &'a dyn Fn(&str) -> Option<Place>,
+    pub problems: Problems,
+}
+
+impl<'a> Check<'a> {
+    fn problem(&mut self, path: &str, message: impl Into<String>) {
+        self.problems.push((self.place)(path), path, message);
+    }
+
+    fn backbone(&self) -> Option<&'a BackboneConfig> {
+        self.recipe.model.backbone.as_ref()
+    }
+
+    /// The catalogue entry, if the backbone names one that exists.
+    fn entry(&self) -> Option<&'a Entry> {
+        self.catalogue.get(self.backbone()?.name.as_deref()?).ok()
+    }
+}
+
+type Rule = fn(&mut Check<'_>);
+
+pub(super) const RULES: &[Rule] = &[
+    one_backbone,
+    backbone_is_known,
+    outputs_are_known,
+    preprocess_is_known,
+    only_the_head_is_trained,
+    engine_is_available,
+    trainer_is_available,
+    store_is_available,
+    warm_up_fits,
+    data_is_consistent,
+    sweeps_run_elsewhere,
+];
+
+fn one_backbone(check: &mut Check<'_>) {
+    if check.recipe.model.full.is_some() {
+        let message = "whole models are not trained by this version; use `model.backbone` in mode `frozen`";
+        check.problem("model.full", message);
+        return;
+    }
+    let Some(BackboneConfig { name, onnx, outputs, .. }) = check.backbone() else {
+        return check.problem("model.backbone", "is missing; name a catalogue entry (`caft models`) or an `onnx` file");
+    };
+    match (name, onnx) {
+        (Some(_), Some(_)) => check.problem("model.backbone", "has both `name` and `onnx`; only one can be used"),
+        (None, None) => check.problem("model.backbone", "needs a `name` from the catalogue or an `onnx` file"),
+        (None, Some(_)) if outputs.is_none() => {
+            let message = "is missing; for an `onnx` file it names the tensors at which the model is cut";
+            check.problem("model.backbone.outputs", message);
+        }
+        _ => {}
+    }
+}
+
+fn backbone_is_known(check: &mut Check<'_>) {
+    let Some(name) = check.backbone().and_then(|backbone| backbone.name.as_deref()) else { return };
+    match check.catalogue.get(name) {
+        Err(_) => {
+            let guess = did_you_mean(name, check.catalogue.names());
+            check
+                .problem("model.backbone.name", format!("unknown backbone `{name}`{guess} (`caft models` lists them)"));
+        }
+        Ok(entry) if entry.weights.onnx.is_none() => {
+            let export = entry.weights.export.as_ref().map(|export| format!(" `{}`", export.model)).unwrap_or_default();
+            let message = format!("no ONNX file of `{name}` is published; export{export} and name the file by `onnx`");
+            check.problem("model.backbone.name", message);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn outputs_are_known(check: &mut Check<'_>) {
+    let (Some(entry), Some(backbone)) = (check.entry(), check.backbone()) else { return };
+    let names = backbone.outputs.clone().unwrap_or_default();
+    for (i, name) in names.iter().enumerate() {
+        let path = format!("model.backbone.outputs[{i}]");
+        if let Err(error) = entry.output(name) {
+            check.problem(&path, with_hint(&error));
+        } else if names[..i].contains(name) {
+            check.problem(&path, format!("`{name}` is named twice"));
+        }
+    }
+}
+
+fn preprocess_is_known(check: &mut Check<'_>) {
+    let preprocess = &check.recipe.data.common.preprocess;
+    if check.backbone().is_some_and(|backbone| backbone.onnx.is_some()) && preprocess.is_auto() {
+        let message =
+            "an `onnx` file does not say what it expects of a picture: give `resize` or `crop`, `mean`, `std`";
+        return check.problem("data.preprocess", message);
+    }
+    if let Err(error) = super::build::preprocess(check.recipe, check.entry()) {
+        check.problem("data.preprocess", error.to_string());
+    }
+}
+
+fn only_the_head_is_trained(check: &mut Check<'_>) {
+    let Some(backbone) = check.backbone() else { return };
+    let mode = match backbone.mode {
+        Mode::Frozen => {
+            if backbone.train_from.is_some() {
+                check.problem(
+                    "model.backbone.train_from",
+                    "is for mode `last_block`; in mode `frozen` nothing of the backbone is trained",
+                );
+            }
+            return;
+        }
+        Mode::LastBlock => "last_block",
+        Mode::Full => "full",
+        Mode::Scratch => "scratch",
+    };
+    check.problem("model.backbone.mode", format!("`{mode}` is not in this version yet; it trains in mode `frozen`"));
+}
+
+fn engine_is_available(check: &mut Check<'_>) {
+    let engine = &check.recipe.engine;
+    if engine.precision != Precision::Fp32 {
+        check.problem("engine.precision", "is not in this version yet; it runs engines in `fp32`");
+    }
+    if !matches!(engine.provider, Provider::Auto | Provider::Cpu) {
+        check.problem("engine.provider", "is not in this version yet; it runs engines on `cpu` (`auto` chooses it)");
+    }
+}
+
+fn trainer_is_available(check: &mut Check<'_>) {
+    if check.recipe.train.backend == Backend::Libtorch {
+        check.problem("train.backend", "this build has no libtorch trainer; use `embedded`");
+    }
+}
+
+fn store_is_available(check: &mut Check<'_>) {
+    if !matches!(check.recipe.cache.store, StoreMode::Auto | StoreMode::Activations) {
+        check.problem("cache.store", "is not in this version yet; it stores `activations` (`auto` chooses it)");
+    }
+}
+
+fn warm_up_fits(check: &mut Check<'_>) {
+    let epochs = f64::from(check.recipe.train.epochs);
+    if let SchedulerConfig::Cosine(cosine) = &check.recipe.train.scheduler
+        && cosine.warmup_epochs > epochs
+    {
+        let warmup = cosine.warmup_epochs;
+        let message = format!("{warmup} epochs of warm-up are more than the {epochs} of `train.epochs`");
+        check.problem("train.scheduler.warmup_epochs", message);
+    }
+}
+
+fn data_is_consistent(check: &mut Check<'_>) {
+    let mut found = Problems::default();
+    check.recipe.data.check(&mut found);
+    for problem in found.list {
+        check.problem(&problem.path, problem.message);
+    }
+}
+
+fn sweeps_run_elsewhere(check: &mut Check<'_>) {
+    if check.recipe.sweep.is_some() {
+        check.problem("sweep", "sweeps are not in this version yet; remove the section, or delete it with `~sweep`");
+    }
+}
+
+fn with_hint(error: &Error) -> String {
+    error.hint_text().map_or_else(|| error.to_string(), |hint| format!("{error} ({hint})"))
+}
