@@ -315,10 +315,14 @@ impl Chain<'_> {
                 if from > 0 || to.is_some() {
                     self.slice(from.into(), to.map_or(i64::MAX, i64::from));
                 }
-                self.mean(&[1]);
+                self.channels_first(&[0, 2, 1]);
+                self.pool();
             }
-            Select::Gap => self.mean(&[2, 3]),
-            Select::GapLast => self.mean(&[1, 2]),
+            Select::Gap => self.pool(),
+            Select::GapLast => {
+                self.channels_first(&[0, 3, 1, 2]);
+                self.pool();
+            }
             Select::Flatten => self.then("Flatten", &[], vec![make::int("axis", 1)]),
         }
     }
@@ -335,14 +339,15 @@ impl Chain<'_> {
         self.then("Slice", &[&starts, &ends, &axes], Vec::new());
     }
 
-    /// The mean over axes, which vanish. Since version 18 of the operators, the axes are an input.
-    fn mean(&mut self, axes: &[i64]) {
-        let keep = make::int("keepdims", 0);
-        if self.opset < 18 {
-            return self.then("ReduceMean", &[], vec![make::ints("axes", axes), keep]);
-        }
-        let axes = self.constant("axes", &[axes.len()], axes);
-        self.then("ReduceMean", &[&axes], vec![keep]);
+    /// The mean over all axes behind the second, which vanish. Not by ReduceMean: how ONNX Runtime's sums
+    /// are split, and so their last bit, depends there on the size of the batch.
+    fn pool(&mut self) {
+        self.then("GlobalAveragePool", &[], Vec::new());
+        self.then("Flatten", &[], vec![make::int("axis", 1)]);
+    }
+
+    fn channels_first(&mut self, order: &[i64]) {
+        self.then("Transpose", &[], vec![make::ints("perm", order)]);
     }
 
     fn end_as(self, output: &str) {
