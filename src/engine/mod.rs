@@ -5,9 +5,13 @@
 //! change outputs between calls, print, or keep state between calls. Inputs are ready network inputs;
 //! decoding and preprocess are `sample/`'s.
 
+mod build;
+pub mod manifest;
 mod onnxruntime;
 pub mod runtime;
 
+pub use build::{BuildRequest, Built, build};
+pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
 
 use crate::base::Result;

@@ -71,6 +71,14 @@ pub fn default_opset(model: &ModelProto) -> Result<i64> {
         .ok_or_else(|| Error::bad_input("the model does not say which version of the ONNX operators it uses"))
 }
 
+/// The number of weights of a model: the elements of its initialisers that are floats, or quantised floats.
+/// Constants of shape arithmetic (integers of 32 and 64 bits) are none.
+pub fn parameters(model: &ModelProto) -> u64 {
+    let counts = |t: &&TensorProto| !matches!(t.data_type(), DataType::Int64 | DataType::Int32 | DataType::Bool);
+    let initialisers = model.graph.iter().flat_map(|graph| &graph.initializer).filter(counts);
+    initialisers.map(|t| t.element_count().unwrap_or(0) as u64).sum()
+}
+
 /// Which node makes a tensor.
 fn producers(graph: &GraphProto) -> HashMap<String, usize> {
     let outputs = |(i, node): (usize, &NodeProto)| node.output.iter().map(move |o| (o.clone(), i)).collect::<Vec<_>>();
@@ -352,5 +360,123 @@ impl Chain<'_> {
 
     fn end_as(self, output: &str) {
         self.graph.node.push(make::node("Identity", &[&self.current], &[output], Vec::new()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::{AttributeType, DimensionValue, ValueInfoProto};
+    use super::super::testing::{Builder, tiny_cnn, tiny_vit};
+    use super::*;
+
+    const NORM: &str = "/norm/Add_1_output_0";
+
+    fn spec(name: &str, tensor: &str, select: Select) -> OutputSpec {
+        OutputSpec { name: name.into(), tensor: tensor.into(), select }
+    }
+
+    fn fails(model: ModelProto, specs: &[OutputSpec]) -> String {
+        let error = cut(model, specs).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn only_what_the_tensors_need_is_kept() {
+        let model = cut(tiny_cnn(), &[spec("c4", "/layer1/Relu_output_0", Select::All)]).unwrap();
+        let graph = model.graph.unwrap();
+        assert!(graph.node.iter().all(|n| !n.name.starts_with("/layer2") && !n.name.starts_with("/fc")));
+        assert!(graph.initializer.iter().all(|t| !t.name.starts_with("layer2") && !t.name.starts_with("fc")));
+        assert_eq!(graph.input.len(), 1);
+        let first = |value: &ValueInfoProto| value.tensor().unwrap().shape.clone().unwrap().dim[0].clone();
+        assert_eq!(first(&graph.input[0]).value, Some(DimensionValue::Param("batch".into())));
+        assert_eq!((graph.output.len(), graph.output[0].name.as_str()), (1, "c4"));
+    }
+
+    #[test]
+    fn reductions_take_the_form_of_the_operator_set() {
+        for (opset, slice_inputs) in [(9, 1), (17, 4)] {
+            let mut model = tiny_vit();
+            model.opset_import[0].version = opset;
+            let model = cut(model, &[spec("mean", NORM, Select::MeanTokens { from: 1, to: None })]).unwrap();
+            let graph = model.graph.unwrap();
+            let slice = graph.node.iter().rfind(|n| n.is("Slice")).unwrap();
+            assert_eq!(slice.input.len(), slice_inputs);
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_model_uses_makes_room() {
+        let model = cut(tiny_vit(), &[spec(NORM, NORM, Select::Token { index: 0 })]).unwrap();
+        let graph = model.graph.unwrap();
+        let makers = graph.node.iter().filter(|n| n.output.iter().any(|o| o == NORM)).count();
+        assert_eq!((makers, graph.output[0].name.as_str()), (1, NORM));
+        assert!(graph.node.iter().any(|n| n.output == [format!("{NORM}_inner")]));
+        assert!(fails(tiny_vit(), &[spec("image", NORM, Select::All)]).contains("like an input"));
+    }
+
+    #[test]
+    fn a_tensor_that_cannot_be_cut_is_refused() {
+        assert_eq!(
+            fails(tiny_vit(), &[spec("x", "/norm/Add_1_output_1", Select::All)]),
+            "the model has no tensor `/norm/Add_1_output_1`; did you mean `/norm/Add_1_output_0`?"
+        );
+        assert_eq!(
+            fails(tiny_vit(), &[spec("x", "/norm/Add_1", Select::All)]),
+            "the model has no tensor `/norm/Add_1`; that is a node, and its output is `/norm/Add_1_output_0`"
+        );
+        assert!(fails(tiny_vit(), &[spec("x", "norm.weight", Select::All)]).ends_with("is a constant of the model"));
+        assert_eq!(
+            fails(tiny_vit(), &[spec("x", "/norm/Constant_output_0", Select::All)]),
+            "the tensor `/norm/Constant_output_0` does not depend on any input of the model"
+        );
+        assert!(fails(tiny_vit(), &[]).contains("at least one"));
+        let twice = [spec("x", NORM, Select::All), spec("x", NORM, Select::Token { index: 0 })];
+        assert!(fails(tiny_vit(), &twice).contains("called `x`"));
+    }
+
+    #[test]
+    fn control_flow_is_kept_whole_or_refused() {
+        let mut b = Builder::new("if", 13, 0);
+        let x = b.input("x", vec!["n".into(), 4.into()]);
+        let condition = b.weight("condition", &[], 0.0, 1.0);
+        let outer = b.op("Relu", &[&x], Vec::new());
+        let branch = |op: &str| GraphProto {
+            node: vec![make::node(op, &[&outer], &[&format!("in_{op}")], Vec::new())],
+            output: vec![make::value_info(&format!("in_{op}"), DataType::Float, None)],
+            ..Default::default()
+        };
+        let attribute = |name: &str, graph| AttributeProto {
+            name: name.into(),
+            g: Some(graph),
+            r#type: AttributeType::Graph.into(),
+            ..Default::default()
+        };
+        let branches = vec![attribute("then_branch", branch("Abs")), attribute("else_branch", branch("Neg"))];
+        let y = b.op("If", &[&condition], branches);
+        let model = b.finish();
+        let kept = cut(model.clone(), &[spec("y", &y, Select::All)]).unwrap().graph.unwrap();
+        assert!(kept.node.iter().any(|n| n.is("Relu")), "what a branch captures is kept");
+        assert_eq!(
+            fails(model, &[spec("y", "in_Abs", Select::All)]),
+            "the tensor `in_Abs` lies inside the control flow of the node `/If` (If); a model cannot be cut there"
+        );
+    }
+
+    #[test]
+    fn functions_that_are_not_called_go() {
+        let mut model = tiny_cnn();
+        let function = |name: &str, calls: &str| FunctionProto {
+            name: name.into(),
+            domain: "own".into(),
+            node: vec![NodeProto { op_type: calls.into(), domain: "own".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        model.functions = vec![function("A", "B"), function("B", "Relu"), function("C", "A")];
+        let graph = model.graph.as_mut().unwrap();
+        let relu = graph.node.iter_mut().find(|n| n.op_type == "Relu").unwrap();
+        (relu.op_type, relu.domain) = ("A".into(), "own".into());
+        let model = cut(model, &[spec("c4", "/layer1/Relu_output_0", Select::All)]).unwrap();
+        assert_eq!(model.functions.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
     }
 }

@@ -13,11 +13,13 @@ mod read;
 mod select;
 pub mod shape;
 mod tensor;
+#[doc(hidden)]
+pub mod testing;
 pub mod walk;
 mod write;
 
 pub use batch::free_batch;
-pub use cut::{cut, default_opset, describe};
+pub use cut::{cut, default_opset, describe, parameters};
 pub use read::{LARGEST_FILE, NEWEST_IR, read};
 pub use select::{OutputSpec, Select};
 pub use write::{write, write_split};

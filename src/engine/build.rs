@@ -1,0 +1,220 @@
+//! Building: from a source model to an engine's folder, or to the one that was built before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{EngineFile, EngineInput, EngineOutput, FORMAT, MODEL, Manifest, SourceModel};
+use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
+use crate::graph::onnx::proto::{DataType, ModelProto, ValueInfoProto};
+use crate::graph::onnx::{self, OutputSpec};
+use crate::resource::DigestTable;
+
+/// Raised when the same request gives another file, so that engines built before are not reused.
+const BUILD_VERSION: &str = "1";
+
+/// What to build.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildRequest<'a> {
+    /// The catalogue entry, or the source file's name.
+    pub name: &'a str,
+    /// The source model's file.
+    pub source: &'a Path,
+    /// Where it came from, as it was written.
+    pub address: &'a str,
+    /// The digest of the source model's file.
+    pub digest: Digest,
+    /// Where to cut.
+    pub outputs: &'a [OutputSpec],
+    /// The licence of the weights, where it is known.
+    pub licence: Option<&'a str>,
+    /// The family of backbones, where it is known.
+    pub family: Option<&'a str>,
+}
+
+/// An engine on disk.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Its folder below the home's `engines/`.
+    pub folder: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Whether it was there before.
+    pub reused: bool,
+}
+
+impl Built {
+    /// The path of the model.
+    pub fn model(&self) -> PathBuf {
+        self.folder.join(MODEL)
+    }
+}
+
+impl BuildRequest<'_> {
+    /// What the engine's folder is called: everything that decides what is in it.
+    pub fn key(&self) -> Digest {
+        KeyWriter::new("engine")
+            .field("version", BUILD_VERSION)
+            .field("source", self.digest.to_string())
+            .json("outputs", &self.outputs)
+            .field("precision", "fp32")
+            .finish()
+    }
+}
+
+/// Cuts the source model and writes the engine to `engines/<key>/`; an engine that is there already and
+/// undamaged is reused, a damaged one is built again. The folder appears whole or not at all.
+///
+/// # Errors
+/// Those of [`onnx::read()`], [`onnx::cut()`] and the file system.
+pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
+    let folder = home.folder("engines")?.join(request.key().short(32));
+    let digests = DigestTable::open(home)?;
+    if let Some(manifest) = undamaged(&folder, &digests) {
+        digests.save()?;
+        return Ok(Built { folder, manifest, reused: true });
+    }
+    let model = onnx::cut(onnx::read(request.source)?, request.outputs)?;
+    let temporary = file::temporary_beside(&folder);
+    let manifest = write_folder(&temporary, request, &model).and_then(|manifest| {
+        put_in_place(&temporary, &folder)?;
+        Ok(manifest)
+    });
+    if manifest.is_err() {
+        // The error at hand matters more than a temporary folder that stays.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    Ok(Built { folder, manifest: manifest?, reused: false })
+}
+
+fn undamaged(folder: &Path, digests: &DigestTable) -> Option<Manifest> {
+    let manifest = Manifest::read(folder).ok()?;
+    manifest.check_files(folder, digests).ok()?;
+    Some(manifest)
+}
+
+fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -> Result<Manifest> {
+    fs::create_dir(folder).map_err(Error::io("create", folder))?;
+    onnx::write(model, &folder.join(MODEL))?;
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.insert(name, EngineFile { bytes, digest: Digest::of_file(&path)? });
+    }
+    let graph = model.graph.as_ref().ok_or_else(|| Error::failed("the cut model has no graph"))?;
+    let outputs = request.outputs.iter().zip(&graph.output).map(|(spec, value)| EngineOutput {
+        name: spec.name.clone(),
+        tensor: spec.tensor.clone(),
+        select: spec.select,
+        shape: row_shape(value),
+    });
+    let inputs = graph.input.iter().map(|value| EngineInput {
+        name: value.name.clone(),
+        element: element_name(value),
+        shape: row_shape(value).unwrap_or_default(),
+    });
+    let manifest = Manifest {
+        format: FORMAT,
+        name: request.name.into(),
+        source: SourceModel { address: request.address.into(), digest: request.digest },
+        licence: request.licence.map(Into::into),
+        family: request.family.map(Into::into),
+        inputs: inputs.collect(),
+        outputs: outputs.collect(),
+        precision: "fp32".into(),
+        opset: onnx::default_opset(model)?,
+        parameters: onnx::parameters(model),
+        files,
+    };
+    manifest.write(folder)?;
+    Ok(manifest)
+}
+
+/// Renames the finished folder to its name, over a damaged one or beside a process that was quicker.
+fn put_in_place(temporary: &Path, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        let old = file::temporary_beside(folder);
+        fs::rename(folder, &old).map_err(Error::io("replace", folder))?;
+        // A rest that cannot be removed does no harm.
+        let _ = fs::remove_dir_all(&old);
+    }
+    fs::rename(temporary, folder).map_err(Error::io("create", folder))
+}
+
+fn row_shape(value: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let shape = value.tensor()?.shape.as_ref()?;
+    Some(shape.dim.iter().skip(1).map(onnx::proto::Dimension::fixed).collect())
+}
+
+fn element_name(value: &ValueInfoProto) -> String {
+    let element = value.tensor().map_or(DataType::Undefined, |tensor| tensor.elem_type());
+    format!("{element:?}").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::onnx::{Select, testing};
+
+    fn spec(name: &str, tensor: &str) -> OutputSpec {
+        OutputSpec { name: name.into(), tensor: tensor.into(), select: Select::Token { index: 0 } }
+    }
+
+    fn request<'a>(source: &'a Path, outputs: &'a [OutputSpec]) -> BuildRequest<'a> {
+        let digest = Digest::of_file(source).unwrap();
+        BuildRequest { name: "tiny", source, address: "tiny.onnx", digest, outputs, licence: Some("MIT"), family: None }
+    }
+
+    #[test]
+    fn an_engine_is_built_once_and_again_when_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let source = folder.path().join("tiny.onnx");
+        onnx::write(&testing::tiny_vit(), &source).unwrap();
+        let outputs = [spec("cls", "/norm/Add_1_output_0")];
+        let first = build(&home, &request(&source, &outputs)).unwrap();
+        assert!(!first.reused);
+        assert_eq!(first.manifest.only_input().unwrap().shape, [Some(3), Some(32), Some(32)]);
+        assert_eq!(Manifest::read(&first.folder).unwrap(), first.manifest);
+        let again = build(&home, &request(&source, &outputs)).unwrap();
+        assert!(again.reused);
+        assert_eq!(again.manifest, first.manifest);
+
+        fs::write(again.model(), b"damaged").unwrap();
+        let digests = DigestTable::open(&home).unwrap();
+        let error = first.manifest.check_files(&first.folder, &digests).unwrap_err();
+        assert!(error.to_string().ends_with("is not the file that the engine was built with"), "{error}");
+        let repaired = build(&home, &request(&source, &outputs)).unwrap();
+        assert!(!repaired.reused);
+        assert_eq!(repaired.manifest, first.manifest);
+    }
+
+    #[test]
+    fn a_failed_build_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let source = folder.path().join("tiny.onnx");
+        onnx::write(&testing::tiny_vit(), &source).unwrap();
+        assert!(build(&home, &request(&source, &[spec("cls", "none")])).is_err());
+        fs::write(&source, b"<html>").unwrap();
+        assert!(build(&home, &request(&source, &[spec("cls", "none")])).is_err());
+        assert_eq!(fs::read_dir(home.folder("engines").unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_manifest_names_only_files_of_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let source = folder.path().join("tiny.onnx");
+        onnx::write(&testing::tiny_vit(), &source).unwrap();
+        let mut built = build(&home, &request(&source, &[spec("cls", "/norm/Add_1_output_0")])).unwrap();
+        let file = built.manifest.files[MODEL].clone();
+        built.manifest.files.insert("../x".into(), file);
+        let error = built.manifest.check_files(&built.folder, &DigestTable::open(&home).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("not in its folder"));
+        fs::write(built.folder.join(super::super::manifest::MANIFEST), "format: 1\nname: [").unwrap();
+        assert!(Manifest::read(&built.folder).unwrap_err().to_string().ends_with("is not a manifest of an engine"));
+    }
+}

@@ -1,0 +1,172 @@
+//! `engine.yaml`: what an engine is made of and what goes in and comes out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Digest, Error, Result, file};
+use crate::graph::onnx::Select;
+use crate::resource::DigestTable;
+
+/// The manifest's file name in an engine's folder.
+pub const MANIFEST: &str = "engine.yaml";
+/// The model's file name in an engine's folder.
+pub const MODEL: &str = "model.onnx";
+/// The version of the manifest's own format.
+pub const FORMAT: u32 = 1;
+/// More than any manifest has; see [`Manifest::read`].
+const LARGEST: u64 = 4 << 20;
+
+/// What an engine is made of and what goes in and comes out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of this format.
+    pub format: u32,
+    /// The catalogue entry, or the source file's name.
+    pub name: String,
+    /// The model it was cut from.
+    pub source: SourceModel,
+    /// The licence of the weights, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// The family of backbones, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// What goes in.
+    pub inputs: Vec<EngineInput>,
+    /// What comes out, in the order of the model's outputs.
+    pub outputs: Vec<EngineOutput>,
+    /// The precision the model computes in, such as `fp32`.
+    pub precision: String,
+    /// The version of the standard operator set.
+    pub opset: i64,
+    /// The number of weights below the cut.
+    pub parameters: u64,
+    /// The engine's files with their sizes and digests.
+    pub files: BTreeMap<String, EngineFile>,
+}
+
+/// The model an engine was cut from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceModel {
+    /// Where it came from, as it was written.
+    pub address: String,
+    /// The digest of its file.
+    pub digest: Digest,
+}
+
+/// An input of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineInput {
+    /// The tensor's name.
+    pub name: String,
+    /// The element type, such as `float`.
+    pub element: String,
+    /// The shape of one row, without the batch; `null` where it may vary.
+    pub shape: Vec<Option<usize>>,
+}
+
+/// An output of an engine; its elements are f32.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineOutput {
+    /// The output's name.
+    pub name: String,
+    /// The tensor of the source it was taken from.
+    pub tensor: String,
+    /// What was taken.
+    pub select: Select,
+    /// The shape of one row, without the batch; `null` where it varies or is only known by running,
+    /// absent where not even the rank is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<Option<usize>>>,
+}
+
+/// A file of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineFile {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
+impl Manifest {
+    /// Reads the manifest of an engine's folder.
+    ///
+    /// # Errors
+    /// It is missing, longer than any manifest, not YAML of this form, or of another version.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        let text = file::read_text(&path, LARGEST)?;
+        let manifest: Self = serde_yaml::from_str(&text)
+            .map_err(|e| Error::bad_input(format!("`{}` is not a manifest of an engine", path.display())).because(e))?;
+        if manifest.format != FORMAT {
+            let (shown, format) = (path.display(), manifest.format);
+            return Err(Error::bad_input(format!("`{shown}` has format {format}; this caft reads format {FORMAT}"))
+                .hint("build the engine again, or use the caft that built it"));
+        }
+        Ok(manifest)
+    }
+
+    /// Writes the manifest into a folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_yaml::to_string(self)
+            .map_err(|e| Error::failed("the manifest of the engine cannot be written as YAML").because(e))?;
+        file::write_bytes(&folder.join(MANIFEST), text.as_bytes())
+    }
+
+    /// Checks that the files of an engine's folder are those of the manifest.
+    ///
+    /// # Errors
+    /// One is missing, or has another size or digest; the error names it.
+    pub fn check_files(&self, folder: &Path, digests: &DigestTable) -> Result<()> {
+        for (name, wanted) in &self.files {
+            let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+            if !plain || name.contains('\\') {
+                return Err(Error::bad_input(format!(
+                    "the engine names the file `{name}`, which is not in its folder"
+                )));
+            }
+            let path = folder.join(name);
+            let size = std::fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+            if size != wanted.bytes || digests.digest(&path)? != wanted.digest {
+                let shown = path.display();
+                return Err(Error::bad_input(format!("`{shown}` is not the file that the engine was built with"))
+                    .hint("it was changed or damaged; build the engine again"));
+            }
+        }
+        if self.files.contains_key(MODEL) {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!("the engine in `{}` has no `{MODEL}`", folder.display())))
+    }
+
+    /// The only input.
+    ///
+    /// # Errors
+    /// There are several; the error names them.
+    pub fn only_input(&self) -> Result<&EngineInput> {
+        match &self.inputs[..] {
+            [input] => Ok(input),
+            several => {
+                let names: Vec<String> = several.iter().map(|input| format!("`{}`", input.name)).collect();
+                let name = &self.name;
+                Err(Error::bad_input(format!(
+                    "the part of `{name}` below the cut has {} inputs ({}), and only one is fed",
+                    several.len(),
+                    names.join(", ")
+                ))
+                .hint("cut at tensors that depend on one input"))
+            }
+        }
+    }
+}
