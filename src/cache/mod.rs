@@ -82,3 +82,6 @@ pub use reader::RowReader;
 pub use spec::ColumnSpec;
 pub use store::Store;
 pub use writer::{Limits, Writer, Written};
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,4 @@
+mod cache;
 mod fetch;
 mod hub;
 mod pip;
