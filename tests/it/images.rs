@@ -1,0 +1,88 @@
+//! Network inputs of pictures against Pillow's and numpy's; `tests/reference/image_preprocess.py` made
+//! the numbers.
+
+use std::path::Path;
+
+use caft::sample::Encoding;
+use caft::sample::image::ImagePreprocess;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    bytes: String,
+    steps: ImagePreprocess,
+    pixels: String,
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// The values as 0…255, before normalisation.
+fn pixels(steps: &ImagePreprocess, bytes: &[u8]) -> Vec<f32> {
+    steps.check().unwrap();
+    let [channels, height, width] = steps.output_shape();
+    let mut out = vec![f32::NAN; channels * height * width];
+    steps.apply(bytes, &Encoding::Encoded, &mut out).unwrap();
+    denormalised(steps, out)
+}
+
+fn denormalised(steps: &ImagePreprocess, mut values: Vec<f32>) -> Vec<f32> {
+    let plane = values.len() / 3;
+    for (channel, values) in values.chunks_mut(plane).enumerate() {
+        values.iter_mut().for_each(|x| *x = (*x * steps.std[channel] + steps.mean[channel]) / steps.scale);
+    }
+    values
+}
+
+/// The share of values that differ by more than 2/255, and the largest difference.
+fn difference(ours: &[f32], theirs: &[f32]) -> (f64, f32) {
+    assert_eq!(ours.len(), theirs.len());
+    let far = ours.iter().zip(theirs).filter(|(a, b)| (*a - *b).abs() > 2.01).count();
+    let most = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    (far as f64 / ours.len() as f64, most)
+}
+
+#[test]
+fn small_pictures_of_every_kind_agree_with_pillow() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/images.json")).unwrap();
+    assert!(cases.len() >= 50);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let theirs: Vec<f32> = unhex(&case.pixels).into_iter().map(f32::from).collect();
+        let (far, most) = difference(&pixels(&case.steps, &unhex(&case.bytes)), &theirs);
+        if far > 0.01 {
+            wrong.push(format!("{}: {:.1} % of values differ, by up to {most:.1}", case.name, far * 100.0));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Runs where the reference script has made larger pictures (see its first lines).
+#[test]
+fn larger_pictures_agree_with_pillow() {
+    #[derive(Deserialize)]
+    struct Larger {
+        picture: String,
+        preset: String,
+        steps: ImagePreprocess,
+        input: String,
+    }
+    let Some(folder) = std::env::var_os("CAFT_IMAGE_REFERENCE") else { return };
+    let folder = Path::new(&folder);
+    let cases: Vec<Larger> = serde_json::from_slice(&std::fs::read(folder.join("index.json")).unwrap()).unwrap();
+    let (mut wrong, mut shares) = (Vec::new(), Vec::new());
+    for case in &cases {
+        let bytes = std::fs::read(folder.join(&case.input)).unwrap();
+        let theirs = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let ours = pixels(&case.steps, &std::fs::read(&case.picture).unwrap());
+        let (far, most) = difference(&ours, &denormalised(&case.steps, theirs));
+        shares.push(far);
+        if far > 0.01 {
+            wrong.push(format!("{} {}: {:.2} % of values differ, by up to {most:.1}", case.picture, case.preset, far * 100.0));
+        }
+    }
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(wrong.is_empty(), "{} of {} (mean {mean:.5}):\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
