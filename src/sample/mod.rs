@@ -2,9 +2,10 @@
 //! is made of it.
 //!
 //! A [`Sample`] says where bytes are and how to read them; it holds none. [`image`] makes `[3, H, W]`
-//! tensors of photographs.
+//! tensors of photographs, and [`pipeline`] does so for many samples at once.
 
 pub mod image;
+pub mod pipeline;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

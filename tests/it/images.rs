@@ -80,7 +80,12 @@ fn larger_pictures_agree_with_pillow() {
         let (far, most) = difference(&ours, &denormalised(&case.steps, theirs));
         shares.push(far);
         if far > 0.01 {
-            wrong.push(format!("{} {}: {:.2} % of values differ, by up to {most:.1}", case.picture, case.preset, far * 100.0));
+            wrong.push(format!(
+                "{} {}: {:.2} % of values differ, by up to {most:.1}",
+                case.picture,
+                case.preset,
+                far * 100.0
+            ));
         }
     }
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;

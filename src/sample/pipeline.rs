@@ -1,0 +1,330 @@
+//! Many samples at once: digests, and network inputs in order, made by several threads while the
+//! caller works on those that are done.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::image::{ImagePreprocess, Preprocessor};
+use super::{Sample, Source};
+use crate::base::{Cancel, Digest, Error, Result};
+
+/// One sample to prepare.
+#[derive(Debug, Clone, Copy)]
+pub struct Item<'a> {
+    /// The caller's number for it, such as its row.
+    pub index: usize,
+    /// The sample.
+    pub sample: &'a Sample,
+    /// Where it comes from, for messages.
+    pub origin: &'a str,
+}
+
+/// How [`prepare`] works.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Items in a batch.
+    pub batch_size: usize,
+    /// Threads that decode; at least one is used.
+    pub threads: usize,
+    /// Looked at before each sample.
+    pub cancel: &'a Cancel,
+    /// Whether a sample that cannot be read is left out and told in [`Batch::failed`], or ends the work.
+    pub skip_bad: bool,
+}
+
+/// Prepared samples, in the order of the items.
+#[derive(Debug)]
+pub struct Batch {
+    /// The number of each sample.
+    pub indices: Vec<usize>,
+    /// The digest of the bytes each input was made of.
+    pub digests: Vec<Digest>,
+    /// `[indices.len(), 3, height, width]`.
+    pub data: Vec<f32>,
+    /// Those left out, with what is wrong. A batch may hold nothing else.
+    pub failed: Vec<(usize, Error)>,
+}
+
+/// Prepares images and gives them to `consume`, on the calling thread, batch by batch in the order of
+/// the items, while other threads prepare the next ones. At most `threads + 2` batches exist at a time. The
+/// results do not depend on the number of threads.
+///
+/// # Errors
+/// The first bad sample in the order of the items, with its origin, unless they are skipped; what
+/// `consume` returns; [`Error::Interrupted`].
+pub fn prepare(
+    items: &[Item<'_>],
+    steps: &ImagePreprocess,
+    options: &Options<'_>,
+    mut consume: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    steps.check()?;
+    let batches: Vec<&[Item<'_>]> = items.chunks(options.batch_size.max(1)).collect();
+    let threads = options.threads.clamp(1, batches.len().max(1));
+    let next = AtomicUsize::new(0);
+    let (empty_sender, empty) = mpsc::channel();
+    for _ in 0..threads + 2 {
+        let _ = empty_sender.send(Vec::new());
+    }
+    let empty = Mutex::new(empty);
+    let (done_sender, done) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, batches, next, empty) = (done_sender.clone(), &batches, &next, &empty);
+            scope.spawn(move || {
+                let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps };
+                // A buffer comes first and the number second, so that the lowest number always has one.
+                while let Some(buffer) = empty.lock().ok().and_then(|buffers| buffers.recv().ok()) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(items) = batches.get(number) else { break };
+                    let batch = worker.batch(items, buffer, options);
+                    if sender.send((number, batch)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(done_sender);
+        let mut early: BTreeMap<usize, Result<Batch>> = BTreeMap::new();
+        let result = (0..batches.len()).try_for_each(|wanted| {
+            while !early.contains_key(&wanted) {
+                let (number, batch) = done.recv().map_err(|_| Error::failed("a decoding thread ended early"))?;
+                early.insert(number, batch);
+            }
+            let batch = early.remove(&wanted).unwrap_or_else(|| unreachable!("it was just found"))?;
+            options.cancel.check()?;
+            consume(&batch)?;
+            let _ = empty_sender.send(batch.data);
+            Ok(())
+        });
+        // Whoever waits for a buffer, or has a batch to send, sees that nobody is left.
+        drop(empty_sender);
+        drop(done);
+        result
+    })
+}
+
+struct Worker<'a> {
+    preprocessor: Preprocessor,
+    bytes: Vec<u8>,
+    steps: &'a ImagePreprocess,
+}
+
+impl Worker<'_> {
+    fn batch(&mut self, items: &[Item<'_>], mut data: Vec<f32>, options: &Options<'_>) -> Result<Batch> {
+        let row: usize = self.steps.output_shape().iter().product();
+        data.resize(items.len() * row, 0.0);
+        let (mut indices, mut digests, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            options.cancel.check()?;
+            let at = indices.len() * row;
+            match self.one(item, &mut data[at..at + row]) {
+                Ok(digest) => {
+                    indices.push(item.index);
+                    digests.push(digest);
+                }
+                Err(error) if options.skip_bad => failed.push((item.index, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        data.truncate(indices.len() * row);
+        Ok(Batch { indices, digests, data, failed })
+    }
+
+    fn one(&mut self, item: &Item<'_>, out: &mut [f32]) -> Result<Digest> {
+        let name = |error: Error| with_origin(error, item);
+        item.sample.read(&mut self.bytes).map_err(name)?;
+        let digest = item.sample.digest(&self.bytes);
+        let (preprocessor, bytes) = (&mut self.preprocessor, &self.bytes);
+        // A decoder that panics on a damaged file must not take the whole run with it.
+        match catch_unwind(AssertUnwindSafe(|| preprocessor.apply(bytes, &item.sample.encoding, out))) {
+            Ok(result) => result.map_err(name).map(|()| digest),
+            Err(_) => {
+                self.preprocessor = Preprocessor::new(self.steps);
+                Err(name(Error::bad_input("the picture is damaged: its decoder gave up")))
+            }
+        }
+    }
+}
+
+/// Puts the origin, and the file where it says more, before a message.
+fn with_origin(error: Error, item: &Item<'_>) -> Error {
+    let origin = item.origin;
+    match error {
+        Error::BadInput { what, hint, source } => {
+            let path = item.sample.path();
+            let what = if path.ends_with(origin) || matches!(item.sample.source, Source::Range { .. }) {
+                format!("`{origin}`: {what}")
+            } else {
+                format!("`{origin}` (`{}`): {what}", path.display())
+            };
+            Error::BadInput { what, hint, source }
+        }
+        other => other,
+    }
+}
+
+/// The digest of every item, in their order; those that cannot be read have the error. Whole files go
+/// through `of_file`, which may know them already.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn digests(
+    items: &[Item<'_>],
+    threads: usize,
+    cancel: &Cancel,
+    of_file: &(dyn Fn(&Path) -> Result<Digest> + Sync),
+) -> Result<Vec<Result<Digest>>> {
+    in_parallel(items, threads, cancel, |item, buffer| {
+        let digest = match &item.sample.source {
+            Source::File(path) => of_file(path).map(|content| item.sample.digest_of_content(content)),
+            Source::Range { .. } => item.sample.read(buffer).map(|()| item.sample.digest(buffer)),
+        };
+        digest.map_err(|error| with_origin(error, item))
+    })
+}
+
+/// A function of every item, by several threads; results in the order of the items.
+fn in_parallel<T: Send>(
+    items: &[Item<'_>],
+    threads: usize,
+    cancel: &Cancel,
+    function: impl Fn(&Item<'_>, &mut Vec<u8>) -> T + Sync,
+) -> Result<Vec<T>> {
+    const CHUNK: usize = 64;
+    let chunks: Vec<&[Item<'_>]> = items.chunks(CHUNK).collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Vec<T>)>> {
+        let (mut buffer, mut done) = (Vec::new(), Vec::new());
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(number) else { return Ok(done) };
+            cancel.check()?;
+            done.push((number, chunk.iter().map(|item| function(item, &mut buffer)).collect::<Vec<T>>()));
+        }
+    };
+    let mut all = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.clamp(1, chunks.len().max(1))).map(|_| scope.spawn(work)).collect();
+        let mut all = work()?;
+        for other in others {
+            all.extend(other.join().map_err(|_| Error::failed("a thread ended early"))??);
+        }
+        Ok::<_, Error>(all)
+    })?;
+    all.sort_unstable_by_key(|(number, _)| *number);
+    Ok(all.into_iter().flat_map(|(_, results)| results).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Encoding;
+    use crate::sample::image::{Filter, Resize, ResizeMode};
+
+    fn steps() -> ImagePreprocess {
+        let resize = Resize { size: 2, mode: ResizeMode::Exact, filter: Filter::Bilinear, antialias: true };
+        ImagePreprocess { resize: Some(resize), crop: None, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
+    }
+
+    /// `n` grey 2×2 pictures in one file, the i-th of value i, and those in `bad` with too few bytes.
+    fn samples(folder: &Path, n: usize, bad: &[usize]) -> Vec<Sample> {
+        let path = folder.join("blob");
+        let bytes: Vec<u8> = (0..n).flat_map(|i| [i as u8; 12]).collect();
+        std::fs::write(&path, bytes).unwrap();
+        let file: std::sync::Arc<Path> = path.as_path().into();
+        (0..n)
+            .map(|i| {
+                let len = if bad.contains(&i) { 11 } else { 12 };
+                let source = Source::Range { file: file.clone(), offset: 12 * i as u64, len };
+                Sample { source, encoding: Encoding::PlanarRgb { width: 2, height: 2 } }
+            })
+            .collect()
+    }
+
+    fn items(samples: &[Sample]) -> Vec<Item<'_>> {
+        samples.iter().enumerate().map(|(index, sample)| Item { index: index + 100, sample, origin: "row" }).collect()
+    }
+
+    fn run(n: usize, bad: &[usize], threads: usize, skip_bad: bool) -> Result<Vec<(usize, f32)>> {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path(), n, bad);
+        let cancel = Cancel::default();
+        let options = Options { batch_size: 4, threads, cancel: &cancel, skip_bad };
+        let mut seen = Vec::new();
+        prepare(&items(&samples), &steps(), &options, |batch| {
+            assert_eq!(batch.data.len(), batch.indices.len() * 12);
+            for (at, index) in batch.indices.iter().enumerate() {
+                let sample = &samples[index - 100];
+                let mut bytes = Vec::new();
+                sample.read(&mut bytes).unwrap();
+                assert_eq!(batch.digests[at], sample.digest(&bytes));
+                seen.push((*index, batch.data[at * 12]));
+            }
+            seen.extend(batch.failed.iter().map(|(index, _)| (*index, f32::NAN)));
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn batches_come_in_order_whatever_the_number_of_threads() {
+        let expected: Vec<(usize, f32)> = (0..50).map(|i| (i + 100, i as f32)).collect();
+        for threads in [0, 1, 3, 16] {
+            assert_eq!(run(50, &[], threads, false).unwrap(), expected);
+        }
+        assert!(run(0, &[], 2, false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_bad_sample_ends_the_work_or_is_told_and_left_out() {
+        for threads in [1, 4] {
+            let error = run(50, &[33, 9], threads, false).unwrap_err();
+            assert_eq!(error.to_string(), "`row`: 11 bytes, where 2×2 pixels have 12");
+            let seen = run(50, &[8, 9, 10, 11, 33], threads, true).unwrap();
+            assert_eq!(seen.len(), 50);
+            let bad: Vec<usize> = seen.iter().filter(|(_, value)| value.is_nan()).map(|(index, _)| *index).collect();
+            assert_eq!(bad, [108, 109, 110, 111, 133]);
+        }
+    }
+
+    #[test]
+    fn the_callers_error_and_a_cancel_end_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path(), 100, &[]);
+        let cancel = Cancel::default();
+        let options = Options { batch_size: 2, threads: 3, cancel: &cancel, skip_bad: false };
+        let mut count = 0;
+        let error = prepare(&items(&samples), &steps(), &options, |_| {
+            count += 1;
+            if count == 5 { Err(Error::failed("full")) } else { Ok(()) }
+        });
+        assert_eq!((count, error.unwrap_err().to_string()), (5, "full".into()));
+        let error = prepare(&items(&samples), &steps(), &options, |_| {
+            cancel.cancel();
+            Ok(())
+        });
+        assert!(matches!(error, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn digests_come_in_order_with_the_errors_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut samples = samples(folder.path(), 200, &[]);
+        samples.push(Sample::file(folder.path().join("none")));
+        samples.push(Sample::file(folder.path().join("blob")));
+        let cancel = Cancel::default();
+        let one = digests(&items(&samples), 1, &cancel, &Digest::of_file).unwrap();
+        let four = digests(&items(&samples), 4, &cancel, &Digest::of_file).unwrap();
+        for (i, (a, b)) in one.iter().zip(&four).enumerate() {
+            assert_eq!(a.as_ref().ok(), b.as_ref().ok());
+            assert_eq!(a.is_err(), i == 200);
+        }
+        assert_eq!(one.len(), 202);
+        cancel.cancel();
+        assert!(matches!(digests(&items(&samples), 4, &cancel, &Digest::of_file), Err(Error::Interrupted)));
+    }
+}
