@@ -1,0 +1,368 @@
+//! Running a graph forwards and backwards.
+//!
+//! All buffers are planned when an [`Execution`] is made, for batches of up to a given number of rows; a
+//! step allocates nothing. Values of views share their source's buffer.
+
+use std::mem;
+
+use super::op::Op;
+use super::{Graph, Node, Origin, Real, Shape, ValueId, Weights};
+use crate::base::{Error, Result};
+
+/// What one pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Whether operators act as in training (dropout drops).
+    pub training: bool,
+    /// The seed of random operators.
+    pub seed: u64,
+    /// The step, which random operators draw from.
+    pub step: u64,
+}
+
+impl Pass {
+    /// An evaluation pass: nothing is random.
+    pub const EVALUATION: Self = Self { training: false, seed: 0, step: 0 };
+}
+
+/// A graph with its values, ready to run on batches.
+pub struct Execution<F> {
+    graph: Graph,
+    max_rows: usize,
+    /// The buffer of each value.
+    buffer_of: Vec<usize>,
+    values: Vec<Vec<F>>,
+    /// Gradients, by buffer; empty where none is needed.
+    grads: Vec<Vec<F>>,
+    needs_grad: Vec<bool>,
+    started: Vec<bool>,
+    /// What each node keeps for backward.
+    saved: Vec<Vec<F>>,
+    parameters: Vec<ValueId>,
+    rows: usize,
+    pass: Pass,
+}
+
+impl<F: Real> Execution<F> {
+    /// Plans all buffers for batches of up to `max_rows` rows. Gradients are planned if `train`.
+    ///
+    /// # Errors
+    /// A weight is missing or has another shape, or the buffers would be absurdly large.
+    pub fn new(graph: &Graph, weights: &Weights, max_rows: usize, train: bool) -> Result<Self> {
+        let count = graph.values().len();
+        let mut buffer_of: Vec<usize> = (0..count).collect();
+        let mut needs_grad = vec![false; count];
+        let mut values = Vec::with_capacity(count);
+        let mut saved = Vec::new();
+        for (i, value) in graph.values().iter().enumerate() {
+            let mut len = checked_len(&value.shape, max_rows)?;
+            match &value.origin {
+                Origin::Parameter { .. } => needs_grad[i] = train,
+                Origin::Node(n) => {
+                    let node = &graph.nodes()[*n];
+                    needs_grad[i] = node.inputs.iter().any(|id| needs_grad[id.0]);
+                    if node.op.is_view() {
+                        buffer_of[i] = buffer_of[node.inputs[0].0];
+                        len = 0;
+                    }
+                    let shapes: Vec<&Shape> = node.inputs.iter().map(|id| graph.shape(*id)).collect();
+                    saved.push(vec![F::ZERO; node.op.kernel::<F>().saved_len(&shapes, max_rows)]);
+                }
+                Origin::Input | Origin::Buffer { .. } | Origin::Constant(_) => {}
+            }
+            values.push(match &value.origin {
+                Origin::Parameter { .. } | Origin::Buffer { .. } => {
+                    convert(weights.get(&value.name, &value.shape.dims)?)
+                }
+                Origin::Constant(numbers) => convert(numbers),
+                Origin::Input | Origin::Node(_) => vec![F::ZERO; len],
+            });
+        }
+        let grads =
+            (0..count).map(|i| if needs_grad[i] { vec![F::ZERO; values[i].len()] } else { Vec::new() }).collect();
+        let trained = |i: &usize| matches!(graph.values()[*i].origin, Origin::Parameter { .. });
+        let parameters = (0..count).filter(trained).map(ValueId).collect();
+        Ok(Self {
+            graph: graph.clone(),
+            max_rows,
+            buffer_of,
+            values,
+            grads,
+            needs_grad,
+            started: vec![false; count],
+            saved,
+            parameters,
+            rows: 0,
+            pass: Pass::EVALUATION,
+        })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The most rows of a batch.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// The parameters, in the order in which they were added to the graph.
+    pub fn parameters(&self) -> &[ValueId] {
+        &self.parameters
+    }
+
+    /// Room for the rows of an input, `[max_rows, …]`; of a parameter or a buffer, its values. To be filled,
+    /// swapped or changed between passes; its length stays.
+    pub fn value_mut(&mut self, id: ValueId) -> &mut Vec<F> {
+        &mut self.values[self.buffer_of[id.0]]
+    }
+
+    /// A value after a pass: its rows, or all of a fixed value.
+    pub fn value(&self, id: ValueId) -> &[F] {
+        &self.values[self.buffer_of[id.0]][..self.graph.shape(id).len(self.rows)]
+    }
+
+    /// The gradient of a value after a backward pass; empty if it has none.
+    pub fn grad(&self, id: ValueId) -> &[F] {
+        let buffer = self.buffer_of[id.0];
+        let len = if self.grads[buffer].is_empty() { 0 } else { self.graph.shape(id).len(self.rows) };
+        &self.grads[buffer][..len]
+    }
+
+    /// A parameter's values with its gradient, for the optimiser.
+    pub fn parameter_and_grad(&mut self, id: ValueId) -> (&mut [F], &mut [F]) {
+        (&mut self.values[id.0], &mut self.grads[id.0])
+    }
+
+    /// A computed value together with room for the loss's gradient of it.
+    pub fn value_and_grad_mut(&mut self, id: ValueId) -> (&[F], &mut [F]) {
+        let (buffer, len) = (self.buffer_of[id.0], self.graph.shape(id).len(self.rows));
+        let grad = &mut self.grads[buffer];
+        let grad = if grad.is_empty() { &mut [] } else { &mut grad[..len] };
+        (&self.values[buffer][..len], grad)
+    }
+
+    /// Computes all values from the first `rows` rows of the inputs.
+    ///
+    /// # Panics
+    /// There are more rows than were planned for.
+    pub fn forward(&mut self, rows: usize, pass: Pass) {
+        self.forward_until(rows, pass, self.graph.nodes().len());
+    }
+
+    /// Computes what a value needs.
+    pub fn forward_to(&mut self, value: ValueId, rows: usize, pass: Pass) {
+        let nodes = match self.graph.values()[value.0].origin {
+            Origin::Node(n) => n + 1,
+            _ => 0,
+        };
+        self.forward_until(rows, pass, nodes);
+    }
+
+    fn forward_until(&mut self, rows: usize, pass: Pass, nodes: usize) {
+        assert!(rows <= self.max_rows, "{rows} rows, planned for {}", self.max_rows);
+        self.rows = rows;
+        self.pass = pass;
+        for (i, node) in self.graph.nodes()[..nodes].iter().enumerate() {
+            if node.op.is_view() {
+                continue;
+            }
+            let out = self.buffer_of[node.output.0];
+            let mut output = mem::take(&mut self.values[out]);
+            let len = self.graph.shape(node.output).len(rows);
+            let context = Context {
+                graph: &self.graph,
+                node,
+                index: i,
+                rows,
+                pass,
+                buffer_of: &self.buffer_of,
+                values: &self.values,
+            };
+            let saved = &mut self.saved[i];
+            node.op.kernel::<F>().forward(&mut Forward { context, output: &mut output[..len], saved });
+            self.values[out] = output;
+        }
+    }
+
+    /// Computes the gradients of all parameters from that of `output`, which the loss has put into
+    /// [`Execution::value_and_grad_mut`] after a forward pass.
+    pub fn backward(&mut self, outputs: &[ValueId]) {
+        self.started.fill(false);
+        for id in outputs {
+            self.started[self.buffer_of[id.0]] = true;
+        }
+        for (i, node) in self.graph.nodes().iter().enumerate().rev() {
+            let out = self.buffer_of[node.output.0];
+            if node.op.is_view() || !self.needs_grad[node.output.0] || !self.started[out] {
+                continue;
+            }
+            let context = Context {
+                graph: &self.graph,
+                node,
+                index: i,
+                rows: self.rows,
+                pass: self.pass,
+                buffer_of: &self.buffer_of,
+                values: &self.values,
+            };
+            let kernel = node.op.kernel::<F>();
+            kernel.backward(&mut Backward {
+                context,
+                grads: &mut self.grads,
+                started: &mut self.started,
+                saved: &self.saved[i],
+            });
+        }
+        // A parameter that no output depends on.
+        for id in &self.parameters {
+            if !self.started[id.0] {
+                self.grads[id.0].fill(F::ZERO);
+            }
+        }
+    }
+
+    /// Parameters and buffers as they are now.
+    pub fn weights(&self) -> Weights {
+        let mut weights = Weights::default();
+        for (value, numbers) in self.graph.values().iter().zip(&self.values) {
+            if matches!(value.origin, Origin::Parameter { .. } | Origin::Buffer { .. }) {
+                let numbers = numbers.iter().map(|x| x.wide() as f32).collect();
+                weights.insert(&value.name, value.shape.dims.clone(), numbers);
+            }
+        }
+        weights
+    }
+
+    /// Replaces parameters and buffers.
+    ///
+    /// # Errors
+    /// One is missing or has another shape.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        for (value, numbers) in self.graph.values().iter().zip(&mut self.values) {
+            if matches!(value.origin, Origin::Parameter { .. } | Origin::Buffer { .. }) {
+                *numbers = convert(weights.get(&value.name, &value.shape.dims)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn convert<F: Real>(numbers: &[f32]) -> Vec<F> {
+    numbers.iter().map(|x| F::of(f64::from(*x))).collect()
+}
+
+fn checked_len(shape: &Shape, rows: usize) -> Result<usize> {
+    shape
+        .elements()
+        .checked_mul(if shape.batched { rows } else { 1 })
+        .filter(|n| *n <= 1 << 34)
+        .ok_or_else(|| Error::bad_input(format!("a batch of {rows} rows of shape `{shape}` does not fit into memory")))
+}
+
+/// What a kernel may read.
+pub struct Context<'a, F> {
+    graph: &'a Graph,
+    node: &'a Node,
+    /// The node's number, which keeps the random streams of nodes apart.
+    pub index: usize,
+    /// Rows of the batch.
+    pub rows: usize,
+    /// What the pass is for.
+    pub pass: Pass,
+    buffer_of: &'a [usize],
+    values: &'a [Vec<F>],
+}
+
+impl<'a, F: Real> Context<'a, F> {
+    /// How many inputs the node has.
+    pub fn inputs(&self) -> usize {
+        self.node.inputs.len()
+    }
+
+    /// An input's elements.
+    pub fn input(&self, i: usize) -> &'a [F] {
+        self.value(self.node.inputs[i])
+    }
+
+    /// An input's shape.
+    pub fn input_shape(&self, i: usize) -> &'a Shape {
+        self.graph.shape(self.node.inputs[i])
+    }
+
+    /// The output's shape.
+    pub fn output_shape(&self) -> &'a Shape {
+        self.graph.shape(self.node.output)
+    }
+
+    /// The operator, for its settings.
+    pub fn op(&self) -> &'a Op {
+        &self.node.op
+    }
+
+    fn value(&self, id: ValueId) -> &'a [F] {
+        &self.values[self.buffer_of[id.0]][..self.graph.shape(id).len(self.rows)]
+    }
+}
+
+/// A node's forward computation: inputs to read, an output to fill.
+pub struct Forward<'a, F> {
+    context: Context<'a, F>,
+    /// To be filled; what it holds before is of no meaning.
+    pub output: &'a mut [F],
+    /// To be kept for backward.
+    pub saved: &'a mut [F],
+}
+
+impl<'a, F> std::ops::Deref for Forward<'a, F> {
+    type Target = Context<'a, F>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.context
+    }
+}
+
+/// A node's backward computation.
+pub struct Backward<'a, F> {
+    context: Context<'a, F>,
+    grads: &'a mut [Vec<F>],
+    started: &'a mut [bool],
+    /// What forward kept.
+    pub saved: &'a [F],
+}
+
+impl<'a, F> std::ops::Deref for Backward<'a, F> {
+    type Target = Context<'a, F>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.context
+    }
+}
+
+impl<F: Real> Backward<'_, F> {
+    /// The output's elements.
+    pub fn output(&self) -> &[F] {
+        self.context.value(self.context.node.output)
+    }
+
+    /// The output's gradient.
+    pub fn output_grad(&self) -> &[F] {
+        let output = self.context.node.output;
+        &self.grads[self.context.buffer_of[output.0]][..self.context.output_shape().len(self.context.rows)]
+    }
+
+    /// Calls `body(gradient, accumulate, self)` for an input that needs a gradient: to be added to if
+    /// `accumulate`, else to be overwritten.
+    pub fn grad(&mut self, i: usize, body: impl FnOnce(&mut [F], bool, &Self)) {
+        let buffer = self.context.buffer_of[self.context.node.inputs[i].0];
+        let len = self.context.input_shape(i).len(self.context.rows);
+        if self.grads[buffer].is_empty() {
+            return;
+        }
+        let mut grad = mem::take(&mut self.grads[buffer]);
+        let accumulate = mem::replace(&mut self.started[buffer], true);
+        body(&mut grad[..len], accumulate, self);
+        self.grads[buffer] = grad;
+    }
+}

@@ -1,0 +1,104 @@
+//! Holds an operator's backward to central differences in f64.
+
+use super::Op;
+use crate::base::random::Stream;
+use crate::graph::execution::{Execution, Pass};
+use crate::graph::{Graph, Init, ValueId};
+
+const ROWS: usize = 3;
+const STEP: f64 = 1e-5;
+
+/// One operator on random inputs; each is a parameter of the checked graph, so that it gets a gradient.
+pub(crate) struct Check {
+    op: Op,
+    graph: Graph,
+    inputs: Vec<ValueId>,
+    pass: Pass,
+    positive: bool,
+}
+
+impl Check {
+    pub fn new(op: impl Into<Op>) -> Self {
+        let pass = Pass { training: true, seed: 3, step: 5 };
+        Self { op: op.into(), graph: Graph::new(), inputs: Vec::new(), pass, positive: false }
+    }
+
+    /// An input with three rows of this shape: `input + parameter`, so that the parameter's gradient is
+    /// summed over the rows and each row differs.
+    pub fn rows(mut self, dims: &[usize]) -> Self {
+        let n = self.inputs.len();
+        let x = self.graph.input(&format!("x{n}"), dims).unwrap();
+        let p = self.graph.parameter(&format!("p{n}"), dims, Init::Normal(0.5), true).unwrap();
+        let sum = self.graph.node(&format!("s{n}"), super::Binary(super::BinaryKind::Add), &[x, p]).unwrap();
+        self.inputs.push(sum);
+        self
+    }
+
+    /// A parameter.
+    pub fn fixed(mut self, dims: &[usize]) -> Self {
+        let name = format!("p{}", self.inputs.len());
+        self.inputs.push(self.graph.parameter(&name, dims, Init::Normal(1.0), true).unwrap());
+        self
+    }
+
+    /// A constant, which gets no gradient.
+    pub fn constant(mut self, dims: &[usize]) -> Self {
+        let name = format!("c{}", self.inputs.len());
+        let values = (0..dims.iter().product::<usize>()).map(|i| Stream::new(9, 9).normal(i as u64)).collect();
+        self.inputs.push(self.graph.constant(&name, dims, values).unwrap());
+        self
+    }
+
+    /// The last input once more.
+    pub fn same(mut self) -> Self {
+        self.inputs.push(*self.inputs.last().unwrap());
+        self
+    }
+
+    /// Makes the inputs positive, for operators such as a root.
+    #[expect(dead_code, reason = "for operators that need it")]
+    pub fn positive(mut self) -> Self {
+        self.positive = true;
+        self
+    }
+
+    /// Compares the gradient of a random weighting of the output.
+    pub fn run(mut self) {
+        let out = self.graph.node("out", self.op.clone(), &self.inputs).unwrap();
+        self.graph.output("out", out);
+        let weights = self.graph.initial_weights(11);
+        let mut run: Execution<f64> = Execution::new(&self.graph, &weights, ROWS + 1, true).unwrap();
+        for (i, id) in self.graph.inputs().to_vec().into_iter().enumerate() {
+            let positive = self.positive;
+            for (j, x) in run.value_mut(id).iter_mut().enumerate() {
+                let normal = f64::from(Stream::new(1, i as u64).normal(j as u64));
+                *x = if positive { normal.abs() + 3.0 } else { normal };
+            }
+        }
+        let weighting = |i: usize| f64::from(Stream::new(2, 0).normal(i as u64));
+        let objective = |run: &mut Execution<f64>| -> f64 {
+            run.forward(ROWS, self.pass);
+            run.value(out).iter().enumerate().map(|(i, y)| y * weighting(i)).sum()
+        };
+        objective(&mut run);
+        run.value_and_grad_mut(out).1.iter_mut().enumerate().for_each(|(i, g)| *g = weighting(i));
+        run.backward(&[out]);
+        let mut compared = 0;
+        for id in run.parameters().to_vec() {
+            let analytic = run.grad(id).to_vec();
+            for (i, analytic) in analytic.into_iter().enumerate() {
+                let at = run.value_mut(id)[i];
+                run.value_mut(id)[i] = at + STEP;
+                let above = objective(&mut run);
+                run.value_mut(id)[i] = at - STEP;
+                let below = objective(&mut run);
+                run.value_mut(id)[i] = at;
+                let numeric = (above - below) / (2.0 * STEP);
+                let name = &self.graph.values()[id.index()].name;
+                assert!((numeric - analytic).abs() < 1e-6 * (1.0 + numeric.abs()), "{name}[{i}]: {analytic}, not {numeric}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! Operators, one file each: shape inference, forward, backward, and the ONNX form.
+//!
+//! A new operator is a file with a struct that implements [`Operator`] and [`Kernel`], and a line in the
+//! list below.
+
+use super::execution::{Backward, Forward};
+use super::{Real, Shape, Tensor};
+use crate::base::Result;
+
+mod binary;
+mod concat;
+mod flatten;
+mod gemm;
+mod normalize;
+mod relu;
+mod softmax;
+#[cfg(test)]
+pub(crate) mod check;
+
+pub use binary::{Binary, BinaryKind};
+pub use concat::Concat;
+pub use flatten::Flatten;
+pub use gemm::Gemm;
+pub use normalize::Normalize;
+pub use relu::Relu;
+pub use softmax::Softmax;
+
+/// What an operator is: the shape it computes and how ONNX says it.
+pub trait Operator {
+    /// The shape of the output.
+    ///
+    /// # Errors
+    /// The operator cannot take these inputs.
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape>;
+
+    /// The ONNX nodes (opset 17) that compute the same in evaluation mode; the last one's output is the
+    /// operator's.
+    fn onnx(&self, inputs: &[&Shape]) -> Vec<OnnxNode>;
+
+    /// Whether the output is the first input's elements, unmoved, under another shape. Such nodes are not
+    /// run: both values share one buffer.
+    fn is_view(&self) -> bool {
+        false
+    }
+}
+
+/// How an operator computes, in f32 and f64.
+pub trait Kernel<F: Real>: Sync {
+    /// Elements that forward keeps for backward, besides inputs and output.
+    fn saved_len(&self, _inputs: &[&Shape], _rows: usize) -> usize {
+        0
+    }
+
+    /// Computes the output from the inputs.
+    fn forward(&self, run: &mut Forward<'_, F>);
+
+    /// Adds to the gradients of the inputs what the output's gradient makes of them.
+    fn backward(&self, run: &mut Backward<'_, F>);
+}
+
+/// A node of an operator's ONNX form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnnxNode {
+    /// The ONNX operator.
+    pub op_type: &'static str,
+    /// What it reads.
+    pub inputs: Vec<OnnxInput>,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, OnnxAttribute)>,
+}
+
+impl OnnxNode {
+    pub(crate) fn new(op_type: &'static str, inputs: impl Into<Vec<OnnxInput>>) -> Self {
+        Self { op_type, inputs: inputs.into(), attributes: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: OnnxAttribute) -> Self {
+        self.attributes.push((name, value));
+        self
+    }
+}
+
+/// What a node of an operator's ONNX form reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnnxInput {
+    /// The operator's input of this number.
+    Input(usize),
+    /// The output of this node of the same form.
+    Node(usize),
+    /// A constant of f32.
+    Tensor(Tensor),
+    /// A constant of int64, such as a shape.
+    Ints(Vec<i64>),
+}
+
+/// An attribute of an ONNX node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnnxAttribute {
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f32),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// Text.
+    Text(String),
+}
+
+macro_rules! operators {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Every operator.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Op {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        $(impl From<$name> for Op {
+            fn from(op: $name) -> Self {
+                Self::$name(op)
+            }
+        })*
+
+        impl Op {
+            fn operator(&self) -> &dyn Operator {
+                match self {
+                    $(Self::$name(op) => op,)*
+                }
+            }
+
+            /// How it computes.
+            pub fn kernel<F: Real>(&self) -> &dyn Kernel<F> {
+                match self {
+                    $(Self::$name(op) => op,)*
+                }
+            }
+        }
+    };
+}
+
+operators! {
+    /// Element-wise arithmetic of two values.
+    Binary,
+    /// Joins values along their last dimension.
+    Concat,
+    /// Makes each row one-dimensional.
+    Flatten,
+    /// A fully connected layer.
+    Gemm,
+    /// Subtracts and scales by two vectors.
+    Normalize,
+    /// The positive part.
+    Relu,
+    /// Probabilities from logits.
+    Softmax,
+}
+
+impl Op {
+    /// The shape of the output.
+    ///
+    /// # Errors
+    /// The operator cannot take these inputs.
+    pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
+        self.operator().infer(inputs)
+    }
+
+    /// The ONNX form; see [`Operator::onnx`].
+    pub fn onnx(&self, inputs: &[&Shape]) -> Vec<OnnxNode> {
+        self.operator().onnx(inputs)
+    }
+
+    /// See [`Operator::is_view`].
+    pub fn is_view(&self) -> bool {
+        self.operator().is_view()
+    }
+}
+
+/// Refuses another number of inputs.
+pub(crate) fn arity<'a, const N: usize>(operator: &str, inputs: &[&'a Shape]) -> Result<[&'a Shape; N]> {
+    inputs.try_into().map_err(|_| Shape::refuse(operator, &format!("it takes {N} inputs"), inputs))
+}

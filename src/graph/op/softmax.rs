@@ -1,0 +1,87 @@
+//! Probabilities from logits.
+
+use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape, arity};
+use crate::base::Result;
+use crate::graph::parallel::row_chunks;
+
+/// `exp(x) / Σ exp(x)` along the last dimension. ONNX `Softmax` with `axis = -1`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Softmax;
+
+impl Softmax {
+    /// One row in place; returns the logarithm of the sum of exponentials.
+    pub fn row<F: Real>(row: &mut [F]) -> F {
+        let largest = row.iter().fold(F::of(f64::NEG_INFINITY), |m, x| m.max(*x));
+        let mut sum = F::ZERO;
+        for x in row.iter_mut() {
+            *x = (*x - largest).exp();
+            sum += *x;
+        }
+        let scale = F::ONE / sum;
+        row.iter_mut().for_each(|x| *x *= scale);
+        sum.ln() + largest
+    }
+}
+
+impl Operator for Softmax {
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let [x] = arity("Softmax", inputs)?;
+        if x.dims.is_empty() {
+            return Err(Shape::refuse("Softmax", "there is no dimension to normalise", inputs));
+        }
+        Ok(x.clone())
+    }
+
+    fn onnx(&self, _: &[&Shape]) -> Vec<OnnxNode> {
+        vec![OnnxNode::new("Softmax", [OnnxInput::Input(0)]).with("axis", OnnxAttribute::Int(-1))]
+    }
+}
+
+impl<F: Real> Kernel<F> for Softmax {
+    fn forward(&self, run: &mut Forward<'_, F>) {
+        let width = run.output_shape().last();
+        let x = run.input(0);
+        row_chunks(run.output, width, |row, out| {
+            out.copy_from_slice(&x[row * width..][..out.len()]);
+            out.chunks_exact_mut(width).for_each(|row| {
+                Self::row(row);
+            });
+        });
+    }
+
+    fn backward(&self, run: &mut Backward<'_, F>) {
+        let width = run.output_shape().last();
+        run.grad(0, |dx, accumulate, run| {
+            let (y, dy) = (run.output(), run.output_grad());
+            row_chunks(dx, width, |row, dx| {
+                let (y, dy) = (&y[row * width..], &dy[row * width..]);
+                let rows = y.chunks_exact(width).zip(dy.chunks_exact(width));
+                for (dx, (y, dy)) in dx.chunks_exact_mut(width).zip(rows) {
+                    let dot = y.iter().zip(dy).fold(F::ZERO, |sum, (y, dy)| sum + *y * *dy);
+                    for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+                        let step = *y * (*dy - dot);
+                        *dx = if accumulate { *dx + step } else { step };
+                    }
+                }
+            });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Check;
+    use super::*;
+
+    #[test]
+    fn backward_agrees_with_finite_differences() {
+        Check::new(Softmax).rows(&[4]).run();
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let mut row = [1000.0f32, 0.0];
+        assert_eq!(Softmax::row(&mut row), 1000.0);
+        assert_eq!(row, [1.0, 0.0]);
+    }
+}
