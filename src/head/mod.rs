@@ -4,6 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::Result;
+use crate::graph::op::Flatten;
+use crate::graph::{Graph, ValueId};
+
 mod linear;
 
 pub use linear::Linear;
@@ -16,8 +20,25 @@ pub enum HeadConfig {
     Linear(Linear),
 }
 
+impl HeadConfig {
+    /// Adds the head's nodes: from features `[batch, …]` to logits `[batch, outputs]`. Names begin with `head`.
+    ///
+    /// # Errors
+    /// The head cannot take features of this shape.
+    pub fn build(&self, graph: &mut Graph, features: ValueId, outputs: usize) -> Result<ValueId> {
+        match self {
+            Self::Linear(linear) => linear.build(graph, features, outputs),
+        }
+    }
+}
+
 impl Default for HeadConfig {
     fn default() -> Self {
         Self::Linear(Linear::default())
     }
+}
+
+/// Features as rows of one dimension.
+fn flat(graph: &mut Graph, features: ValueId) -> Result<ValueId> {
+    if graph.shape(features).dims.len() == 1 { Ok(features) } else { graph.node("head.flatten", Flatten, &[features]) }
 }

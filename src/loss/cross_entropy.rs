@@ -1,7 +1,14 @@
 //! Softmax cross-entropy.
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{Loss, LossSum, TargetFacts};
+use crate::base::{Error, Result};
+use crate::graph::op::Softmax;
+use crate::graph::parallel::CHUNK;
+use crate::graph::{Real, Targets};
 
 /// Softmax cross-entropy of logits `[batch, classes]` against class numbers, averaged over the batch
 /// (with class weights: the weighted average, as PyTorch's `reduction="mean"`).
@@ -38,5 +45,85 @@ pub enum ClassWeighting {
 impl Default for ClassWeights {
     fn default() -> Self {
         Self::Rule(ClassWeighting::Uniform)
+    }
+}
+
+impl ClassWeights {
+    /// One weight per class.
+    ///
+    /// # Errors
+    /// Another number of weights, or one that is negative or not finite, or all zero.
+    pub fn resolve(&self, facts: &TargetFacts) -> Result<Vec<f64>> {
+        let classes = facts.width;
+        match self {
+            Self::Rule(ClassWeighting::Uniform) => Ok(vec![1.0; classes]),
+            Self::Rule(ClassWeighting::Balanced) => {
+                let rows: usize = facts.class_counts.iter().sum();
+                // A class without training rows is never weighed.
+                let weight = |n: &usize| if *n == 0 { 0.0 } else { rows as f64 / (classes * n) as f64 };
+                Ok(facts.class_counts.iter().map(weight).collect())
+            }
+            Self::Each(weights) if weights.len() != classes => {
+                let n = weights.len();
+                Err(Error::bad_input(format!("`class_weights` has {n} numbers, but there are {classes} classes")))
+            }
+            Self::Each(weights) => {
+                if !weights.iter().all(|w| w.is_finite() && *w >= 0.0) || weights.iter().sum::<f64>() <= 0.0 {
+                    return Err(Error::bad_input("`class_weights` must be 0 or more, and not all 0"));
+                }
+                Ok(weights.clone())
+            }
+        }
+    }
+}
+
+impl CrossEntropy {
+    pub(super) fn build<F: Real>(&self, facts: &TargetFacts) -> Result<Box<dyn Loss<F>>> {
+        let weights = self.class_weights.resolve(facts)?;
+        let mean = weights.iter().sum::<f64>() / weights.len().max(1) as f64;
+        Ok(Box::new(Ready { smoothing: self.label_smoothing, weights, mean }))
+    }
+}
+
+/// With smoothing ε, class weights w and C classes, a row of class y counts
+/// `(1 − ε) · w_y · −log p_y + ε/C · Σ_c w_c · −log p_c`, and the batch is divided by `Σ w_y`
+/// (PyTorch's `CrossEntropyLoss`).
+struct Ready {
+    smoothing: f64,
+    weights: Vec<f64>,
+    /// The mean of `weights`.
+    mean: f64,
+}
+
+impl<F: Real> Loss<F> for Ready {
+    fn compute(&self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum {
+        let Targets::Classes(classes) = targets else { return LossSum::default() };
+        let width = self.weights.len();
+        let weight: f64 = classes.iter().map(|y| self.weights[*y as usize]).sum();
+        let scale = F::of(if weight > 0.0 { 1.0 / weight } else { 0.0 });
+        let spread = self.smoothing / width as f64;
+        let rows = (CHUNK / width).max(1);
+        let parts = outputs.par_chunks(rows * width).zip(classes.par_chunks(rows));
+        let results = grad.par_chunks_mut(rows * width).zip(row_losses.par_chunks_mut(rows));
+        parts.zip(results).for_each(|((outputs, classes), (grad, losses))| {
+            let grads = grad.chunks_exact_mut(width).zip(losses);
+            for ((logits, y), (grad, loss)) in outputs.chunks_exact(width).zip(classes).zip(grads) {
+                let y = *y as usize;
+                grad.copy_from_slice(logits);
+                let log_sum = Softmax::row(grad).wide();
+                let own = (1.0 - self.smoothing) * self.weights[y];
+                *loss = own * (log_sum - logits[y].wide());
+                let total = F::of(own + self.smoothing * self.mean) * scale;
+                grad.iter_mut().for_each(|g| *g *= total);
+                if self.smoothing > 0.0 {
+                    for ((w, x), g) in self.weights.iter().zip(logits).zip(grad.iter_mut()) {
+                        *loss += spread * w * (log_sum - x.wide());
+                        *g -= F::of(spread * w) * scale;
+                    }
+                }
+                grad[y] -= F::of(own) * scale;
+            }
+        });
+        LossSum { sum: row_losses.iter().sum(), weight }
     }
 }

@@ -3,6 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Targets;
+
+mod confusion;
+mod top_k;
+
+pub use confusion::{Confusion, argmax};
+pub use top_k::TopK;
+
 /// What is measured on a split. Results are named `split/metric`, such as `test/accuracy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -17,4 +25,43 @@ pub enum MetricName {
     MacroF1,
     /// The mean of the recall of each class that occurs.
     BalancedAccuracy,
+}
+
+impl MetricName {
+    /// Every metric.
+    pub const ALL: [Self; 4] = [Self::Accuracy, Self::Top5Accuracy, Self::MacroF1, Self::BalancedAccuracy];
+
+    /// The name in recipes and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Top5Accuracy => "top5_accuracy",
+            Self::MacroF1 => "macro_f1",
+            Self::BalancedAccuracy => "balanced_accuracy",
+        }
+    }
+
+    /// Whether more is better.
+    pub fn maximize(self) -> bool {
+        true
+    }
+
+    /// An empty measurement of outputs of `width` numbers per row.
+    pub fn start(self, width: usize) -> Box<dyn Metric> {
+        match self {
+            Self::Accuracy => Box::new(TopK::new(1, width)),
+            Self::Top5Accuracy => Box::new(TopK::new(5, width)),
+            Self::MacroF1 => Box::new(Confusion::new(width, Confusion::macro_f1)),
+            Self::BalancedAccuracy => Box::new(Confusion::new(width, Confusion::balanced_accuracy)),
+        }
+    }
+}
+
+/// A measurement that takes rows batch by batch.
+pub trait Metric: Send {
+    /// Takes outputs `[rows, width]` with their targets.
+    fn update(&mut self, outputs: &[f32], targets: Targets<'_>);
+
+    /// The value over all rows so far; 0 for none.
+    fn value(&self) -> f64;
 }

@@ -8,6 +8,10 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::base::Result;
+use crate::graph::op::{Concat, Flatten};
+use crate::graph::{Graph, ValueId};
+
 mod identity;
 mod standardize;
 
@@ -29,6 +33,44 @@ pub enum NeckConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct NeckChain(pub Vec<NeckConfig>);
+
+impl NeckChain {
+    /// Adds the nodes of all necks to each of the inputs, and joins several into one. Names begin with
+    /// `neck`.
+    ///
+    /// # Errors
+    /// A neck cannot take its input's shape, or there is no input.
+    pub fn build(&self, graph: &mut Graph, inputs: &[ValueId]) -> Result<ValueId> {
+        let mut ends = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let output = graph.values()[input.index()].name.clone();
+            let mut x = *input;
+            for (i, neck) in self.0.iter().enumerate() {
+                x = neck.build(graph, x, &format!("neck.{output}.{i}"))?;
+            }
+            ends.push(x);
+        }
+        if let [one] = ends[..] {
+            return Ok(one);
+        }
+        for (end, input) in ends.iter_mut().zip(inputs) {
+            if graph.shape(*end).dims.len() != 1 {
+                let name = format!("neck.{}.flatten", graph.values()[input.index()].name);
+                *end = graph.node(&name, Flatten, &[*end])?;
+            }
+        }
+        graph.node("neck.concat", Concat, &ends)
+    }
+}
+
+impl NeckConfig {
+    fn build(&self, graph: &mut Graph, x: ValueId, name: &str) -> Result<ValueId> {
+        match self {
+            Self::Identity(_) => Ok(x),
+            Self::Standardize(standardize) => standardize.build(graph, x, name),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for NeckChain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Optimizer, Update};
+
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019; defaults as PyTorch's). Biases are not
 /// decayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,5 +26,27 @@ pub struct AdamW {
 impl Default for AdamW {
     fn default() -> Self {
         Self { lr: 1e-3, weight_decay: 0.01, betas: [0.9, 0.999], eps: 1e-8 }
+    }
+}
+
+impl Optimizer for AdamW {
+    fn slots(&self) -> usize {
+        2
+    }
+
+    fn update(&self, update: &Update, weights: &mut [f32], grad: &[f32], state: &mut [&mut [f32]]) {
+        let [m, v] = state else { return };
+        let step = i32::try_from(update.step).unwrap_or(i32::MAX);
+        let [beta1, beta2] = self.betas;
+        let rate = (update.lr / (1.0 - beta1.powi(step))) as f32;
+        let root = (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32;
+        let keep = if update.decay { (1.0 - update.lr * self.weight_decay) as f32 } else { 1.0 };
+        let (gain, keep_square, gain_square) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
+        let eps = self.eps as f32;
+        for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
+            *m += (*g - *m) * gain;
+            *v = *v * keep_square + *g * *g * gain_square;
+            *w = *w * keep - rate * *m / (v.sqrt() * root + eps);
+        }
     }
 }

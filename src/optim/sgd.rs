@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Optimizer, Update};
+
 /// Stochastic gradient descent with momentum, as PyTorch's `SGD`: `v ← momentum · v + g`, and
 /// `w ← w − lr · v` (Nesterov: `w ← w − lr · (g + momentum · v)`). Biases are not decayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,5 +26,26 @@ pub struct Sgd {
 impl Default for Sgd {
     fn default() -> Self {
         Self { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+impl Optimizer for Sgd {
+    fn slots(&self) -> usize {
+        usize::from(self.momentum > 0.0)
+    }
+
+    fn update(&self, update: &Update, weights: &mut [f32], grad: &[f32], state: &mut [&mut [f32]]) {
+        let (lr, momentum) = (update.lr as f32, self.momentum as f32);
+        let decay = if update.decay { self.weight_decay as f32 } else { 0.0 };
+        let [velocity] = state else {
+            weights.iter_mut().zip(grad).for_each(|(w, g)| *w -= lr * (*g + decay * *w));
+            return;
+        };
+        for ((w, g), v) in weights.iter_mut().zip(grad).zip(velocity.iter_mut()) {
+            let g = *g + decay * *w;
+            // The first velocity is the gradient, because `v` begins at 0.
+            *v = momentum * *v + g;
+            *w -= lr * if self.nesterov { g + momentum * *v } else { *v };
+        }
     }
 }

@@ -1,1 +1,233 @@
 //! Rank 7: the training loop and the trainers.
+//!
+//! ```no_run
+//! use caft::base::Cancel;
+//! use caft::train::*;
+//! # fn example(features: &dyn Features, classes: &[u32], rows: [&[u32]; 3], config: &TrainConfig) -> caft::base::Result<()> {
+//! let inputs = features.inputs().to_vec(); // one per output of the cut, in order
+//! let graph = build_graph(&Default::default(), &Default::default(), &inputs, 10)?; // neck, head, 10 classes
+//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1] };
+//! let cancel = Cancel::default();
+//! let trained = train(&graph, &data, config, Session {
+//!     cancel: &cancel,
+//!     checkpoint: Some("run/checkpoint".as_ref()), // resumed from, exactly, when it fits
+//!     on_epoch: &mut |log: &EpochLog| Ok(println!("{} {:?}", log.epoch, log.metrics)),
+//! })?;
+//! trained.best.save("run/best.safetensors".as_ref(), Default::default())?;
+//! let test = evaluate(&graph, &trained.best, &data, rows[2], config, "test")?; // "test/accuracy" → f64
+//! let probabilities = predict(&graph, &trained.best, features, rows[2], Prediction::Softmax)?; // [rows, 10]
+//! # Ok(()) }
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Cancel, Result};
+use crate::graph::{Graph, Targets, Weights};
+use crate::head::HeadConfig;
+use crate::loss::{LossConfig, LossSum, TargetFacts};
+use crate::metric::MetricName;
+use crate::neck::NeckChain;
+use crate::optim::{OptimizerConfig, SchedulerConfig, Update};
+
+mod batch;
+mod checkpoint;
+mod embedded;
+mod evaluate;
+mod features;
+mod fit;
+mod r#loop;
+
+pub use batch::Batch;
+pub use embedded::Embedded;
+pub use evaluate::{Prediction, evaluate, predict};
+pub use features::{Features, InMemory, InputSpec};
+
+/// How to train: every default filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Passes over the training rows.
+    pub epochs: u32,
+    /// Rows per step. The last step of an epoch takes what is left.
+    pub batch_size: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning-rate schedule.
+    pub scheduler: SchedulerConfig,
+    /// The loss.
+    pub loss: LossConfig,
+    /// What is measured on the validation rows after each epoch. The first chooses the best epoch.
+    pub metrics: Vec<MetricName>,
+    /// The seed of the order of rows: an epoch's order is a function of this and the epoch alone.
+    pub order_seed: u64,
+    /// The seed of initial weights and dropout.
+    pub seed: u64,
+    /// Which trainer.
+    pub backend: Backend,
+}
+
+/// Which trainer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// caft's own, in Rust.
+    #[default]
+    Embedded,
+}
+
+/// What is trained on: features and targets of a dataset, and which of its rows are for what.
+#[derive(Clone, Copy)]
+pub struct Data<'a> {
+    /// The features of all rows.
+    pub features: &'a dyn Features,
+    /// The targets of all rows.
+    pub targets: Targets<'a>,
+    /// The rows to train on.
+    pub train: &'a [u32],
+    /// The rows to choose the best epoch with; may be empty.
+    pub valid: &'a [u32],
+}
+
+/// The surroundings of a training run.
+pub struct Session<'a> {
+    /// Checked before every step; then a checkpoint is written and training ends.
+    pub cancel: &'a Cancel,
+    /// A folder for checkpoints. A checkpoint of the same graph, data and config found there is resumed: the
+    /// rest gives the same numbers, bit for bit, as without the interruption.
+    pub checkpoint: Option<&'a Path>,
+    /// Called after each epoch; after a resume, first for each epoch done before.
+    pub on_epoch: &'a mut (dyn FnMut(&EpochLog) -> Result<()> + Send),
+}
+
+/// What came out of one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochLog {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Steps taken since the beginning.
+    pub step: u64,
+    /// The learning rate of the last step.
+    pub lr: f64,
+    /// `train/loss` (the mean over the epoch, while training), `valid/loss`, and `valid/…` for each metric.
+    pub metrics: BTreeMap<String, f64>,
+    /// Wall-clock seconds of the epoch.
+    pub seconds: f64,
+}
+
+/// What training gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The weights after the best epoch by the first metric on the validation rows (of equals the first);
+    /// without validation rows, those after the last epoch.
+    pub best: Weights,
+    /// The weights after the last epoch.
+    pub last: Weights,
+    /// The epoch of `best`, from 1.
+    pub best_epoch: u32,
+    /// All epochs.
+    pub epochs: Vec<EpochLog>,
+}
+
+/// A trainer: a graph with weights and optimiser state that takes steps. The loop around it is shared. An
+/// implementation must not draw random numbers of its own, keep hidden state, or let results depend on
+/// time or on the number of threads.
+pub trait Trainer: Send {
+    /// One step on a batch: forward in training mode, loss, backward, update. The batch's input buffers may
+    /// be swapped for others of the same sizes. Returns the loss before the update.
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn step(&mut self, batch: &mut Batch, update: StepUpdate) -> Result<LossSum>;
+
+    /// Forward in evaluation mode, with the loss; `outputs` is called with the first output, `[rows, …]`.
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn infer(&mut self, batch: &mut Batch, outputs: &mut dyn FnMut(&[f32])) -> Result<LossSum>;
+
+    /// The values, in evaluation mode, of the `fit`th statistic's value: `[rows, …]`.
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn value(&mut self, fit: usize, batch: &mut Batch, values: &mut dyn FnMut(&[f32])) -> Result<()>;
+
+    /// Parameters and buffers.
+    fn weights(&self) -> Weights;
+
+    /// Replaces parameters and buffers.
+    ///
+    /// # Errors
+    /// One is missing or has another shape.
+    fn set_weights(&mut self, weights: &Weights) -> Result<()>;
+
+    /// The optimiser's state, by names that only this trainer reads.
+    fn optimizer_state(&self) -> Weights;
+
+    /// Replaces the optimiser's state.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    fn set_optimizer_state(&mut self, state: &Weights) -> Result<()>;
+}
+
+/// What a step needs to know besides the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepUpdate {
+    /// The learning rate.
+    pub lr: f64,
+    /// The step's number, from 1.
+    pub step: u64,
+}
+
+impl StepUpdate {
+    fn of_parameter(self, decay: bool) -> Update {
+        Update { lr: self.lr, step: self.step, decay }
+    }
+}
+
+/// Builds neck and head into one graph: an input per output of the cut, and one output, `logits`
+/// `[batch, outputs]`.
+///
+/// # Errors
+/// A neck or the head cannot take these shapes.
+pub fn build_graph(neck: &NeckChain, head: &HeadConfig, inputs: &[InputSpec], outputs: usize) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let inputs = inputs.iter().map(|input| graph.input(&input.name, &input.shape)).collect::<Result<Vec<_>>>()?;
+    let features = neck.build(&mut graph, &inputs)?;
+    let logits = head.build(&mut graph, features, outputs)?;
+    graph.output("logits", logits);
+    Ok(graph)
+}
+
+/// Trains a graph, by the trainer that the config names.
+///
+/// # Errors
+/// The data do not fit the graph; a feature or the loss is not finite; [`Error::Interrupted`](crate::base::Error)
+/// after a checkpoint when cancelled; those of features, checkpoint files and the observer.
+pub fn train(graph: &Graph, data: &Data<'_>, config: &TrainConfig, session: Session<'_>) -> Result<Trained> {
+    let facts = data.facts(graph)?;
+    let weights = graph.initial_weights(config.seed);
+    let mut trainer = match config.backend {
+        Backend::Embedded => Embedded::new(graph, &weights, config, &facts)?,
+    };
+    embedded::on_workers(|| r#loop::run(&mut trainer, graph, data, config, session))
+}
+
+impl Data<'_> {
+    /// What a loss needs to know, after checking that targets and rows fit the graph's output.
+    fn facts(&self, graph: &Graph) -> Result<TargetFacts> {
+        let width = graph.outputs().first().map_or(0, |(_, id)| graph.shape(*id).last());
+        batch::check_rows(self.features, self.targets, width, &[self.train, self.valid])?;
+        let mut class_counts = vec![0; width];
+        if let Targets::Classes(classes) = self.targets {
+            self.train.iter().for_each(|row| class_counts[classes[*row as usize] as usize] += 1);
+        }
+        Ok(TargetFacts { width, class_counts })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,10 @@ impl Check {
                 run.value_mut(id)[i] = at;
                 let numeric = (above - below) / (2.0 * STEP);
                 let name = &self.graph.values()[id.index()].name;
-                assert!((numeric - analytic).abs() < 1e-6 * (1.0 + numeric.abs()), "{name}[{i}]: {analytic}, not {numeric}");
+                assert!(
+                    (numeric - analytic).abs() < 1e-6 * (1.0 + numeric.abs()),
+                    "{name}[{i}]: {analytic}, not {numeric}"
+                );
                 compared += 1;
             }
         }

@@ -8,14 +8,14 @@ use super::{Real, Shape, Tensor};
 use crate::base::Result;
 
 mod binary;
+#[cfg(test)]
+pub(crate) mod check;
 mod concat;
 mod flatten;
 mod gemm;
 mod normalize;
 mod relu;
 mod softmax;
-#[cfg(test)]
-pub(crate) mod check;
 
 pub use binary::{Binary, BinaryKind};
 pub use concat::Concat;

@@ -24,3 +24,60 @@ impl Default for SchedulerConfig {
         Self::Cosine(Cosine::default())
     }
 }
+
+/// Where a run is, in steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps taken before this one.
+    pub step: u64,
+    /// Steps of one epoch.
+    pub steps_per_epoch: u64,
+    /// Epochs of the run.
+    pub epochs: u64,
+}
+
+impl SchedulerConfig {
+    /// The learning rate of a step, from the optimiser's rate `lr`.
+    pub fn lr(&self, lr: f64, at: Progress) -> f64 {
+        match self {
+            Self::Constant(constant) => constant.lr(lr, at),
+            Self::Cosine(cosine) => cosine.lr(lr, at),
+        }
+    }
+}
+
+/// A linear warm-up, then `rest(share of the remaining steps that is done, in 0..1)`. The first step's rate
+/// is above 0, and the first step after the warm-up has the full rate.
+fn warmed_up(lr: f64, at: Progress, warmup_epochs: f64, rest: impl FnOnce(f64) -> f64) -> f64 {
+    let warmup = warmup_epochs * at.steps_per_epoch as f64;
+    let (step, total) = (at.step as f64, (at.steps_per_epoch * at.epochs) as f64);
+    if step < warmup {
+        lr * (step + 1.0) / (warmup + 1.0)
+    } else {
+        rest(((step - warmup) / (total - warmup).max(1.0)).clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(config: &SchedulerConfig) -> Vec<f64> {
+        (0..8).map(|step| config.lr(0.1, Progress { step, steps_per_epoch: 4, epochs: 2 })).collect()
+    }
+
+    #[test]
+    fn a_warm_up_rises_to_the_rate() {
+        let rates = rates(&SchedulerConfig::Constant(Constant { warmup_epochs: 1.0 }));
+        let expected = [0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1];
+        assert!(rates.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{rates:?}");
+    }
+
+    /// PyTorch's `CosineAnnealingLR(T_max=8, eta_min=0.01)` at lr 0.1.
+    #[test]
+    fn the_cosine_is_pytorchs() {
+        let rates = rates(&SchedulerConfig::Cosine(Cosine { warmup_epochs: 0.0, min_lr: 0.01 }));
+        let at = |k: f64| 0.01 + 0.045 * (1.0 + (std::f64::consts::PI * k / 8.0).cos());
+        assert!(rates.iter().enumerate().all(|(k, lr)| (lr - at(k as f64)).abs() < 1e-12), "{rates:?}");
+    }
+}

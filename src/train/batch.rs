@@ -1,0 +1,174 @@
+//! Batches, and the reading of them.
+
+use std::sync::mpsc;
+
+use rayon::prelude::*;
+
+use super::{Features, InMemory};
+use crate::base::{Error, Result};
+use crate::graph::{Graph, Targets};
+
+/// Features of at most this many bytes are copied to memory before training; larger ones are read batch by
+/// batch, so that memory holds the batch and the parameters.
+const PRELOAD_BYTES: usize = 64 << 20;
+
+/// Rows read at once by one thread.
+const ROWS_PER_READ: usize = 64;
+
+/// Some rows of the inputs, with their targets.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Rows in use.
+    pub rows: usize,
+    /// One buffer per input of the graph, `[batch size, …]`, of which the first `rows` rows are in use.
+    pub inputs: Vec<Vec<f32>>,
+    classes: Vec<u32>,
+    values: Vec<f32>,
+    width: Option<usize>,
+}
+
+impl Batch {
+    /// Room for batches of a graph of up to `rows` rows.
+    pub fn new(graph: &Graph, rows: usize) -> Self {
+        let inputs = graph.inputs().iter().map(|id| vec![0.0; graph.shape(*id).len(rows)]).collect();
+        Self { inputs, classes: Vec::with_capacity(rows), ..Self::default() }
+    }
+
+    /// The targets of the rows in use.
+    pub fn targets(&self) -> Targets<'_> {
+        match self.width {
+            None => Targets::Classes(&self.classes),
+            Some(width) => Targets::Values { width, values: &self.values },
+        }
+    }
+
+    fn fill(&mut self, features: &dyn Features, targets: Targets<'_>, rows: &[usize]) -> Result<()> {
+        self.rows = rows.len();
+        for (i, (spec, buffer)) in features.inputs().iter().zip(&mut self.inputs).enumerate() {
+            let width = spec.elements();
+            let parts = buffer[..rows.len() * width].par_chunks_mut((ROWS_PER_READ * width).max(1));
+            parts.zip(rows.par_chunks(ROWS_PER_READ)).try_for_each(|(out, rows)| features.read(i, rows, out))?;
+        }
+        match targets {
+            Targets::Classes(classes) => {
+                self.classes.clear();
+                self.classes.extend(rows.iter().map(|row| classes[*row]));
+            }
+            Targets::Values { width, values } => {
+                self.width = Some(width);
+                self.values.clear();
+                rows.iter().for_each(|row| self.values.extend_from_slice(&values[row * width..][..width]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads batches in a given order: from memory where the features are small, else ahead in a thread.
+pub(super) struct Reader<'a> {
+    features: &'a dyn Features,
+    memory: Option<InMemory>,
+    targets: Targets<'a>,
+    buffers: Vec<Batch>,
+    batch_size: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// # Errors
+    /// Small features cannot be read, or the features are not those of the graph.
+    pub fn new(graph: &Graph, features: &'a dyn Features, targets: Targets<'a>, batch_size: usize) -> Result<Self> {
+        check_inputs(graph, features)?;
+        let bytes = features.inputs().iter().map(|spec| spec.elements() * 4).sum::<usize>() * features.len();
+        let small = !features.in_memory() && bytes <= PRELOAD_BYTES;
+        let memory = if small { Some(InMemory::copy_of(features)?) } else { None };
+        let count = if memory.is_some() || features.in_memory() { 1 } else { 2 };
+        let buffers = vec![Batch::new(graph, batch_size); count];
+        Ok(Self { features, memory, targets, buffers, batch_size })
+    }
+
+    /// Calls `body` with each batch of `rows`, in order.
+    ///
+    /// # Errors
+    /// The first of `body` or of reading.
+    pub fn each(&mut self, rows: &[usize], mut body: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
+        let features: &dyn Features = self.memory.as_ref().map_or(self.features, |m| m);
+        let targets = self.targets;
+        let parts = rows.chunks(self.batch_size);
+        if let [batch] = &mut self.buffers[..] {
+            for part in parts {
+                batch.fill(features, targets, part)?;
+                body(batch)?;
+            }
+            return Ok(());
+        }
+        // Buffers go round: filled ones to `body`, used ones back to the reading thread.
+        let (to_body, filled) = mpsc::sync_channel::<Result<Batch>>(self.buffers.len());
+        let (to_reader, used) = mpsc::sync_channel::<Batch>(self.buffers.len());
+        for buffer in self.buffers.drain(..) {
+            let _ = to_reader.send(buffer);
+        }
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                for part in parts {
+                    let Ok(mut batch) = used.recv() else { break };
+                    let result = batch.fill(features, targets, part).map(|()| batch);
+                    let failed = result.is_err();
+                    if to_body.send(result).is_err() || failed {
+                        break;
+                    }
+                }
+                used
+            });
+            let mut outcome = Ok(());
+            while let Ok(result) = filled.recv() {
+                outcome = result.and_then(|mut batch| {
+                    let done = body(&mut batch);
+                    let _ = to_reader.send(batch);
+                    done
+                });
+                if outcome.is_err() {
+                    break;
+                }
+            }
+            drop((filled, to_reader));
+            if let Ok(used) = reader.join() {
+                self.buffers.extend(used.try_iter());
+            }
+            outcome
+        })
+    }
+}
+
+/// Refuses features whose inputs are not those of the graph.
+pub(super) fn check_inputs(graph: &Graph, features: &dyn Features) -> Result<()> {
+    let wanted = graph.inputs().iter().map(|id| {
+        let value = &graph.values()[id.index()];
+        (value.name.as_str(), value.shape.dims.as_slice())
+    });
+    let found = features.inputs().iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice()));
+    if wanted.clone().eq(found.clone()) {
+        return Ok(());
+    }
+    let (wanted, found): (Vec<_>, Vec<_>) = (wanted.collect(), found.collect());
+    Err(Error::bad_input(format!("the trained part takes `{wanted:?}`, but the features are `{found:?}`")))
+}
+
+/// Refuses rows or targets that do not exist.
+pub(super) fn check_rows(features: &dyn Features, targets: Targets<'_>, width: usize, splits: &[&[u32]]) -> Result<()> {
+    if targets.len() != features.len() {
+        let (a, b) = (targets.len(), features.len());
+        return Err(Error::bad_input(format!("there are {a} targets for {b} rows of features")));
+    }
+    for row in splits.iter().copied().flatten() {
+        let row = *row as usize;
+        if row >= features.len() {
+            return Err(Error::bad_input(format!("row {row} does not exist; there are {}", features.len())));
+        }
+        if let Targets::Classes(classes) = targets
+            && classes[row] as usize >= width
+        {
+            return Err(Error::bad_input(format!("row {row} has class {}, of {width} classes", classes[row])));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! What trainers read.
+
+use crate::base::{Error, Result};
+
+/// One input of a graph: an output of the cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Its name, such as `cls`.
+    pub name: String,
+    /// The shape of a row.
+    pub shape: Vec<usize>,
+}
+
+impl InputSpec {
+    /// Elements of a row.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Rows of one or several inputs, by position in the dataset. Read from several threads at once.
+pub trait Features: Sync {
+    /// How many rows there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The inputs, in order.
+    fn inputs(&self) -> &[InputSpec];
+
+    /// Copies rows of an input, in the order asked for, to `out` `[rows, …]`.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()>;
+
+    /// Whether reading is copying from memory, so that reading ahead gains nothing.
+    fn in_memory(&self) -> bool {
+        false
+    }
+}
+
+/// Features in memory.
+#[derive(Debug, Clone, Default)]
+pub struct InMemory {
+    rows: usize,
+    inputs: Vec<InputSpec>,
+    values: Vec<Vec<f32>>,
+}
+
+impl InMemory {
+    /// No input yet, for so many rows.
+    pub fn new(rows: usize) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    /// Adds an input, with values `[rows, …shape]`.
+    ///
+    /// # Errors
+    /// The values do not fill the rows.
+    pub fn with(mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Self> {
+        let spec = InputSpec { name: name.into(), shape: shape.to_vec() };
+        if values.len() != spec.elements() * self.rows {
+            let (n, rows) = (values.len(), self.rows);
+            return Err(Error::bad_input(format!("{n} values do not fill {rows} rows of shape `{shape:?}`")));
+        }
+        self.inputs.push(spec);
+        self.values.push(values);
+        Ok(self)
+    }
+
+    /// Copies all of other features.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn copy_of(features: &dyn Features) -> Result<Self> {
+        let rows: Vec<usize> = (0..features.len()).collect();
+        features.inputs().iter().enumerate().try_fold(Self::new(rows.len()), |copy, (i, spec)| {
+            let mut values = vec![0.0; rows.len() * spec.elements()];
+            features.read(i, &rows, &mut values)?;
+            copy.with(&spec.name, &spec.shape, values)
+        })
+    }
+}
+
+impl Features for InMemory {
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        let width = self.inputs[input].elements();
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(width.max(1))) {
+            out.copy_from_slice(&self.values[input][row * width..][..width]);
+        }
+        Ok(())
+    }
+
+    fn in_memory(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,117 @@
+//! Statistics of the training rows, fitted before the first epoch.
+
+use super::batch::Reader;
+use super::{Data, Trainer};
+use crate::base::{Cancel, Error, Result};
+use crate::graph::Graph;
+
+/// Fits all of the graph's statistics, in order, each in one pass over the training rows: the mean and
+/// `1 / sqrt(variance + eps)` (of the population) along the last dimension.
+pub(super) fn statistics(
+    trainer: &mut dyn Trainer,
+    graph: &Graph,
+    data: &Data<'_>,
+    reader: &mut Reader<'_>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let rows: Vec<usize> = data.train.iter().map(|row| *row as usize).collect();
+    for (i, fit) in graph.fits().iter().enumerate() {
+        let width = graph.shape(fit.value).last();
+        let mut moments = Moments::new(width);
+        reader.each(&rows, |batch| {
+            cancel.check()?;
+            trainer.value(i, batch, &mut |values| moments.add(values))
+        })?;
+        let (mean, inverse) = moments.finish(fit.eps)?;
+        let mut weights = trainer.weights();
+        let name = |id: crate::graph::ValueId| graph.values()[id.index()].name.clone();
+        weights.insert(name(fit.mean), [width], mean);
+        weights.insert(name(fit.inverse_deviation), [width], inverse);
+        trainer.set_weights(&weights)?;
+    }
+    Ok(())
+}
+
+/// Streaming mean and variance per feature, merged batch by batch (Chan, Golub and LeVeque, 1979), in f64.
+struct Moments {
+    count: f64,
+    mean: Vec<f64>,
+    /// The sum of squared deviations from the mean.
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    fn new(width: usize) -> Self {
+        Self { count: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        let width = self.mean.len();
+        let rows = (values.len() / width.max(1)) as f64;
+        if rows == 0.0 {
+            return;
+        }
+        let mut mean = vec![0.0; width];
+        for row in values.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x));
+        }
+        mean.iter_mut().for_each(|m| *m /= rows);
+        let mut squares = vec![0.0; width];
+        for row in values.chunks_exact(width) {
+            for ((s, x), m) in squares.iter_mut().zip(row).zip(&mean) {
+                *s += (f64::from(*x) - m).powi(2);
+            }
+        }
+        let total = self.count + rows;
+        for i in 0..width {
+            let difference = mean[i] - self.mean[i];
+            self.squares[i] += squares[i] + difference * difference * self.count * rows / total;
+            self.mean[i] += difference * rows / total;
+        }
+        self.count = total;
+    }
+
+    fn finish(self, eps: f64) -> Result<(Vec<f32>, Vec<f32>)> {
+        let count = self.count.max(1.0);
+        if let Some(i) = self.squares.iter().position(|s| !s.is_finite()) {
+            return Err(Error::bad_input(format!("feature {i} is not finite in some training row")));
+        }
+        // A feature that never varies gives 0 whatever its factor is; with `eps` 0 the factor must not be
+        // infinite.
+        let inverse = |s: &f64| if s / count + eps > 0.0 { (1.0 / (s / count + eps).sqrt()) as f32 } else { 1.0 };
+        Ok((self.mean.iter().map(|m| *m as f32).collect(), self.squares.iter().map(inverse).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_do_not_depend_on_the_batches() {
+        let values: Vec<f32> = (0..60).map(|i| 1000.0 + ((i * 37) % 17) as f32).collect();
+        let mut whole = Moments::new(3);
+        whole.add(&values);
+        let mut parts = Moments::new(3);
+        parts.add(&values[..9]);
+        parts.add(&[]);
+        parts.add(&values[9..]);
+        let (a, b) = (whole.finish(0.0).unwrap(), parts.finish(0.0).unwrap());
+        assert_eq!(a.0, b.0);
+        assert!(a.1.iter().zip(&b.1).all(|(a, b)| (a - b).abs() < 1e-6));
+        let column: Vec<f64> = values.iter().step_by(3).map(|x| f64::from(*x)).collect();
+        let mean = column.iter().sum::<f64>() / 20.0;
+        let variance = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 20.0;
+        assert!((f64::from(a.1[0]) - 1.0 / variance.sqrt()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_feature_that_never_varies_stays_finite() {
+        let mut moments = Moments::new(1);
+        moments.add(&[2.0, 2.0]);
+        assert_eq!(moments.finish(0.0).unwrap(), (vec![2.0], vec![1.0]));
+        let mut moments = Moments::new(1);
+        moments.add(&[2.0, f32::NAN]);
+        assert!(moments.finish(0.0).is_err());
+    }
+}
