@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::index::Index;
-use super::layout::EXTENSION;
+use super::layout::{DIGEST, EXTENSION};
 use super::reader::RowReader;
 use super::shard::{self, Shard, Unusable};
 use super::spec::ColumnSpec;
@@ -58,9 +58,9 @@ impl Column {
     /// The positions in `digests` of the samples that have no row, in order, each digest once.
     pub fn missing(&self, digests: &[Digest]) -> Vec<usize> {
         let snapshot = self.snapshot();
-        let found: Vec<bool> = digests.par_iter().map(|digest| snapshot.find(digest).is_some()).collect();
+        let rows = snapshot.find_all(digests);
         let mut seen = std::collections::HashSet::new();
-        (0..digests.len()).filter(|&i| !found[i] && seen.insert(digests[i])).collect()
+        (0..digests.len()).filter(|&i| rows[i] == NONE && seen.insert(digests[i])).collect()
     }
 
     /// Looks for shards that this or another process wrote since.
@@ -96,9 +96,9 @@ impl Column {
     /// Rows are missing: how many, and the first of them.
     pub fn reader(&self, digests: &[Digest]) -> Result<RowReader> {
         let snapshot = self.snapshot();
-        let rows: Vec<Option<u32>> = digests.par_iter().map(|digest| snapshot.find(digest)).collect();
-        let missing = rows.iter().filter(|row| row.is_none()).count();
-        if let Some(first) = rows.iter().position(Option::is_none) {
+        let rows = snapshot.find_all(digests);
+        if let Some(first) = rows.iter().position(|&row| row == NONE) {
+            let missing = rows.iter().filter(|&&row| row == NONE).count();
             return Err(Error::failed(format!(
                 "{missing} of {} rows of tensor `{}` are not in the cache; the first is sample {first}, `{}`",
                 digests.len(),
@@ -106,13 +106,19 @@ impl Column {
                 digests[first]
             )));
         }
-        Ok(RowReader::new(self.spec.clone(), snapshot, rows.into_iter().flatten().collect()))
+        Ok(RowReader::new(self.spec.clone(), snapshot, rows))
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Stands for no row; a column has fewer rows than this.
+const NONE: u32 = u32::MAX;
+
+/// Digests that one task looks up.
+const RUN: usize = 4096;
 
 /// How often a folder is listed when shards vanish from it meanwhile.
 const LISTINGS: usize = 5;
@@ -143,7 +149,7 @@ impl Snapshot {
         for shard in &shards {
             starts.push(rows as u32);
             rows += shard.layout.rows;
-            if rows >= u32::MAX as usize {
+            if rows >= NONE as usize {
                 return Err(Error::failed(format!("`{}` has more than 2³² rows", folder.display())));
             }
         }
@@ -154,6 +160,31 @@ impl Snapshot {
     /// The number of a digest's row.
     pub fn find(&self, digest: &Digest) -> Option<u32> {
         self.index.find(digest, &self.shards, &self.starts)
+    }
+
+    /// The numbers of many digests' rows, [`NONE`] for those without.
+    fn find_all(&self, digests: &[Digest]) -> Vec<u32> {
+        let mut rows = vec![NONE; digests.len()];
+        rows.par_chunks_mut(RUN).zip(digests.par_chunks(RUN)).for_each(|(rows, digests)| {
+            // Samples are mostly asked for in the order in which they were stored. Where digests are unique a
+            // row that matches is the row; there is no need to look it up.
+            let mut run: &[[u8; DIGEST]] = &[];
+            let mut next = 0;
+            for (row, digest) in rows.iter_mut().zip(digests) {
+                if let Some((_, rest)) = run.split_first().filter(|(first, _)| **first == digest.0) {
+                    (*row, run) = (next, rest);
+                    next += 1;
+                    continue;
+                }
+                let Some(found) = self.find(digest) else { continue };
+                *row = found;
+                if self.index.duplicates == 0 {
+                    let (shard, at) = self.locate(found);
+                    (run, next) = (&shard.digests()[at + 1..], found + 1);
+                }
+            }
+        });
+        rows
     }
 
     /// The shard that a row is in, and its place there.

@@ -1,5 +1,7 @@
 //! From a sample's digest to its row: an open-addressing table over the digests of all shards.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::layout::DIGEST;
@@ -12,56 +14,94 @@ const PARTS: usize = 4;
 /// Finds rows by digest. A row is numbered by its place in the column: shards in order, then rows.
 pub(super) struct Index {
     parts: Vec<Part>,
+    /// Rows that another row with the same digest comes before.
+    pub duplicates: usize,
 }
 
-/// Slots of (tag of the digest, row + 1); 0 is empty.
-struct Part(Vec<u64>);
+/// Slots of (tag of the digest, row + 1); 0 is empty. At most half of them are full.
+struct Part {
+    slots: Vec<u64>,
+    duplicates: usize,
+}
+
+/// What the table needs of a digest: its slot and its tag, which are independent parts of it.
+#[derive(Clone, Copy)]
+struct Hash(u64);
 
 impl Index {
     /// The index of some shards; `starts` are the numbers of their first rows.
-    pub fn new(shards: &[std::sync::Arc<Shard>], starts: &[u32]) -> Self {
-        let parts = (0..PARTS)
-            .into_par_iter()
-            .map(|part| {
-                let mine = |digest: &[u8; DIGEST]| usize::from(digest[0]) % PARTS == part;
-                let count = shards.iter().flat_map(|s| s.digests()).filter(|d| mine(d)).count();
-                let mut slots = Part(vec![0; (count * 2).next_power_of_two()]);
-                for (shard, &start) in shards.iter().zip(starts) {
-                    for (digest, row) in shard.digests().iter().zip(start..).filter(|(d, _)| mine(d)) {
-                        slots.insert(digest, row, |other| digest_of(shards, starts, other));
-                    }
+    pub fn new(shards: &[Arc<Shard>], starts: &[u32]) -> Self {
+        let by_shard: Vec<[Vec<(Hash, u32)>; PARTS]> = shards
+            .par_iter()
+            .zip(starts)
+            .map(|(shard, &start)| {
+                let expected = shard.layout.rows / PARTS + shard.layout.rows / 16;
+                let mut entries: [Vec<_>; PARTS] = std::array::from_fn(|_| Vec::with_capacity(expected));
+                for (digest, row) in shard.digests().iter().zip(start..) {
+                    entries[part_of(digest)].push((Hash::of(digest), row));
                 }
-                slots
+                entries
             })
             .collect();
-        Self { parts }
+        let parts: Vec<Part> = (0..PARTS)
+            .into_par_iter()
+            .map(|number| {
+                let count: usize = by_shard.iter().map(|entries| entries[number].len()).sum();
+                let mut part = Part { slots: vec![0; (count * 2).next_power_of_two()], duplicates: 0 };
+                for &(hash, row) in by_shard.iter().flat_map(|entries| &entries[number]) {
+                    let same = |other| digest_of(shards, starts, other) == digest_of(shards, starts, row);
+                    part.insert(hash, row, same);
+                }
+                part
+            })
+            .collect();
+        let duplicates = parts.iter().map(|part| part.duplicates).sum();
+        Self { parts, duplicates }
     }
 
     /// The row of a digest.
-    pub fn find(&self, digest: &Digest, shards: &[std::sync::Arc<Shard>], starts: &[u32]) -> Option<u32> {
-        let part = &self.parts[usize::from(digest.0[0]) % PARTS];
-        part.find(&digest.0, |row| digest_of(shards, starts, row)).ok()
+    pub fn find(&self, digest: &Digest, shards: &[Arc<Shard>], starts: &[u32]) -> Option<u32> {
+        let same = |row| digest_of(shards, starts, row) == &digest.0;
+        self.parts[part_of(&digest.0)].find(Hash::of(&digest.0), same).ok()
     }
 }
 
-fn digest_of<'a>(shards: &'a [std::sync::Arc<Shard>], starts: &[u32], row: u32) -> &'a [u8; DIGEST] {
+fn digest_of<'a>(shards: &'a [Arc<Shard>], starts: &[u32], row: u32) -> &'a [u8; DIGEST] {
     let shard = starts.partition_point(|&start| start <= row) - 1;
     &shards[shard].digests()[(row - starts[shard]) as usize]
 }
 
+fn part_of(digest: &[u8; DIGEST]) -> usize {
+    usize::from(digest[0]) % PARTS
+}
+
+impl Hash {
+    /// A digest is uniform already.
+    fn of(digest: &[u8; DIGEST]) -> Self {
+        Self(u64::from_le_bytes(std::array::from_fn(|i| digest[8 + i])))
+    }
+
+    fn slot(self, mask: usize) -> usize {
+        self.0 as usize & mask
+    }
+
+    fn tag(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
 impl Part {
-    /// The row of a digest, or the empty slot where it belongs. At most half of the slots are full.
-    fn find<'a>(&self, digest: &[u8; DIGEST], digest_of: impl Fn(u32) -> &'a [u8; DIGEST]) -> Result<u32, usize> {
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[at + i]));
-        let (mask, tag) = (self.0.len() - 1, word(8) >> 32);
-        let mut slot = word(16) as usize & mask;
+    /// The row of a digest, or the empty slot where it belongs.
+    fn find(&self, hash: Hash, same: impl Fn(u32) -> bool) -> Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash.slot(mask);
         loop {
-            let found = self.0[slot];
+            let found = self.slots[slot];
+            let row = (found as u32).wrapping_sub(1);
             if found == 0 {
                 return Err(slot);
             }
-            let row = found as u32 - 1;
-            if found >> 32 == tag && digest_of(row) == digest {
+            if found >> 32 == hash.tag() && same(row) {
                 return Ok(row);
             }
             slot = (slot + 1) & mask;
@@ -69,10 +109,10 @@ impl Part {
     }
 
     /// Adds a row unless its digest is there: the first one wins.
-    fn insert<'a>(&mut self, digest: &[u8; DIGEST], row: u32, digest_of: impl Fn(u32) -> &'a [u8; DIGEST]) {
-        if let Err(slot) = self.find(digest, digest_of) {
-            let tag = u64::from_le_bytes(std::array::from_fn(|i| digest[8 + i])) >> 32;
-            self.0[slot] = tag << 32 | u64::from(row + 1);
+    fn insert(&mut self, hash: Hash, row: u32, same: impl Fn(u32) -> bool) {
+        match self.find(hash, same) {
+            Err(slot) => self.slots[slot] = hash.tag() << 32 | u64::from(row + 1),
+            Ok(_) => self.duplicates += 1,
         }
     }
 }
