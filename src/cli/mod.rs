@@ -5,6 +5,8 @@
 //! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
 mod completions;
+mod interrupt;
+mod predict;
 pub mod progress;
 pub mod runs;
 pub mod table;
@@ -55,6 +57,7 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Runs(runs::Args),
+    Predict(predict::Args),
     Completions(completions::Args),
 }
 
@@ -62,6 +65,7 @@ impl Command {
     fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
             Self::Runs(args) => args.run(globals),
+            Self::Predict(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),
         }
     }

@@ -76,6 +76,10 @@ pub struct ModelPlan {
 pub struct BackbonePlan {
     /// The catalogue's name, or the file's.
     pub name: String,
+    /// The family of backbones, if it is in the catalogue.
+    pub family: Option<String>,
+    /// The licence of the weights, where it is known.
+    pub licence: Option<String>,
     /// Where the ONNX file is.
     pub source: Resource,
     /// The cut: what is stored of each sample. Several outputs are joined along their last axis.

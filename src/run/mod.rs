@@ -1,5 +1,148 @@
-//! Rank 9: the interpreter: a plan becomes stages.
+//! Rank 9: the interpreter: a plan becomes stages, and what is finished is skipped.
+//!
+//! resolve → engine → activations → train → evaluate → write. Each stage is one file here; [`run`] calls
+//! them in order and keeps the run's record.
 
+mod activations;
+mod context;
 pub mod directory;
+mod engine;
 pub mod lock;
+mod predict;
 pub mod record;
+mod resolve;
+mod rows;
+mod skipped;
+mod training;
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use context::Context;
+pub use predict::{Predicted, Predictor};
+pub use resolve::{Resolved, resolve};
+
+use crate::base::{Digest, Error, Result, file};
+use crate::plan::Plan;
+use directory::RunDirectory;
+use lock::{Lock, Machine, Tool};
+use record::{Activations, RunRecord, Status};
+use training::Training;
+
+/// A run that ended well.
+#[derive(Debug)]
+pub struct Finished {
+    /// What is remembered of it.
+    pub record: RunRecord,
+    /// Whether it had been finished before, so that nothing was done.
+    pub was_there: bool,
+}
+
+/// Runs a plan, or finds that it is finished. `recipe` is the merged recipe as YAML; it is kept beside the
+/// results. With `fresh` a finished run is repeated in a folder of its own.
+///
+/// # Errors
+/// Those of the stages. The run directory then says so, and the same call goes on from what is stored.
+pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Result<Finished> {
+    let (resolved, took) = context.stage("resolve", || {
+        let resolved = resolve(plan, context)?;
+        let summary = resolved.summary();
+        Ok((resolved, summary))
+    })?;
+    let id = resolved.plan.id();
+    let first = directory::first_attempt(&context.runs, &plan.name, &id);
+    if !fresh
+        && let Ok(record) = directory::read_record(&first)
+        && record.status == Status::Finished
+    {
+        return Ok(Finished { record, was_there: true });
+    }
+    let directory = RunDirectory::take(&context.runs, &plan.name, &id, fresh)?;
+    let mut record = RunRecord {
+        name: plan.name.clone(),
+        id,
+        path: directory.path().display().to_string(),
+        status: Status::Running,
+        main_metric: None,
+        metrics: BTreeMap::new(),
+        activations: Activations::default(),
+        stages: BTreeMap::from([("resolve".into(), took)]),
+        started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        error: None,
+    };
+    record.write(directory.path())?;
+    let outcome = stages(&resolved, recipe, context, &directory, &mut record);
+    if let Err(error) = &outcome {
+        record.status = if matches!(error, Error::Interrupted) { Status::Interrupted } else { Status::Failed };
+        record.error = (record.status == Status::Failed).then(|| error.to_string());
+        // The error at hand matters more than one about the record.
+        let _ = record.write(directory.path());
+    }
+    outcome.map(|()| Finished { record, was_there: false })
+}
+
+fn stages(
+    resolved: &Resolved,
+    recipe: &str,
+    context: &Context<'_>,
+    directory: &RunDirectory,
+    record: &mut RunRecord,
+) -> Result<()> {
+    let json = serde_json::to_string_pretty(&resolved.plan)
+        .map_err(|e| Error::failed("a plan does not serialise").because(e))?;
+    file::write_bytes(&directory.file("recipe.yaml"), recipe.as_bytes())?;
+    file::write_bytes(&directory.file("plan.json"), json.as_bytes())?;
+
+    let (columns, took) = context.stage("engine", || engine::columns(resolved, context))?;
+    record.stages.insert("engine".into(), took);
+
+    let (outcome, took) = context.stage("activations", || engine::fill(resolved, &columns, context))?;
+    record.activations = outcome.activations;
+    record.stages.insert("activations".into(), took);
+    let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;
+
+    let training = Training::new(resolved, &columns, &skipped)?;
+    let (weights, took) = context.stage("train", || training.train(context, directory))?;
+    record.stages.insert("train".into(), took);
+
+    let (metrics, took) = context.stage("evaluate", || training.evaluate(&weights))?;
+    record.metrics = metrics;
+    record.main_metric = main_metric(&resolved.plan.plan, &record.metrics);
+    record.stages.insert("evaluate".into(), took);
+
+    let ((), took) = context.stage("write", || {
+        lock(resolved, record, &columns).write(directory.path())?;
+        Ok(((), directory.path().display().to_string()))
+    })?;
+    record.stages.insert("write".into(), took);
+    record.status = Status::Finished;
+    record.write(directory.path())
+}
+
+/// The first metric of the recipe on the test rows, or on the validation or training rows where there are
+/// no test rows.
+fn main_metric(plan: &Plan, metrics: &BTreeMap<String, f64>) -> Option<String> {
+    let metric = plan.metrics.first()?;
+    ["test", "valid", "train"]
+        .iter()
+        .map(|split| format!("{split}/{}", metric.name()))
+        .find(|name| metrics.contains_key(name))
+}
+
+fn lock(resolved: &Resolved, record: &RunRecord, columns: &engine::Columns) -> Lock {
+    let seeds = &resolved.plan.plan.seeds;
+    let keys: BTreeMap<String, Digest> = columns.keys().collect();
+    Lock {
+        id: record.id,
+        tool: Tool::this(),
+        machine: Machine::this(),
+        weights: resolved.plan.weights,
+        dataset: resolved.plan.dataset,
+        columns: keys,
+        runtime: resolved.plan.runtime.clone(),
+        seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train)]
+            .map(|(name, seed)| (name.to_string(), seed))
+            .into(),
+        metrics: record.metrics.clone(),
+    }
+}

@@ -1,13 +1,15 @@
 //! The first stage: fetches what the plan names, reads the data, and takes every digest that the run
 //! depends on.
 
+use std::thread::available_parallelism;
+
 use super::context::Context;
-use super::digests;
+use super::engine::Source;
 use crate::base::{Digest, Error, Result};
 use crate::data::{self, Dataset, LoadContext, Targets};
-use crate::engine::runtime::{self, RuntimeLibrary};
 use crate::plan::{Manifest, Plan, ResolvedPlan};
-use crate::resource::{DigestTable, Fetched};
+use crate::resource::DigestTable;
+use crate::sample::pipeline::{self, Item};
 
 /// What the plan's names turned out to be.
 pub struct Resolved {
@@ -17,10 +19,8 @@ pub struct Resolved {
     pub dataset: Dataset,
     /// The digest of each row's sample.
     pub digests: Vec<Digest>,
-    /// The source model.
-    pub source: Fetched,
-    /// The inference runtime.
-    pub library: RuntimeLibrary,
+    /// What the engine is made of.
+    pub source: Source,
 }
 
 /// Resolves a plan.
@@ -29,8 +29,7 @@ pub struct Resolved {
 /// Something cannot be fetched or read, or is not what its digest says.
 pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let fetcher = context.fetcher();
-    let library = runtime::ensure(&fetcher)?;
-    let source = fetcher.fetch(&plan.model.backbone.source)?;
+    let source = Source::fetch(plan, context)?;
     let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
     let dataset = data::load(&plan.data, &load)?;
     if dataset.fields.len() != 1 {
@@ -39,18 +38,29 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     }
     context.cancel.check()?;
     let table = DigestTable::open(context.home)?;
-    let digests = digests::of_rows(&dataset, 0, &table, context.cancel)?;
+    let digests = sample_digests(&dataset, &table, context)?;
     table.save()?;
     let Targets::Classes { names, .. } = &dataset.targets;
     let plan = ResolvedPlan {
         plan: plan.clone(),
-        weights: source.digest,
+        weights: source.model.digest,
         dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
         classes: names.clone(),
         numeric_class: format!("onnxruntime-{}", plan.engine.provider),
-        runtime: format!("onnxruntime {}", library.version),
+        runtime: format!("onnxruntime {}", source.library.version),
     };
-    Ok(Resolved { plan, dataset, digests, source, library })
+    Ok(Resolved { plan, dataset, digests, source })
+}
+
+fn sample_digests(dataset: &Dataset, table: &DigestTable, context: &Context<'_>) -> Result<Vec<Digest>> {
+    let items: Vec<Item<'_>> = dataset
+        .rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| Item { index, sample: &row.samples[0], origin: &row.origin })
+        .collect();
+    let threads = available_parallelism().map_or(1, usize::from);
+    pipeline::digests(&items, threads, context.cancel, &|path| table.digest(path))?.into_iter().collect()
 }
 
 impl Resolved {

@@ -1,0 +1,82 @@
+//! `caft run`: a recipe, from its file to a run directory.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::progress::Terminal;
+use super::runs::{RunsDir, main_metric};
+use super::{Globals, interrupt, print, print_json};
+use crate::base::home::Home;
+use crate::base::{Cancel, Error};
+use crate::run::record::RunRecord;
+use crate::run::{self, Context, Finished};
+
+/// Run a recipe: compute what is not stored yet, train, evaluate.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recipe's file, or the name of a shipped one.
+    recipe: PathBuf,
+    /// Changes to the recipe: `key.path=value` sets, `++key.path=value` adds, `~key.path` deletes.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Train again, in a new folder beside the finished run, even if nothing changed.
+    #[arg(long)]
+    fresh: bool,
+    /// Never touch the network: use what was fetched before.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    place: RunsDir,
+}
+
+impl Args {
+    /// Runs the recipe and prints what came out and where.
+    ///
+    /// # Errors
+    /// Those of the recipe and of every stage.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let (plan, recipe) = super::plan::plan(&self.recipe, &self.overrides)?;
+        let home = Home::from_environment()?;
+        let cancel = Cancel::default();
+        interrupt::handle(&cancel)?;
+        let progress = Terminal::new(globals.verbosity());
+        let runs = self.place.runs_dir.clone();
+        let context = Context { home: &home, runs, progress: &progress, cancel: &cancel, offline: self.offline };
+        let finished = match run::run(&plan, &recipe, &context, self.fresh) {
+            Err(Error::Interrupted) => {
+                super::say("interrupted; what was computed is stored, and the same command goes on from there\n");
+                return Ok(ExitCode::from(130));
+            }
+            other => other?,
+        };
+        if globals.json {
+            print_json(&finished.record)?;
+        } else {
+            print(&summary(&finished))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What came out and where, in a few lines.
+fn summary(finished: &Finished) -> String {
+    let RunRecord { name, path, metrics, activations, .. } = &finished.record;
+    let mut text = match main_metric(&finished.record) {
+        Some(metric) => format!("{name}: {metric}\n"),
+        None => format!("{name}\n"),
+    };
+    let others = metrics.iter().filter(|(metric, _)| Some(*metric) != finished.record.main_metric.as_ref());
+    let others: Vec<String> = others.map(|(metric, value)| format!("{metric} {value:.4}")).collect();
+    if !others.is_empty() {
+        text += &format!("  {}\n", others.join(", "));
+    }
+    if finished.was_there {
+        text += "  this very run is finished already and nothing was computed; `--fresh` trains it again\n";
+    } else {
+        text += &format!("  activations: {} computed, {} reused\n", activations.computed, activations.reused);
+    }
+    text += &format!("  {path}\n  classify new pictures with: caft predict {path} FILE…\n");
+    text
+}

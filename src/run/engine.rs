@@ -1,0 +1,183 @@
+//! The stages around the engine: its building, the columns it fills, and the pass that fills them.
+
+use std::thread::available_parallelism;
+
+use super::activations::{Outcome, Task};
+use super::context::Context;
+use super::record::Activations;
+use super::resolve::Resolved;
+use crate::base::{Digest, Error, Result};
+use crate::cache::{Column, ColumnSpec, Store};
+use crate::engine::runtime::{self, RuntimeLibrary};
+use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build};
+use crate::plan::Plan;
+use crate::resource::Fetched;
+
+/// The columns of a run, in the order of the engine's outputs.
+pub struct Columns {
+    engine: Built,
+    columns: Vec<Column>,
+    names: Vec<String>,
+}
+
+impl Columns {
+    /// Each output with its column's key.
+    pub fn keys(&self) -> impl Iterator<Item = (String, Digest)> + '_ {
+        self.names.iter().cloned().zip(self.columns.iter().map(|column| column.spec().key))
+    }
+
+    /// Each output with its column.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Column)> {
+        self.names.iter().map(String::as_str).zip(&self.columns)
+    }
+}
+
+/// Builds the cut engine, or finds the one that was built before, and opens its columns.
+///
+/// # Errors
+/// Those of the cut and of the cache; outputs whose shape varies.
+pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, String)> {
+    let built = build_engine(&resolved.plan.plan, &resolved.source, context)?;
+    let shapes = match known_shapes(&built) {
+        Some(shapes) => shapes,
+        None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.plan.plan)?,
+    };
+    let store = Store::open(context.home)?;
+    let plan = &resolved.plan;
+    let mut columns = Vec::new();
+    for (output, row_shape) in plan.plan.model.backbone.outputs.iter().zip(&shapes) {
+        let ingredients = plan.ingredients(output);
+        let spec = ColumnSpec {
+            key: ingredients.key(),
+            ingredients: ingredients.to_map(),
+            row_shape: row_shape.clone(),
+            dtype: plan.plan.cache.dtype,
+            made_by: plan.plan.name.clone(),
+        };
+        columns.push(store.column(&spec, context.progress)?);
+    }
+    let names: Vec<String> = plan.plan.model.backbone.outputs.iter().map(|output| output.name.clone()).collect();
+    let shown: Vec<String> = names.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let how = if built.reused { "built before" } else { "built" };
+    let engine = &plan.plan.engine;
+    let summary = format!("{} on {}, {}, {how}", engine.precision, engine.provider, shown.join(", "));
+    Ok((Columns { engine: built, columns, names }, summary))
+}
+
+/// Runs the engine over every sample whose activations are not stored yet.
+///
+/// # Errors
+/// Those of [`Task::fill`].
+pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
+    let plan = &resolved.plan.plan;
+    let task = Task {
+        dataset: &resolved.dataset,
+        digests: &resolved.digests,
+        columns: &columns.columns,
+        preprocess: &plan.model.backbone.preprocess,
+        batch_size: plan.engine.batch_size,
+        on_error: plan.data.common.on_error,
+        progress: context.progress,
+        cancel: context.cancel,
+    };
+    let missing = task.missing();
+    if missing.is_empty() {
+        let activations = Activations { computed: 0, reused: task.distinct() };
+        let summary = format!("0 computed, {} reused", activations.reused);
+        return Ok((Outcome { activations, skipped: Vec::new() }, summary));
+    }
+    let mut engine = resolved.source.open(&columns.engine)?;
+    let begin = std::time::Instant::now();
+    let outcome = task.fill(&missing, &mut *engine)?;
+    for column in &columns.columns {
+        column.refresh(context.progress)?;
+    }
+    let Activations { computed, reused } = outcome.activations;
+    let rate = computed as f64 / begin.elapsed().as_secs_f64().max(1e-9);
+    let skipped = match outcome.skipped.len() {
+        0 => String::new(),
+        count => format!(", {count} skipped"),
+    };
+    let summary = format!("{computed} computed at {rate:.1} samples/s, {reused} reused{skipped}");
+    Ok((outcome, summary))
+}
+
+/// What an engine is made of: the source model and the inference runtime, on this machine.
+pub struct Source {
+    /// The source model.
+    pub model: Fetched,
+    /// The inference runtime.
+    pub library: RuntimeLibrary,
+}
+
+impl Source {
+    /// Fetches what is not here yet.
+    ///
+    /// # Errors
+    /// Those of the fetcher.
+    pub fn fetch(plan: &Plan, context: &Context<'_>) -> Result<Self> {
+        let fetcher = context.fetcher();
+        let library = runtime::ensure(&fetcher)?;
+        Ok(Self { model: fetcher.fetch(&plan.model.backbone.source)?, library })
+    }
+
+    /// A built engine, ready to run.
+    ///
+    /// # Errors
+    /// The runtime cannot be loaded, or cannot load the model.
+    pub fn open(&self, built: &Built) -> Result<Box<dyn Engine>> {
+        let environment = runtime::load(&self.library)?;
+        let threads = available_parallelism().map_or(1, usize::from);
+        Ok(Box::new(OnnxRuntime::open(&environment, &built.model(), threads)?))
+    }
+}
+
+/// Cuts the source model, or finds that it was cut before.
+///
+/// # Errors
+/// Those of the cut; a model with several inputs.
+pub fn build_engine(plan: &Plan, source: &Source, context: &Context<'_>) -> Result<Built> {
+    let backbone = &plan.model.backbone;
+    let address = backbone.source.to_string();
+    let request = BuildRequest {
+        name: &backbone.name,
+        source: &source.model.path,
+        address: &address,
+        digest: source.model.digest,
+        outputs: &backbone.outputs,
+        licence: backbone.licence.as_deref(),
+        family: backbone.family.as_deref(),
+    };
+    let built = build(context.home, &request)?;
+    built.manifest.only_input()?;
+    Ok(built)
+}
+
+/// The shape of one row of every output, where the engine's manifest tells them all.
+fn known_shapes(built: &Built) -> Option<Vec<Vec<usize>>> {
+    built.manifest.outputs.iter().map(|output| output.shape.as_ref()?.iter().copied().collect()).collect()
+}
+
+/// The shape of one row of every output: from the manifest, else from the runtime, else by running once.
+///
+/// # Errors
+/// Those of the engine; an output that is empty.
+pub fn shapes(built: &Built, engine: &mut dyn Engine, plan: &Plan) -> Result<Vec<Vec<usize>>> {
+    if let Some(shapes) = known_shapes(built) {
+        return Ok(shapes);
+    }
+    let row = plan.model.backbone.preprocess.output_shape();
+    let shape = [1, row[0], row[1], row[2]];
+    let zeros = vec![0.0; row.iter().product()];
+    let mut outputs = vec![Vec::new(); engine.outputs().len()];
+    engine.run(&[InputTensor::F32 { shape: &shape, data: &zeros }], &mut outputs)?;
+    let shapes = engine.outputs().iter().zip(&outputs).map(|(port, values)| {
+        let known: Option<Vec<usize>> = port.row_shape.iter().copied().collect();
+        match known.filter(|shape| shape.iter().product::<usize>() == values.len()) {
+            Some(shape) => Ok(shape),
+            None if values.is_empty() => Err(Error::bad_input(format!("output `{}` is empty", port.name))),
+            None => Ok(vec![values.len()]),
+        }
+    });
+    shapes.collect()
+}

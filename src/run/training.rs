@@ -1,0 +1,175 @@
+//! The stages above the cut: training on the stored rows, and the final measurements.
+
+use std::collections::BTreeMap;
+
+use super::context::Context;
+use super::directory::RunDirectory;
+use super::engine::Columns;
+use super::resolve::Resolved;
+use super::rows::StoredRows;
+use crate::base::progress::{Event, Unit};
+use crate::base::{Error, Result};
+use crate::data;
+use crate::graph::{Graph, Targets, Weights};
+use crate::plan::{Plan, ResolvedPlan};
+use crate::track::Tracker;
+use crate::train::{self, Backend, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained};
+
+/// The folder of checkpoints in a run directory.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The weights that a run is judged and used by, in the folder of checkpoints.
+pub const BEST: &str = "best.safetensors";
+
+/// What is trained and what it is trained on.
+pub struct Training {
+    graph: Graph,
+    rows: StoredRows,
+    classes: Vec<u32>,
+    train: Vec<u32>,
+    valid: Vec<u32>,
+    test: Vec<u32>,
+    config: TrainConfig,
+}
+
+impl Training {
+    /// Joins the stored rows with their targets and builds the graph above the cut. Rows that were skipped
+    /// are in no split.
+    ///
+    /// # Errors
+    /// A neck or head that does not fit the outputs of the cut; no training rows are left.
+    pub fn new(resolved: &Resolved, columns: &Columns, skipped: &[usize]) -> Result<Self> {
+        let plan = &resolved.plan;
+        let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
+        let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
+        let rows = StoredRows::new(columns, &resolved.digests, &kept)?;
+        let mut position = vec![None; resolved.digests.len()];
+        kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
+        let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
+        let data::Targets::Classes { of_row, .. } = &resolved.dataset.targets;
+        let splits = &resolved.dataset.splits;
+        let (train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
+        if train.is_empty() {
+            return Err(Error::bad_input("no training rows are left"));
+        }
+        Ok(Self {
+            graph: graph(plan, rows.specs())?,
+            classes: kept.iter().map(|&row| of_row[row]).collect(),
+            rows,
+            train,
+            valid,
+            test,
+            config: config(&plan.plan),
+        })
+    }
+
+    fn data(&self) -> Data<'_> {
+        let targets = Targets::Classes(&self.classes);
+        Data { features: &self.rows, targets, train: &self.train, valid: &self.valid }
+    }
+
+    /// Trains, or goes on from the checkpoint in the run directory; keeps the best weights there.
+    ///
+    /// # Errors
+    /// Those of the trainer, of the cache and of the files of the run directory.
+    pub fn train(&self, context: &Context<'_>, directory: &RunDirectory) -> Result<(Weights, String)> {
+        let checkpoint = directory.file(CHECKPOINT);
+        let epochs = u64::from(self.config.epochs);
+        let what = "training".to_string();
+        context.progress.event(Event::WorkStarted { what, total: Some(epochs), unit: Unit::Epochs });
+        let mut tracker = None;
+        let mut on_epoch = |log: &EpochLog| -> Result<()> {
+            let step = u64::from(log.epoch);
+            let tracker = match &mut tracker {
+                Some(tracker) => tracker,
+                // The first epoch of this process tells where a resumed run goes on.
+                empty => empty.insert(Tracker::open(directory.path(), step.checked_sub(1))?),
+            };
+            let mut values: Vec<(&str, f64)> =
+                log.metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            values.push(("train/lr", log.lr));
+            tracker.log(step, &values)?;
+            context.progress.event(Event::WorkAdvanced { done: step + 1, detail: self.detail(log) });
+            Ok(())
+        };
+        let session = Session { cancel: context.cancel, checkpoint: Some(&checkpoint), on_epoch: &mut on_epoch };
+        let outcome = train::train(&self.graph, &self.data(), &self.config, session);
+        context.progress.event(Event::WorkEnded);
+        let trained = outcome?;
+        tracker.map_or(Ok(()), Tracker::finish)?;
+        trained.best.save(&checkpoint.join(BEST), BTreeMap::new())?;
+        let summary = self.summary(&trained);
+        Ok((trained.best, summary))
+    }
+
+    /// The loss, and the first metric where there are rows to validate on.
+    fn detail(&self, log: &EpochLog) -> String {
+        let wanted = ["train/loss".to_string(), self.main_valid()];
+        let shown = wanted.iter().filter_map(|name| Some(format!("{name} {:.4}", log.metrics.get(name)?)));
+        shown.collect::<Vec<_>>().join(", ")
+    }
+
+    fn main_valid(&self) -> String {
+        self.config.metrics.first().map(|metric| format!("valid/{}", metric.name())).unwrap_or_default()
+    }
+
+    fn summary(&self, trained: &Trained) -> String {
+        let last = trained.epochs.last().map(|log| self.detail(log)).unwrap_or_default();
+        let best = trained.epochs.iter().find(|log| log.epoch == trained.best_epoch);
+        let best = best.and_then(|log| Some((log.epoch, log.metrics.get(&self.main_valid())?)));
+        let best = best.map(|(epoch, value)| format!("; best {} {value:.4} in epoch {}", self.main_valid(), epoch + 1));
+        format!("{} epochs, {last}{}", trained.epochs.len(), best.unwrap_or_default())
+    }
+
+    /// Every metric on every split that has rows, as `split/metric`.
+    ///
+    /// # Errors
+    /// Those of the trainer and of the cache.
+    pub fn evaluate(&self, weights: &Weights) -> Result<(BTreeMap<String, f64>, String)> {
+        let mut all = BTreeMap::new();
+        for (name, rows) in [("train", &self.train), ("valid", &self.valid), ("test", &self.test)] {
+            if !rows.is_empty() {
+                all.extend(train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, name)?);
+            }
+        }
+        let main = self.config.metrics.first().map(|metric| metric.name()).unwrap_or_default();
+        let shown = ["test", "valid", "train"].iter().filter_map(|split| {
+            let name = format!("{split}/{main}");
+            Some(format!("{name} {:.4}", all.get(&name)?))
+        });
+        let summary = shown.collect::<Vec<_>>().join(", ");
+        Ok((all, summary))
+    }
+}
+
+/// The graph above the cut.
+///
+/// # Errors
+/// The neck or the head does not fit the outputs of the cut.
+pub fn graph(plan: &ResolvedPlan, inputs: &[InputSpec]) -> Result<Graph> {
+    let model = &plan.plan.model;
+    train::build_graph(&model.neck, &model.head, inputs, plan.classes.len())
+}
+
+/// Class probabilities `[rows, classes]` of some features.
+///
+/// # Errors
+/// The weights do not fit the graph.
+pub fn probabilities(graph: &Graph, weights: &Weights, features: &dyn train::Features) -> Result<Vec<f32>> {
+    let rows: Vec<u32> = (0..features.len()).filter_map(|row| u32::try_from(row).ok()).collect();
+    train::predict(graph, weights, features, &rows, Prediction::Softmax)
+}
+
+fn config(plan: &Plan) -> TrainConfig {
+    let train = &plan.train;
+    TrainConfig {
+        epochs: train.epochs as u32,
+        batch_size: train.batch_size,
+        optimizer: train.optimizer.clone(),
+        scheduler: train.scheduler.clone(),
+        loss: train.loss.clone(),
+        metrics: plan.metrics.clone(),
+        order_seed: plan.seeds.order,
+        seed: plan.seeds.train,
+        backend: Backend::Embedded,
+    }
+}
