@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 pub enum DType {
     /// 32-bit IEEE float.
     F32,
-    /// 16-bit IEEE float.
+    /// 16-bit IEEE float: 11 bits of precision, up to 65,504.
     F16,
+    /// The upper 16 bits of an f32: 8 bits of precision, the whole range.
+    Bf16,
+    /// 8-bit integers times one f32 scale per row: the row's largest magnitude is 127.
+    I8,
 }
 
 impl DType {
@@ -18,7 +22,8 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
         }
     }
 
@@ -27,6 +32,8 @@ impl DType {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::I8 => "i8",
         }
     }
 }

@@ -87,7 +87,7 @@ impl Column {
     /// # Errors
     /// The folder cannot be made or written.
     pub fn writer_with(&self, limits: Limits) -> Result<Writer> {
-        Writer::new(self.spec.clone(), self.folder.clone(), limits)
+        Writer::new(self.spec.clone(), self.folder.clone(), self.snapshot(), limits)
     }
 
     /// The rows of these samples, in this order; digests may repeat.

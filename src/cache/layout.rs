@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use serde_json::json;
 
 use super::spec::ColumnSpec;
@@ -19,8 +18,12 @@ pub(super) const DAMAGED: &str = ".damaged";
 pub(super) const BLOCK: usize = 1 << 20;
 /// Bytes of a digest.
 pub(super) const DIGEST: usize = 32;
+/// Bytes of a row's scale.
+pub(super) const SCALE: usize = 4;
 /// The head is a multiple of this long, so that blocks are whole memory pages.
 const HEAD_ALIGNMENT: usize = 4096;
+/// `format` in the metadata.
+const NAME: &str = "caft.cache";
 
 /// Where things are in a shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +36,16 @@ pub(super) struct Layout {
     pub head: usize,
     /// Bytes of the body.
     pub body: usize,
+    row_bytes: usize,
+    scaled: bool,
 }
 
 impl Layout {
+    fn new(spec: &ColumnSpec, rows: usize, sums: Range<usize>) -> Self {
+        let (row_bytes, scaled) = (spec.row_bytes(), spec.is_scaled());
+        Self { rows, head: sums.end, sums, body: rows * stored_bytes(spec), row_bytes, scaled }
+    }
+
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.body.div_ceil(BLOCK)
@@ -52,10 +62,22 @@ impl Layout {
         self.head..self.head + self.rows * DIGEST
     }
 
+    /// Bytes of the scales, in the file; none if rows have no scale.
+    pub fn scales(&self) -> Range<usize> {
+        let start = self.digests().end;
+        start..start + if self.scaled { self.rows * SCALE } else { 0 }
+    }
+
+    /// Bytes of the scale of a row.
+    pub fn scale(&self, row: usize) -> Option<Range<usize>> {
+        let start = self.digests().end + row * SCALE;
+        self.scaled.then_some(start..start + SCALE)
+    }
+
     /// Bytes of a row, in the file.
-    pub fn row(&self, row: usize, row_bytes: usize) -> Range<usize> {
-        let start = self.digests().end + row * row_bytes;
-        start..start + row_bytes
+    pub fn row(&self, row: usize) -> Range<usize> {
+        let start = self.scales().end + row * self.row_bytes;
+        start..start + self.row_bytes
     }
 
     /// The blocks that some bytes of the file's body lie in.
@@ -64,52 +86,94 @@ impl Layout {
     }
 }
 
+/// Bytes of a row in the body: its digest, its scale if it has one, its values.
+pub(super) fn stored_bytes(spec: &ColumnSpec) -> usize {
+    DIGEST + if spec.is_scaled() { SCALE } else { 0 } + spec.row_bytes()
+}
+
 /// The checksum of a block.
-pub(super) fn checksum(parts: &[&[u8]]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(part);
-    }
+pub(super) fn checksum(block: &[u8]) -> u64 {
+    truncated(&blake3::hash(block))
+}
+
+fn truncated(hash: &blake3::Hash) -> u64 {
     let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    first.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
 
-/// The checksums of all blocks of a body that is made of `parts`.
-fn checksums(parts: [&[u8]; 2]) -> Vec<u64> {
-    let total = parts[0].len() + parts[1].len();
-    let split = parts[0].len();
-    (0..total.div_ceil(BLOCK))
-        .into_par_iter()
-        .map(|block| {
-            let (start, end) = (block * BLOCK, (block * BLOCK + BLOCK).min(total));
-            let first = &parts[0][start.min(split)..end.min(split)];
-            let second = &parts[1][start.max(split) - split..end.max(split) - split];
-            checksum(&[first, second])
-        })
-        .collect()
+/// Takes the body piece by piece and makes the checksums of its blocks.
+#[derive(Default)]
+pub(super) struct Sums {
+    done: Vec<u64>,
+    hasher: blake3::Hasher,
+    filled: usize,
+}
+
+impl Sums {
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
+            self.hasher.update(now);
+            self.filled += now.len();
+            if self.filled == BLOCK {
+                self.close();
+            }
+            bytes = rest;
+        }
+    }
+
+    pub fn finish(mut self) -> Vec<u64> {
+        if self.filled > 0 {
+            self.close();
+        }
+        self.done
+    }
+
+    fn close(&mut self) {
+        self.done.push(truncated(&self.hasher.finalize()));
+        self.hasher.reset();
+        self.filled = 0;
+    }
 }
 
 fn stored(dtype: DType) -> Dtype {
     match dtype {
         DType::F32 => Dtype::F32,
         DType::F16 => Dtype::F16,
+        DType::Bf16 => Dtype::BF16,
+        DType::I8 => Dtype::I8,
     }
 }
 
-/// The head of a shard with these digests and values, and the name it gives.
-pub(super) fn head(spec: &ColumnSpec, digests: &[u8], values: &[u8]) -> (String, Vec<u8>) {
-    let rows = digests.len() / DIGEST;
-    let sums = checksums([digests, values]);
-    let bounds = [0, sums.len() * 8, sums.len() * 8 + digests.len(), sums.len() * 8 + digests.len() + values.len()];
-    let shape: Vec<usize> = std::iter::once(rows).chain(spec.row_shape.iter().copied()).collect();
-    let header = json!({
+/// The tensors of a shard behind `sums`, in order: name, dtype, shape, bytes.
+fn tensors(spec: &ColumnSpec, rows: usize) -> Vec<(&'static str, Dtype, Vec<usize>, usize)> {
+    let shape = std::iter::once(rows).chain(spec.row_shape.iter().copied()).collect();
+    let mut tensors = vec![("digest", Dtype::U8, vec![rows, DIGEST], rows * DIGEST)];
+    if spec.is_scaled() {
+        tensors.push(("scale", Dtype::F32, vec![rows], rows * SCALE));
+    }
+    tensors.push(("values", stored(spec.dtype), shape, rows * spec.row_bytes()));
+    tensors
+}
+
+/// The length of the head of a shard of so many rows.
+pub(super) fn head_len(spec: &ColumnSpec, rows: usize) -> usize {
+    head(spec, rows, &vec![0; (rows * stored_bytes(spec)).div_ceil(BLOCK)]).1.len()
+}
+
+/// The head of a shard whose body has these checksums, and the name it gives.
+pub(super) fn head(spec: &ColumnSpec, rows: usize, sums: &[u64]) -> (String, Vec<u8>) {
+    let mut at = sums.len() * 8;
+    let mut header = json!({
         "__metadata__": {"format": NAME, "version": FORMAT.to_string(), "column": spec.key},
-        "sums": {"dtype": Dtype::U64, "shape": [sums.len()], "data_offsets": [bounds[0], bounds[1]]},
-        "digest": {"dtype": Dtype::U8, "shape": [rows, DIGEST], "data_offsets": [bounds[1], bounds[2]]},
-        "values": {"dtype": stored(spec.dtype), "shape": shape, "data_offsets": [bounds[2], bounds[3]]},
-    })
-    .to_string();
+        "sums": {"dtype": Dtype::U64, "shape": [sums.len()], "data_offsets": [0, at]},
+    });
+    for (name, dtype, shape, bytes) in tensors(spec, rows) {
+        header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes]});
+        at += bytes;
+    }
+    let header = header.to_string();
     let size = (8 + header.len() + sums.len() * 8).next_multiple_of(HEAD_ALIGNMENT);
     let mut head = Vec::with_capacity(size);
     head.extend(((size - 8 - sums.len() * 8) as u64).to_le_bytes());
@@ -118,8 +182,6 @@ pub(super) fn head(spec: &ColumnSpec, digests: &[u8], values: &[u8]) -> (String,
     head.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
     (name(&head), head)
 }
-
-const NAME: &str = "caft.cache";
 
 /// The name of a shard with this head, without the extension.
 fn name(head: &[u8]) -> String {
@@ -143,27 +205,28 @@ pub(super) fn parse(spec: &ColumnSpec, file_name: &str, bytes: &[u8]) -> Result<
         return Err("it belongs to another column".into());
     }
     let info = |name: &str| metadata.info(name).ok_or_else(|| format!("it has no tensor `{name}`"));
-    let (sums, digests, values) = (info("sums")?, info("digest")?, info("values")?);
-    let rows = digests.shape.first().copied().unwrap_or(0);
-    let shape: Vec<usize> = std::iter::once(rows).chain(spec.row_shape.iter().copied()).collect();
-    if rows == 0 || digests.dtype != Dtype::U8 || digests.shape != [rows, DIGEST] {
-        return Err("its digests have the wrong shape or dtype".into());
+    let (sums, rows) = (info("sums")?, info("digest")?.shape.first().copied().unwrap_or(0));
+    if rows == 0 {
+        return Err("it has no rows".into());
     }
-    if values.dtype != stored(spec.dtype) || values.shape != shape {
-        return Err(format!("its values are {} {:?}, not {} {shape:?}", values.dtype, values.shape, spec.dtype.name()));
+    let mut at = sums.data_offsets.1;
+    let mut placed = sums.data_offsets.0 == 0 && sums.dtype == Dtype::U64;
+    for (name, dtype, shape, _) in tensors(spec, rows) {
+        let found: &TensorInfo = info(name)?;
+        if found.dtype != dtype || found.shape != shape {
+            let (have, is) = (found.dtype, &found.shape);
+            return Err(format!("its tensor `{name}` is {have} {is:?}, not {dtype} {shape:?}"));
+        }
+        placed &= found.data_offsets.0 == at;
+        at = found.data_offsets.1;
     }
     let start = 8 + header;
-    let head = start + sums.data_offsets.1;
-    let layout = Layout { rows, sums: start..head, head, body: bytes.len() - head };
-    let ordered = sums.data_offsets.0 == 0
-        && digests.data_offsets.0 == sums.data_offsets.1
-        && values.data_offsets.0 == digests.data_offsets.1
-        && values.data_offsets.1 == bytes.len() - start
-        && head.is_multiple_of(HEAD_ALIGNMENT);
-    if !ordered || sums.dtype != Dtype::U64 || sums.shape != [layout.blocks()] {
+    let layout = Layout::new(spec, rows, start..start + sums.data_offsets.1);
+    let whole = start + at == bytes.len() && layout.head.is_multiple_of(HEAD_ALIGNMENT);
+    if !placed || !whole || sums.shape != [layout.blocks()] {
         return Err("its tensors are not laid out as they should be".into());
     }
-    if name(&bytes[..head]) != file_name {
+    if name(&bytes[..layout.head]) != file_name {
         return Err("its header does not match its name".into());
     }
     Ok(layout)

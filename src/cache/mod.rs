@@ -23,7 +23,7 @@
 //! | `made_by` | the recipe that first asked for the column |
 //! | `created` | seconds since 1970 |
 //! | `row_shape` | the shape of one row, such as `[197, 768]` |
-//! | `dtype` | `f32` or `f16` |
+//! | `dtype` | `f32`, `f16`, `bf16` or `i8` |
 //! | `ingredients` | an object: what the key was made of |
 //!
 //! It is written anew when it is missing or unreadable, and reading rows does not need it.
@@ -37,7 +37,8 @@
 //! | --- | --- | --- | --- |
 //! | `sums` | U64 | `[b]` | checksum of each block of the body |
 //! | `digest` | U8 | `[n, 32]` | the samples' BLAKE3 digests, in the order in which the rows were pushed |
-//! | `values` | F32 or F16 | `[n, …row_shape]` | the rows |
+//! | `scale` | F32 | `[n]` | only with I8: a row's values are its integers times its scale |
+//! | `values` | F32, F16, BF16 or I8 | `[n, …row_shape]` | the rows |
 //!
 //! The header's `__metadata__` is `{"format": "caft.cache", "version": "1", "column": <key>}`. Spaces behind
 //! the header's JSON make everything before `digest` (the **head**: length, header and `sums`) a multiple of

@@ -52,13 +52,13 @@ impl RowReader {
                 return Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len())));
             };
             let (shard, at) = self.snapshot.locate(number);
-            let bytes = shard.row(at).map_err(|damage| {
+            let (bytes, scale) = shard.row(at).map_err(|damage| {
                 let done = if shard::set_aside(&shard.path) { "it was set aside" } else { "delete it" };
                 Error::failed(format!("the cache shard `{}` is damaged", shard.path.display()))
                     .because(damage)
                     .hint(format!("{done}; run the same command again and its rows are computed again"))
             })?;
-            encode::decode(self.spec.dtype, bytes, out);
+            encode::decode(self.spec.dtype, bytes, scale, out);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
-use super::layout::{self, DAMAGED, DIGEST, Layout};
+use super::layout::{self, DAMAGED, DIGEST, Layout, SCALE};
 use super::spec::ColumnSpec;
 use crate::base::Error;
 
@@ -14,7 +14,6 @@ use crate::base::Error;
 pub(super) struct Shard {
     pub path: PathBuf,
     pub layout: Layout,
-    row_bytes: usize,
     map: Mmap,
     /// One bit per block that is known to be good.
     good: Vec<AtomicU64>,
@@ -58,7 +57,7 @@ impl Shard {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let layout = layout::parse(spec, name, &map).map_err(Unusable::Damaged)?;
         let good = (0..layout.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let shard = Self { path, layout, row_bytes: spec.row_bytes(), map, good };
+        let shard = Self { path, layout, map, good };
         shard.ensure(shard.layout.digests())?;
         Ok(shard)
     }
@@ -68,11 +67,15 @@ impl Shard {
         bytemuck::cast_slice(&self.map[self.layout.digests()])
     }
 
-    /// The stored bytes of a row, checked.
-    pub fn row(&self, row: usize) -> Result<&[u8], Damage> {
-        let bytes = self.layout.row(row, self.row_bytes);
+    /// The stored bytes of a row and its scale (1 where rows have none), checked.
+    pub fn row(&self, row: usize) -> Result<(&[u8], f32), Damage> {
+        let bytes = self.layout.row(row);
         self.ensure(bytes.clone())?;
-        Ok(&self.map[bytes])
+        let Some(place) = self.layout.scale(row) else { return Ok((&self.map[bytes], 1.0)) };
+        self.ensure(place.clone())?;
+        let mut scale = [0; SCALE];
+        scale.copy_from_slice(&self.map[place]);
+        Ok((&self.map[bytes], f32::from_le_bytes(scale)))
     }
 
     /// Checks the blocks that some bytes lie in, unless they were before.
@@ -88,7 +91,7 @@ impl Shard {
             return Ok(());
         }
         let sums: &[u64] = bytemuck::cast_slice(&self.map[self.layout.sums.clone()]);
-        if layout::checksum(&[&self.map[self.layout.block(block)]]) != u64::from_le(sums[block]) {
+        if layout::checksum(&self.map[self.layout.block(block)]) != u64::from_le(sums[block]) {
             return Err(Damage { block, blocks: self.layout.blocks() });
         }
         word.fetch_or(bit, Ordering::Relaxed);

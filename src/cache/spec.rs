@@ -30,9 +30,14 @@ impl ColumnSpec {
         self.row_shape.iter().product()
     }
 
-    /// Stored bytes of one row.
+    /// Stored bytes of one row's values.
     pub fn row_bytes(&self) -> usize {
         self.row_len() * self.dtype.size()
+    }
+
+    /// Whether each row has a scale beside its values.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.dtype == DType::I8
     }
 
     /// The name of the tensor, for messages.

@@ -150,7 +150,7 @@ fn shards_close_by_bytes_and_by_age_and_a_dropped_writer_stores_what_it_has() {
     let mut writer = column.writer_with(Limits { bytes: 64, age: Duration::from_secs(60) }).unwrap();
     (0..8).for_each(|i| writer.push(digest(i), &row(i, 4)).unwrap());
     assert_eq!(sandbox.shards().len(), 2);
-    assert_eq!(writer.finish().unwrap(), Written { rows: 8, bytes: 2 * (4096 + 4 * 48), shards: 2 });
+    assert_eq!(writer.finish().unwrap(), Written { rows: 8, bytes: 2 * (4096 + 4 * 48), shards: 2, error: 0.0 });
     let mut writer = column.writer_with(Limits { bytes: 1 << 20, age: Duration::ZERO }).unwrap();
     (8..11).for_each(|i| writer.push(digest(i), &row(i, 4)).unwrap());
     assert_eq!(sandbox.shards().len(), 5);
@@ -163,12 +163,52 @@ fn shards_close_by_bytes_and_by_age_and_a_dropped_writer_stores_what_it_has() {
 }
 
 #[test]
+fn a_row_that_is_stored_is_not_stored_again() {
+    let sandbox = Sandbox::new(&[2], DType::F32);
+    fill(&sandbox.column(), 0..4, 4);
+    let mut writer = sandbox.column().writer().unwrap();
+    (2..6).for_each(|i| writer.push(digest(i), &row(i, 2)).unwrap());
+    assert_eq!(writer.finish().unwrap().rows, 2);
+}
+
+/// The relative errors of rounding normal numbers; for i8 the step is the largest of 768 numbers / 127.
+#[test]
+fn each_dtype_loses_what_it_must_and_says_so() {
+    let bounds =
+        [(DType::F32, 0.0, 0.0), (DType::F16, 1e-4, 3e-4), (DType::Bf16, 1e-3, 2.5e-3), (DType::I8, 5e-3, 1e-2)];
+    for (dtype, low, high) in bounds {
+        let sandbox = Sandbox::new(&[768], dtype);
+        let stream = Stream::new(5, 5);
+        let values: Vec<f32> = (0..5 * 768).map(|i| stream.normal(i)).collect();
+        let mut writer = sandbox.column().writer().unwrap();
+        values.chunks(768).enumerate().for_each(|(i, row)| writer.push(digest(i), row).unwrap());
+        writer.push(digest(5), &[0.0; 768]).unwrap();
+        let error = writer.finish().unwrap().error;
+        assert!((low..=high).contains(&error), "{dtype:?} {error}");
+        let mut out = vec![1.0; 6 * 768];
+        let reader = sandbox.column().reader(&[0, 1, 2, 3, 4, 5].map(digest)).unwrap();
+        reader.read(&[0, 1, 2, 3, 4, 5], &mut out).unwrap();
+        let square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+        let differences: Vec<f32> = values.iter().zip(&out).map(|(a, b)| a - b).collect();
+        let measured = (square(&differences) / square(&values)).sqrt();
+        assert!((measured - error).abs() < 1e-9, "{dtype:?} {measured} {error}");
+        assert_eq!(out[5 * 768..], [0.0; 768]);
+    }
+    let sandbox = Sandbox::new(&[2], DType::I8);
+    let mut writer = sandbox.column().writer().unwrap();
+    assert!(writer.push(digest(0), &[f32::NAN, 1.0]).unwrap_err().to_string().contains("NaN"));
+    writer.push(digest(1), &[1e-45, -1e-40]).unwrap();
+    writer.push(digest(2), &[3e38, -3e38]).unwrap();
+    assert!(writer.finish().unwrap().error < 1e-6);
+}
+
+#[test]
 fn values_that_cannot_be_stored_are_errors_that_name_the_tensor() {
     let sandbox = Sandbox::new(&[2], DType::F16);
     let mut writer = sandbox.column().writer().unwrap();
     let error = writer.push(digest(0), &[1.0, 7e4]).unwrap_err();
     assert_eq!(error.to_string(), "tensor `/encoder/out` has a value of magnitude 70000, which overflows `f16`");
-    assert_eq!(error.hint_text(), Some("set `cache.dtype: f32`"));
+    assert_eq!(error.hint_text(), Some("set `cache.dtype: bf16` or `f32`"));
     let error = writer.push(digest(0), &[1.0, f32::NAN]).unwrap_err();
     assert_eq!(error.to_string(), "tensor `/encoder/out` has the value NaN at element 1");
     assert!(writer.push(digest(0), &[f32::INFINITY, 0.0]).unwrap_err().to_string().contains("the value inf"));
@@ -234,8 +274,8 @@ fn damage_is_found_at_opening() {
         retell(path, &Digest::of(b"column").to_string(), &digest(7).to_string())
     });
     damaged_at_opening("no tensor `sums`", |path| retell(path, "\"sums\"", "\"suns\""));
-    damaged_at_opening("I32 [10, 400], not f32", |path| retell(path, "\"F32\"", "\"I32\""));
-    damaged_at_opening("F32 [40, 100], not f32 [10, 400]", |path| retell(path, "[10,400]", "[40,100]"));
+    damaged_at_opening("`values` is I32 [10, 400], not F32 [10, 400]", |path| retell(path, "\"F32\"", "\"I32\""));
+    damaged_at_opening("F32 [40, 100], not F32 [10, 400]", |path| retell(path, "[10,400]", "[40,100]"));
     damaged_at_opening("header does not match its name", |path| edit(path, |bytes| bytes[3900] = b'\t'));
     // Within the checksums, within the digests.
     damaged_at_opening("header does not match its name", |path| edit(path, |bytes| bytes[4090] ^= 0x80));

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::encode;
-use super::layout::{self, EXTENSION};
+use super::column::Snapshot;
+use super::encode::Encoded;
+use super::layout::{self, DIGEST, EXTENSION, Sums};
 use super::spec::{ColumnFile, ColumnSpec};
 use crate::base::{Digest, Error, Result, file};
 
@@ -27,7 +28,7 @@ impl Default for Limits {
 }
 
 /// What a writer wrote.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Written {
     /// Rows.
     pub rows: u64,
@@ -35,6 +36,8 @@ pub struct Written {
     pub bytes: u64,
     /// Shards.
     pub shards: u64,
+    /// What the stored dtype lost: the root mean square of the differences, relative to that of the values.
+    pub error: f64,
 }
 
 /// Collects rows and writes them as shards. Dropped without [`finish`](Writer::finish), it tries to store the
@@ -43,8 +46,9 @@ pub struct Writer {
     spec: Arc<ColumnSpec>,
     folder: PathBuf,
     limits: Limits,
+    stored: Arc<Snapshot>,
     digests: Vec<u8>,
-    values: Vec<u8>,
+    rows: Encoded,
     opened: Instant,
     failed: bool,
     written: Written,
@@ -54,26 +58,18 @@ pub struct Writer {
 const STALE: Duration = Duration::from_secs(3600);
 
 impl Writer {
-    pub(super) fn new(spec: Arc<ColumnSpec>, folder: PathBuf, limits: Limits) -> Result<Self> {
+    pub(super) fn new(spec: Arc<ColumnSpec>, folder: PathBuf, stored: Arc<Snapshot>, limits: Limits) -> Result<Self> {
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         if ColumnFile::read(&folder).is_err() {
             ColumnFile::new(&spec).write(&folder)?;
         }
         remove_stale(&folder, STALE);
-        let (digests, values) = (Vec::new(), Vec::new());
-        Ok(Self {
-            spec,
-            folder,
-            limits,
-            digests,
-            values,
-            opened: Instant::now(),
-            failed: false,
-            written: Written::default(),
-        })
+        let (digests, rows, written) = (Vec::new(), Encoded::default(), Written::default());
+        Ok(Self { spec, folder, limits, stored, digests, rows, opened: Instant::now(), failed: false, written })
     }
 
-    /// Adds the row of a sample, of the column's row shape, and closes the shard if a limit is reached.
+    /// Adds the row of a sample, of the column's row shape, and closes the shard if a limit is reached. A row
+    /// that the column had when it was opened is passed over.
     ///
     /// # Errors
     /// The row has the wrong length, a value is not finite or overflows the stored dtype (the tensor is
@@ -85,12 +81,15 @@ impl Writer {
                 "tensor `{tensor}` gave a row of {have} values, not of shape {shape:?}"
             )));
         }
+        if self.stored.find(&digest).is_some() {
+            return Ok(());
+        }
         if self.digests.is_empty() {
             self.opened = Instant::now();
         }
-        encode::encode(&self.spec, row, &mut self.values)?;
+        self.rows.push(&self.spec, row)?;
         self.digests.extend(digest.0);
-        if self.values.len() >= self.limits.bytes || self.opened.elapsed() >= self.limits.age {
+        if self.rows.values.len() >= self.limits.bytes || self.opened.elapsed() >= self.limits.age {
             self.flush()?;
         }
         Ok(())
@@ -104,19 +103,24 @@ impl Writer {
         if self.digests.is_empty() {
             return Ok(());
         }
-        let (name, head) = layout::head(&self.spec, &self.digests, &self.values);
+        let body = [&self.digests, &self.rows.scales, &self.rows.values];
+        let mut sums = Sums::default();
+        body.iter().for_each(|part| sums.update(part));
+        let rows = self.digests.len() / DIGEST;
+        let (name, head) = layout::head(&self.spec, rows, &sums.finish());
         let path = self.folder.join(name).with_extension(EXTENSION);
         let result = file::write_atomic(&path, |out| {
-            [&head, &self.digests, &self.values].into_iter().try_for_each(|part| out.write_all(part))
+            out.write_all(&head)?;
+            body.iter().try_for_each(|part| out.write_all(part))
         });
         self.failed = result.is_err();
         result?;
         sync_folder(&self.folder);
-        self.written.rows += (self.digests.len() / layout::DIGEST) as u64;
-        self.written.bytes += (head.len() + self.digests.len() + self.values.len()) as u64;
+        self.written.rows += rows as u64;
+        self.written.bytes += (head.len() + body.map(Vec::len).iter().sum::<usize>()) as u64;
         self.written.shards += 1;
         self.digests.clear();
-        self.values.clear();
+        self.rows.clear();
         Ok(())
     }
 
@@ -127,6 +131,8 @@ impl Writer {
     pub fn finish(mut self) -> Result<Written> {
         self.flush()?;
         super::info::touch(&self.folder);
+        let [values, differences] = self.rows.energy;
+        self.written.error = if values > 0.0 { (differences / values).sqrt() } else { 0.0 };
         Ok(self.written)
     }
 }
