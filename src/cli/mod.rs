@@ -4,11 +4,14 @@
 //! [`Command`] and one arm of [`Command::run`]. What a command computes goes to standard output, through
 //! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
+pub mod check;
 mod completions;
 mod interrupt;
 mod predict;
 pub mod progress;
+pub mod recipe;
 pub mod runs;
+pub mod schema;
 pub mod table;
 
 use std::io::Write as _;
@@ -56,8 +59,11 @@ impl Globals {
 /// The commands, in the order in which `caft help` lists them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Runs(runs::Args),
     Predict(predict::Args),
+    Recipe(recipe::Args),
+    Schema(schema::Args),
     Completions(completions::Args),
 }
 
@@ -66,6 +72,9 @@ impl Command {
         match self {
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
+            Self::Check(args) => args.run(globals),
+            Self::Recipe(args) => args.run(globals),
+            Self::Schema(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),
         }
     }

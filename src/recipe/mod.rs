@@ -1,10 +1,19 @@
 //! Rank 3: recipes, from YAML layers to a checked [`Recipe`].
+//!
+//! [`load()`] reads a file and what it extends into [trees](tree) that keep places ([`yaml`]), merges the
+//! [`layers`], checks the result against the [`schema`] (whose complaints [`check`] puts in words), and
+//! reads it into the [types](Recipe). Rules that span several keys are the plan's.
 
+pub mod check;
 pub mod layers;
+mod load;
+pub mod schema;
+pub mod shipped;
 pub mod tree;
-pub mod types;
+mod types;
 pub mod yaml;
 
 pub use layers::Overrides;
+pub use load::{Checked, Loaded, Provenance, check_file, load};
 pub use tree::{KeyPath, Segment};
 pub use types::*;

@@ -57,6 +57,10 @@ impl Kind {
 fn generate<T: JsonSchema>(title: &str) -> Value {
     let mut schema: Value = SchemaSettings::draft07().into_generator().into_root_schema_for::<T>().into();
     each_schema(&mut schema, &mut |schema| {
+        if let Some(Value::String(text)) = schema.get_mut("description") {
+            // The line breaks of the source; paragraphs stay.
+            *text = text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+        }
         choices(schema);
         kinds(schema);
     });
@@ -68,9 +72,9 @@ fn generate<T: JsonSchema>(title: &str) -> Value {
 fn each_schema(value: &mut Value, change: &mut dyn FnMut(&mut Map<String, Value>)) {
     match value {
         Value::Object(map) => {
-            map.iter_mut().filter(|(key, _)| !["default", "const", "enum"].contains(&key.as_str())).for_each(
-                |(_, inner)| each_schema(inner, change),
-            );
+            map.iter_mut()
+                .filter(|(key, _)| !["default", "const", "enum"].contains(&key.as_str()))
+                .for_each(|(_, inner)| each_schema(inner, change));
             change(map);
         }
         Value::Array(items) => items.iter_mut().for_each(|item| each_schema(item, change)),
@@ -124,7 +128,8 @@ fn kinds(schema: &mut Map<String, Value>) {
             "then": variant,
         }));
     }
-    let mut kind = json!({"description": "Which kind it is; the other keys depend on it.", "type": "string", "enum": names});
+    let mut kind =
+        json!({"description": "Which kind it is; the other keys depend on it.", "type": "string", "enum": names});
     if descriptions.len() == names.len() {
         kind["markdownEnumDescriptions"] = descriptions.into();
     }

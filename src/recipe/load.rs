@@ -1,0 +1,429 @@
+//! Loading: files and what they extend, overrides, the schema, serde; and where every value came from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::layers::{Layers, Overrides};
+use super::schema::{Kind, deref};
+use super::tree::{Node, Origin, Segment, Source, Value};
+use super::types::Recipe;
+use super::{KeyPath, check, shipped, yaml};
+use crate::backbone::catalogue;
+use crate::base::suggest::nearest;
+use crate::base::{Error, Place, Problems, Result, file};
+use crate::resource::Address;
+
+/// The most files that one recipe may be made of.
+const MOST_FILES: usize = 64;
+
+/// A recipe with all its layers merged and checked against schema and types.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// What was written, merged: without the defaults, with paths made absolute.
+    pub merged: Json,
+    /// Where each value came from.
+    pub provenance: Provenance,
+}
+
+/// Where the values of a recipe came from.
+#[derive(Debug, Clone)]
+pub struct Provenance {
+    file: String,
+    tree: Node,
+}
+
+/// What a file turned out to be that [`check_file`] has nothing against.
+#[derive(Debug, Clone)]
+pub enum Checked {
+    /// A recipe that can be planned.
+    Whole(Box<Loaded>),
+    /// A recipe for others to extend: it names neither a backbone nor data.
+    Part,
+}
+
+impl Provenance {
+    /// The file that was loaded, as it was named.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where the value at a path such as `model.backbone.outputs[0]` was written; `None` if it was not.
+    pub fn place(&self, path: &str) -> Option<Place> {
+        let path = KeyPath::parse(path)?;
+        self.tree.at(&path.0).map(|node| node.origin.place())
+    }
+
+    /// Where the value at a path, or what it would stand in, was written.
+    pub fn nearest(&self, path: &str) -> Option<Place> {
+        let path = KeyPath::parse(path).unwrap_or_default();
+        place_in(&self.tree, &path, false)
+    }
+}
+
+impl Loaded {
+    /// The merged recipe as YAML, for a run's directory. Loading it gives the same recipe.
+    pub fn to_yaml(&self) -> String {
+        let text = serde_yaml::to_string(&self.merged);
+        text.unwrap_or_else(|e| unreachable!("plain data is written as YAML: {e}"))
+    }
+}
+
+/// Loads a recipe: a file, or the name or path of one that is part of the program.
+///
+/// # Errors
+/// Everything that is wrong, all at once; see [`Problems`].
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded> {
+    match check_file(path, overrides)? {
+        Checked::Whole(loaded) => Ok(*loaded),
+        Checked::Part => {
+            let shown = path.display();
+            Err(Error::bad_input(format!("`{shown}` names neither a backbone nor data, so there is nothing to run"))
+                .hint(format!("write a recipe with `extends: [{shown}]`, `model.backbone` and `data`")))
+        }
+    }
+}
+
+/// Loads a recipe that may be one for others to extend.
+///
+/// # Errors
+/// As [`load`].
+pub fn check_file(path: &Path, overrides: &Overrides) -> Result<Checked> {
+    let file = path.display().to_string();
+    let mut loader = Loader { problems: Problems::new(format!("{file} is not a valid recipe")), ..Loader::default() };
+    loader.root(path)?;
+    let mut problems = loader.problems;
+    let mut layers = loader.layers;
+    layers.push_variables(&overrides.variables, &mut problems);
+    layers.push_words(&overrides.words, &mut problems);
+    let mut tree = layers.merge();
+    let part = ["data", "model.backbone.name", "model.backbone.onnx", "model.full"]
+        .iter()
+        .all(|path| KeyPath::parse(path).is_none_or(|path| tree.at(&path.0).is_none()));
+    let schema = if part { Kind::Recipe } else { Kind::Merged }.schema();
+    let written = tree.to_json();
+    for finding in check::validate(&written, schema) {
+        let place = place_in(&tree, &finding.path, finding.at_key);
+        problems.push(place, finding.path.to_string(), finding.message);
+    }
+    check_backbone(&tree, &mut problems)?;
+    problems.into_result()?;
+    if part {
+        return Ok(Checked::Part);
+    }
+    resolve_paths(&mut tree, schema);
+    let merged = tree.to_json();
+    let recipe: Recipe = serde_path_to_error::deserialize(&merged).map_err(|error| {
+        let mut problems = Problems::new(format!("{file} is not a valid recipe"));
+        let path = KeyPath::parse(&error.path().to_string()).unwrap_or_default();
+        problems.push(place_in(&tree, &path, false), path.to_string(), error.inner().to_string());
+        Error::Invalid(problems)
+    })?;
+    Ok(Checked::Whole(Box::new(Loaded { recipe, merged, provenance: Provenance { file, tree } })))
+}
+
+/// The place of a path, or of the nearest thing around it that was written.
+fn place_in(tree: &Node, path: &KeyPath, at_key: bool) -> Option<Place> {
+    if at_key
+        && let Some((Segment::Key(key), parents)) = path.0.split_last()
+        && let Some(entry) = tree.at(parents).and_then(|parent| parent.as_map()?.get(key))
+    {
+        return Some(entry.key.place());
+    }
+    (0..=path.0.len())
+        .rev()
+        .find_map(|length| tree.at(&path.0[..length]))
+        .map(|node| node.origin.place())
+        .filter(|place| *place != Place::Default)
+}
+
+/// The backbone's name must be in the catalogue.
+fn check_backbone(tree: &Node, problems: &mut Problems) -> Result<()> {
+    for parent in ["backbone", "full"] {
+        let path = KeyPath::default().key("model").key(parent).key("name");
+        let Some(Node { value: Value::String(name), origin }) = tree.at(&path.0) else { continue };
+        if let Err(error) = catalogue()?.get(name) {
+            problems.push(Some(origin.place()), path.to_string(), error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Gathers files.
+#[derive(Default)]
+struct Loader {
+    layers: Layers,
+    problems: Problems,
+    files: usize,
+    /// The files that are being read, outermost first: what identifies each, and how it was named.
+    open: Vec<(String, String)>,
+}
+
+impl Loader {
+    fn root(&mut self, path: &Path) -> Result<()> {
+        let name = path.display().to_string();
+        // The name of the run, unless something sets it.
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+        let stem: String =
+            path.file_stem().unwrap_or_default().to_string_lossy().chars().map(plain).take(100).collect();
+        let stem = if stem.starts_with(['.', '-']) { format!("_{}", &stem[1..]) } else { stem };
+        let origin = Origin { source: Arc::new(Source::Defaults), line: 0, column: 0 };
+        let node = Node { value: Value::String(stem), origin: origin.clone() };
+        let entry = super::tree::Entry { key: origin.clone(), node };
+        let map = [("name".to_string(), entry)].into_iter().collect();
+        self.layers.push(Node { value: Value::Map(map), origin });
+        if !path.exists()
+            && let Ok(shipped) = shipped::find(&name)
+        {
+            self.text(shipped.text, PathBuf::from(shipped.path()), None, shipped.path());
+            return Ok(());
+        }
+        self.file(path).map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                let missing = format!("there is no file `{}`", path.display());
+                let near = near_file(&path).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                Error::bad_input(missing + &near)
+            }
+            other => other,
+        })
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        let text = file::read_text(path, yaml::LIMITS.bytes)?;
+        let identity = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let folder = path.parent().map(Path::to_path_buf);
+        self.text(&text, path.to_path_buf(), folder, identity.display().to_string());
+        Ok(())
+    }
+
+    /// Reads a text, first what it extends.
+    fn text(&mut self, text: &str, path: PathBuf, folder: Option<PathBuf>, identity: String) {
+        self.files += 1;
+        let name = path.display().to_string();
+        let source = Arc::new(Source::File { path: path.clone(), folder });
+        let start = Place::File { path, line: 1, column: 1 };
+        if text.contains('\0') {
+            self.problems.push(Some(start), "", "this is not UTF-8 text; save it as UTF-8");
+            return;
+        }
+        let before = self.problems.list.len();
+        let Some(mut node) = yaml::parse(text, &source, &mut self.problems) else {
+            if self.problems.list.len() == before {
+                self.problems.push(Some(start), "", "the file is empty");
+            }
+            return;
+        };
+        let Some(map) = node.as_map_mut() else {
+            let what = node.kind_name();
+            let message = if what == "nothing" {
+                "the file is empty".into()
+            } else {
+                format!("a recipe is a map of keys, not {what}")
+            };
+            self.problems.push(Some(start), "", message);
+            return;
+        };
+        let extends = map.shift_remove("extends");
+        self.open.push((identity, name));
+        if let Some(entry) = extends {
+            self.extends(&entry.node);
+        }
+        self.open.pop();
+        self.layers.push(node);
+    }
+
+    fn extends(&mut self, node: &Node) {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            Value::Null => return,
+            _ => {
+                let message = format!("{} is not a list of recipes, such as `[linear_probe]`", node.kind_name());
+                self.problems.push(Some(node.origin.place()), "extends", message);
+                return;
+            }
+        };
+        for (index, item) in items.iter().enumerate() {
+            let path = KeyPath::default().key("extends").index(index).to_string();
+            let message = match &item.value {
+                Value::String(name) => self.extend(name, &item.origin).err(),
+                _ => Some(format!("{} is not a recipe's name or path", item.kind_name())),
+            };
+            if let Some(message) = message {
+                self.problems.push(Some(item.origin.place()), path, message);
+            }
+        }
+    }
+
+    fn extend(&mut self, name: &str, origin: &Origin) -> Result<(), String> {
+        if self.files >= MOST_FILES {
+            return Err(format!("the recipe is made of more than {MOST_FILES} files"));
+        }
+        let is_path = name.contains(['/', '\\']) || name.ends_with(".yaml") || name.ends_with(".yml");
+        let of_program = |identity: &str, loader: &mut Self, text: &str| {
+            loader.check_cycle(identity, identity)?;
+            loader.text(text, PathBuf::from(identity), None, identity.to_string());
+            Ok(())
+        };
+        if !is_path {
+            let shipped = shipped::recipe(name).map_err(|error| error.to_string())?;
+            return of_program(&shipped.path(), self, shipped.text);
+        }
+        let Some(folder) = origin.folder() else {
+            // A file inside the program names its neighbours.
+            let Source::File { path: from, .. } = &*origin.source else { return Err("it is not in a file".into()) };
+            let shipped = shipped::beside(&from.display().to_string(), name)
+                .ok_or_else(|| format!("there is no `{name}` beside `{}` in the program", from.display()))?;
+            return of_program(&shipped.path(), self, shipped.text);
+        };
+        let path = folder.join(name);
+        let identity = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone()).display().to_string();
+        self.check_cycle(&identity, &path.display().to_string())?;
+        self.file(&path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                let near = near_file(&path).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                format!("there is no file `{}`{near}", path.display())
+            }
+            other => with_cause(&other),
+        })
+    }
+
+    fn check_cycle(&self, identity: &str, name: &str) -> Result<(), String> {
+        let Some(start) = self.open.iter().position(|(open, _)| open == identity) else { return Ok(()) };
+        let mut names: Vec<&str> = self.open[start..].iter().map(|(_, name)| name.as_str()).collect();
+        names.push(name);
+        Err(format!("recipes extend each other in a circle: {}", names.join(" → ")))
+    }
+}
+
+fn with_cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// A file in the same folder with a name like this one.
+fn near_file(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name()?.to_str()?;
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .ok()?
+        .take(1000)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".yaml") || name.ends_with(".yml"))
+        .collect();
+    let near = nearest(name, names.iter().map(String::as_str))?;
+    Some(path.with_file_name(near).display().to_string())
+}
+
+/// Makes relative paths absolute, each from the folder of the file that names it, or from the working
+/// folder if a word or variable does. Which values are paths the schema knows.
+fn resolve_paths(tree: &mut Node, schema: &Json) {
+    let mut found = Vec::new();
+    find_resources(tree, schema, schema, &KeyPath::default(), &mut found);
+    found.sort_unstable();
+    found.dedup();
+    let root = KeyPath::default().key("data").key("root");
+    let rooted = tree.at(&root.0).is_some_and(|node| node.value != Value::Null);
+    for path in found {
+        // Below a root the sets' paths start there.
+        let below_root = ["data.train.path", "data.valid.path", "data.test.path"];
+        if rooted && below_root.iter().any(|below| path.to_string().starts_with(below)) {
+            continue;
+        }
+        let Some(node) = node_mut(tree, &path.0) else { continue };
+        let Value::String(text) = &node.value else { continue };
+        let Ok(Address::Path(relative)) = text.parse() else { continue };
+        let folder = node.origin.folder().unwrap_or(Path::new(""));
+        if let Ok(absolute) = std::path::absolute(folder.join(&relative)) {
+            node.value = Value::String(Address::Path(plain(absolute)).to_string());
+        }
+    }
+}
+
+/// The path without `.` and `..`, if that names the same file.
+fn plain(path: PathBuf) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    let same = match (std::fs::canonicalize(&path), std::fs::canonicalize(&clean)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), Err(_)) => true,
+        _ => false,
+    };
+    if same { clean } else { path }
+}
+
+fn node_mut<'a>(tree: &'a mut Node, path: &[Segment]) -> Option<&'a mut Node> {
+    path.iter().try_fold(tree, |node, segment| match (segment, &mut node.value) {
+        (Segment::Key(key), Value::Map(map)) => map.get_mut(key).map(|entry| &mut entry.node),
+        (Segment::Index(index), Value::List(items)) => items.get_mut(*index),
+        _ => None,
+    })
+}
+
+/// The paths of all texts that the schema says are resources.
+fn find_resources(node: &Node, schema: &Json, root: &Json, path: &KeyPath, found: &mut Vec<KeyPath>) {
+    let is_resource = schema.get("$ref").and_then(Json::as_str) == Some("#/definitions/Resource");
+    if is_resource {
+        match &node.value {
+            Value::Map(_) => found.push(path.key("address")),
+            _ => found.push(path.clone()),
+        }
+        return;
+    }
+    let schema = deref(schema, root);
+    for key in ["allOf", "anyOf", "oneOf"] {
+        for inner in schema.get(key).and_then(Json::as_array).into_iter().flatten() {
+            find_resources(node, inner, root, path, found);
+        }
+    }
+    if let Some(condition) = schema.get("if") {
+        let branch = if applies(node, condition) { "then" } else { "else" };
+        if let Some(inner) = schema.get(branch) {
+            find_resources(node, inner, root, path, found);
+        }
+    }
+    match &node.value {
+        Value::Map(map) => {
+            for (key, entry) in map {
+                let property = schema.pointer("/properties").and_then(|p| p.get(key));
+                if let Some(inner) = property.or_else(|| schema.get("additionalProperties")) {
+                    find_resources(&entry.node, inner, root, &path.key(key), found);
+                }
+            }
+        }
+        Value::List(items) => {
+            if let Some(inner) = schema.get("items") {
+                for (index, item) in items.iter().enumerate() {
+                    find_resources(item, inner, root, &path.index(index), found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether the condition of an `if` holds; the schemas have conditions on `kind` and on the type only.
+fn applies(node: &Node, condition: &Json) -> bool {
+    if let Some(kind) = condition.pointer("/properties/kind/const") {
+        return node.as_map().and_then(|map| map.get("kind")).is_some_and(|entry| entry.node.to_json() == *kind);
+    }
+    match condition.get("type").and_then(Json::as_str) {
+        Some("object") => node.as_map().is_some(),
+        Some("array") => matches!(node.value, Value::List(_)),
+        Some("string") => matches!(node.value, Value::String(_)),
+        Some("null") => node.value == Value::Null,
+        _ => false,
+    }
+}
