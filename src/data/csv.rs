@@ -90,3 +90,64 @@ impl Read for Csv {
         Ok(Set { fields: vec![Field { name: "image".into(), modality: Modality::Image }], rows, classes, class_of })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::load::tests::{Fixture, class_names};
+    use serde_json::json;
+
+    #[test]
+    fn a_whitespace_table_with_a_threshold_is_read() {
+        let fixture = Fixture::new();
+        fixture.write("d/images/1.png", b"");
+        fixture.write("d/images/2.png", b"");
+        fixture.write("d/labels.csv", b"images/1.png  1.0   mono\nimages/2.png  0.3333333333333333  poly\n");
+        let config = json!({
+            "kind": "csv", "root": "d", "train": {"path": "labels.csv"}, "delimiter": "whitespace", "header": false,
+            "columns": ["path", "p", "type"], "image": "path",
+            "label": {"column": "p", "threshold": 0.5, "names": ["ok", "defective"]}
+        });
+        let data = fixture.load(config).unwrap();
+        assert_eq!(class_names(&data), (&["ok".to_string(), "defective".into()][..], &[1, 0][..]));
+        assert_eq!(data.rows[1].origin, "labels.csv:2");
+        assert_eq!(data.rows[1].samples[0].path(), fixture.path("d/images/2.png"));
+        assert_eq!(data.splits.train, [0, 1]);
+    }
+
+    #[test]
+    fn every_bad_row_is_reported_with_its_line() {
+        let fixture = Fixture::new();
+        fixture.write("d/1.png", b"");
+        fixture.write("outside.png", b"");
+        fixture.write("d/t.csv", b"image,label\n1.png,0.5\nnone.png,1\n../outside.png,1\n1.png,high\n/etc/passwd,\n");
+        let config = json!({"kind": "csv", "root": "d", "train": {"path": "t.csv"}, "label": {"column": "label", "threshold": 0.5}});
+        let error = fixture.load(config).unwrap_err().to_string();
+        for expected in [
+            "t.csv:3:1  there is no file `",
+            "t.csv:4:1  `../outside.png` is outside of",
+            "t.csv:5:1  `label` is `high`, which is not a number",
+            "t.csv:6:1  `/etc/passwd` is outside of",
+            "t.csv:6:1  `label` is empty",
+        ] {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn missing_columns_are_all_named() {
+        let fixture = Fixture::new();
+        fixture.table("t.csv", 4);
+        let error =
+            fixture.load(json!({"kind": "csv", "train": {"path": "t.csv"}, "image": "images", "label": "class"}));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("data.image: no column is named `images`") && error.contains("did you mean `image`?"),
+            "{error}"
+        );
+        assert!(error.contains("data.label: no column is named `class`"), "{error}");
+        let error = fixture.load(json!({"kind": "csv", "train": {"path": "t.csv"}, "header": false})).unwrap_err();
+        assert!(error.to_string().contains("without a header the columns need names"));
+        let error = fixture.load(json!({"kind": "csv", "root": "."})).unwrap_err();
+        assert!(error.hint_text().unwrap().contains("train: {path: TABLE}"));
+    }
+}

@@ -115,3 +115,61 @@ fn entries(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
     files.sort_unstable();
     Ok((folders, files))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::load::tests::{Fixture, class_names};
+    use serde_json::json;
+
+    #[test]
+    fn classes_are_sorted_folders_and_pictures_are_found_below() {
+        let fixture = Fixture::new();
+        for name in [
+            "b/2.JPG",
+            "b/10.png",
+            "b/deep/er/1.webp",
+            "a/x.jpeg",
+            "a/.hidden.png",
+            "a/notes.txt",
+            ".git/x.png",
+            "top.png",
+        ] {
+            fixture.write(&format!("d/{name}"), b"");
+        }
+        let data = fixture.load(json!({"kind": "image_folder", "root": "d"})).unwrap();
+        let origins: Vec<&str> = data.rows.iter().map(|row| row.origin.as_str()).collect();
+        assert_eq!(origins, ["d/a/x.jpeg", "d/b/10.png", "d/b/2.JPG", "d/b/deep/er/1.webp"]);
+        assert_eq!(class_names(&data), (&["a".to_string(), "b".into()][..], &[0, 1, 1, 1][..]));
+    }
+
+    #[test]
+    fn a_root_has_its_sets_in_folders() {
+        let fixture = Fixture::new();
+        for name in ["train/a/1.png", "train/b/1.png", "val/b/1.png", "test/a/1.png", "test/b/1.png"] {
+            fixture.write(&format!("d/{name}"), b"");
+        }
+        let data = fixture.load(json!({"kind": "image_folder", "root": "d"})).unwrap();
+        assert_eq!((data.splits.train, data.splits.valid, data.splits.test), (vec![0, 1], vec![2], vec![3, 4]));
+        let Targets::Classes { of_row, .. } = data.targets;
+        assert_eq!(of_row, [0, 1, 1, 0, 1]);
+        let fraction = json!({"kind": "image_folder", "root": "d", "valid": {"fraction": 0.5}});
+        assert_eq!(fixture.load(fraction).unwrap().splits.valid.len(), 1);
+    }
+
+    use crate::data::Targets;
+
+    #[test]
+    fn what_is_no_folder_of_classes_is_a_clear_error() {
+        let fixture = Fixture::new();
+        fixture.write("d/a/1.png", b"");
+        fixture.write("d/b/readme.md", b"");
+        fixture.write("flat/1.png", b"");
+        let error = |path: &str| {
+            fixture.load(json!({"kind": "image_folder", "train": {"path": path}})).unwrap_err().to_string()
+        };
+        assert!(error("d").contains("b` has no pictures"));
+        assert!(error("flat").ends_with("has no class folders"));
+        assert!(error("d/a/1.png").contains("is a file, not a folder"));
+        assert!(!error("none").is_empty());
+    }
+}

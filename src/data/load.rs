@@ -245,8 +245,62 @@ pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::base::Cancel;
+    use crate::base::progress::Silent;
+    use serde_json::{Value, json};
+
+    /// A folder of data and a home.
+    pub struct Fixture {
+        folder: tempfile::TempDir,
+        home: Home,
+        cancel: Cancel,
+    }
+
+    impl Fixture {
+        pub fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let home = Home::at(folder.path().join("home"));
+            Self { folder, home, cancel: Cancel::default() }
+        }
+
+        /// A path in the folder of data.
+        pub fn path(&self, name: &str) -> PathBuf {
+            let path = self.folder.path().join("data").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        pub fn write(&self, name: &str, bytes: &[u8]) {
+            std::fs::write(self.path(name), bytes).unwrap();
+        }
+
+        pub fn with_place<T>(&self, body: impl FnOnce(&SetPlace<'_>) -> T) -> T {
+            let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
+            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher })
+        }
+
+        /// Loads a config whose paths are relative to the folder of data.
+        pub fn load(&self, config: Value) -> Result<Dataset> {
+            let config: DataConfig = serde_json::from_value(config).unwrap();
+            let config = config.relative_to(&self.folder.path().join("data"));
+            let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
+            load(&config, &LoadContext { fetcher: &fetcher, home: &self.home, seed: 0 })
+        }
+
+        /// A table of `n` rows whose image exists, with classes `a` (a quarter) and `b`.
+        pub fn table(&self, name: &str, n: usize) {
+            self.write("1.png", b"");
+            let rows: String = (0..n).map(|i| format!("1.png,{}\n", if i % 4 == 0 { "a" } else { "b" })).collect();
+            self.write(name, format!("image,label\n{rows}").as_bytes());
+        }
+    }
+
+    pub fn class_names(dataset: &Dataset) -> (&[String], &[u32]) {
+        let Targets::Classes { names, of_row } = &dataset.targets;
+        (names, of_row)
+    }
 
     #[test]
     fn a_path_may_not_climb_out_of_its_folder() {
@@ -255,5 +309,51 @@ mod tests {
         for bad in ["../x", "a/../../x", "/etc/passwd"] {
             assert!(inside(folder, Path::new(bad)).unwrap_err().to_string().contains("is outside of `/data`"));
         }
+    }
+
+    #[test]
+    fn fractions_and_subsets_keep_the_shares_of_the_classes() {
+        let fixture = Fixture::new();
+        fixture.table("t.csv", 400);
+        let config = json!({"kind": "csv", "train": {"path": "t.csv"}, "test": {"fraction": 0.25},
+                            "valid": {"fraction": 0.1}, "subset": 200, "seed": 3});
+        let data = fixture.load(config.clone()).unwrap();
+        let Splits { train, valid, test } = &data.splits;
+        assert_eq!((data.rows.len(), train.len(), valid.len(), test.len()), (200, 130, 20, 50));
+        let (_, of_row) = class_names(&data);
+        let of_a = |rows: &[u32]| rows.iter().filter(|row| of_row[**row as usize] == 0).count();
+        assert_eq!(of_a(train) + of_a(valid) + of_a(test), 50);
+        assert!((12..=13).contains(&of_a(test)) && of_a(valid) == 5, "{} {}", of_a(test), of_a(valid));
+        let mut all = [train.clone(), valid.clone(), test.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<_>>());
+        assert_eq!(fixture.load(config.clone()).unwrap(), data);
+        let mut other = config;
+        other["seed"] = json!(4);
+        assert_ne!(fixture.load(other).unwrap().splits, data.splits);
+    }
+
+    #[test]
+    fn labels_that_training_lacks_are_all_reported() {
+        let fixture = Fixture::new();
+        fixture.table("t.csv", 8);
+        fixture.write("test.csv", b"image,label\n1.png,A\n1.png,b\n1.png,zebra\n");
+        let config = json!({"kind": "csv", "train": {"path": "t.csv"}, "test": {"path": "test.csv"}});
+        let error = fixture.load(config).unwrap_err().to_string();
+        assert!(error.contains("test.csv:2: the label `A` never occurs in training; did you mean `a`?"), "{error}");
+        assert!(error.contains("test.csv:4: the label `zebra` never occurs in training"), "{error}");
+    }
+
+    #[test]
+    fn a_root_bounds_the_paths_of_the_recipe() {
+        let fixture = Fixture::new();
+        fixture.table("in/t.csv", 8);
+        fixture.write("in/1.png", b"");
+        let load = |path: &str| fixture.load(json!({"kind": "csv", "root": "in", "train": {"path": path}}));
+        assert_eq!(load("t.csv").unwrap().rows.len(), 8);
+        assert!(load("../t.csv").unwrap_err().to_string().contains("is outside of"));
+        assert!(load("none.csv").is_err());
+        let file_as_root = fixture.load(json!({"kind": "csv", "root": "in/t.csv", "train": {"path": "x"}}));
+        assert!(file_as_root.unwrap_err().to_string().ends_with("is not a folder"));
     }
 }

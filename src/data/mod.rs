@@ -10,6 +10,7 @@ mod csv;
 mod image_folder;
 mod label;
 mod load;
+mod parquet_file;
 mod split;
 mod table;
 
