@@ -7,9 +7,11 @@
 pub mod check;
 mod completions;
 mod interrupt;
+mod load;
 mod predict;
 pub mod progress;
 pub mod recipe;
+mod run;
 pub mod runs;
 pub mod schema;
 pub mod table;
@@ -60,6 +62,7 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Run(run::Args),
     Runs(runs::Args),
     Predict(predict::Args),
     Recipe(recipe::Args),
@@ -70,6 +73,7 @@ enum Command {
 impl Command {
     fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Run(args) => args.run(globals),
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
             Self::Check(args) => args.run(globals),

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::progress::Terminal;
 use super::runs::{RunsDir, main_metric};
-use super::{Globals, interrupt, print, print_json};
+use super::{Globals, interrupt, load, print, print_json};
 use crate::base::home::Home;
 use crate::base::{Cancel, Error};
 use crate::run::record::RunRecord;
@@ -37,14 +37,14 @@ impl Args {
     /// # Errors
     /// Those of the recipe and of every stage.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
-        let (plan, recipe) = super::plan::plan(&self.recipe, &self.overrides)?;
+        let planned = load::load(&self.recipe, &self.overrides)?;
         let home = Home::from_environment()?;
         let cancel = Cancel::default();
         interrupt::handle(&cancel)?;
         let progress = Terminal::new(globals.verbosity());
         let runs = self.place.runs_dir.clone();
         let context = Context { home: &home, runs, progress: &progress, cancel: &cancel, offline: self.offline };
-        let finished = match run::run(&plan, &recipe, &context, self.fresh) {
+        let finished = match run::run(&planned.plan, &planned.loaded.to_yaml(), &context, self.fresh) {
             Err(Error::Interrupted) => {
                 super::say("interrupted; what was computed is stored, and the same command goes on from there\n");
                 return Ok(ExitCode::from(130));

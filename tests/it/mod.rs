@@ -3,5 +3,7 @@ mod fetch;
 mod hub;
 mod images;
 mod pip;
+mod project;
 mod ranks;
+mod run;
 mod runtime;

@@ -1,0 +1,127 @@
+//! `caft run` from a recipe to predictions, as a user sees it.
+
+use std::time::Duration;
+
+use super::project::{Project, ran};
+
+#[test]
+fn a_recipe_runs_is_found_finished_and_shares_its_activations() {
+    let project = Project::new(12);
+    let first = project.run(&["run", "recipe.yaml", "--json"]);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let record = first.json();
+    assert_eq!(record["status"], "finished");
+    assert_eq!(record["activations"], serde_json::json!({"computed": 48, "reused": 0}));
+    assert_eq!(record["main_metric"], "test/accuracy");
+    assert_eq!(record["metrics"]["test/accuracy"], 1.0, "red and blue are told apart");
+    for stage in ["resolve", "engine", "activations", "train", "evaluate", "write"] {
+        assert!(record["stages"][stage].is_f64(), "{stage}");
+    }
+    let folder = record["path"].as_str().unwrap();
+    for file in ["recipe.yaml", "plan.json", "caft.lock", "metrics.jsonl", "run.json", "checkpoint/best.safetensors"] {
+        assert!(project.path(folder).join(file).exists(), "{file}");
+    }
+
+    let again = project.run(&["run", "recipe.yaml"]);
+    assert!(again.stdout.contains("finished already"), "{again:?}");
+    let other = project.run(&["run", "recipe.yaml", "--json", "train.optimizer.lr=3e-3", "train.seed=7"]).json();
+    assert_eq!(other["activations"], serde_json::json!({"computed": 0, "reused": 48}));
+    assert_ne!(other["id"], record["id"]);
+    let merged = project.path(folder).join("recipe.yaml");
+    let repeated = project.run(&["run", merged.to_str().unwrap(), "--json"]).json();
+    assert_eq!(repeated["id"], record["id"], "the merged recipe of a run is the same run");
+
+    let fresh = project.run(&["run", "recipe.yaml", "--json", "--fresh"]).json();
+    assert_eq!((&fresh["id"], &fresh["metrics"]), (&record["id"], &record["metrics"]));
+    assert!(fresh["path"].as_str().unwrap().ends_with("attempt-2"));
+    let runs = project.run(&["runs", "--json"]).json();
+    assert_eq!(runs.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn new_changed_and_moved_pictures_cost_what_is_new() {
+    let project = Project::new(6);
+    let run = || project.run(&["run", "recipe.yaml", "--json", "train.epochs=2"]).json();
+    let first = run();
+    assert_eq!(first["activations"]["computed"], 24);
+    std::fs::rename(project.path("data/train/warm/000.png"), project.path("data/train/warm/zzz.png")).unwrap();
+    project.picture("data/train/cold/new.png", false, 99);
+    assert_eq!(run()["activations"], serde_json::json!({"computed": 1, "reused": 24}));
+    std::fs::rename(project.path("data/train/cold/001.png"), project.path("data/train/warm/relabelled.png")).unwrap();
+    let relabelled = run();
+    assert_eq!(relabelled["activations"], serde_json::json!({"computed": 0, "reused": 25}));
+    assert_ne!(relabelled["id"], first["id"], "changed labels are another run");
+    let moved = project.path("elsewhere");
+    std::fs::rename(project.path("data"), &moved).unwrap();
+    let word = format!("data.train.path={}", moved.join("train").display());
+    let test = format!("data.test.path={}", moved.join("test").display());
+    let there = project.run(&["run", "recipe.yaml", "--json", "train.epochs=2", &word, &test]).json();
+    assert_eq!(there["id"], relabelled["id"], "a moved folder is the same data");
+}
+
+#[test]
+fn a_finished_run_predicts() {
+    let project = Project::new(12);
+    assert_eq!(project.run(&["run", "recipe.yaml", "-q"]).code, Some(0));
+    project.picture("new/a.png", true, 1000);
+    project.picture("new/b.png", false, 1001);
+    let predicted = project.run(&["predict", "warmth", "new/a.png", "new/b.png", "--json"]).json();
+    assert_eq!(predicted["classes"], serde_json::json!(["cold", "warm"]));
+    let labels: Vec<&str> =
+        predicted["predictions"].as_array().unwrap().iter().map(|p| p["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["warm", "cold"]);
+    let sum: f64 =
+        predicted["predictions"][0]["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-5);
+    let unknown = project.run(&["predict", "warmht", "new/a.png"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("did you mean `warmth`?"), "{unknown:?}");
+    project.write("new/text.png", "not a picture");
+    let bad = project.run(&["predict", "warmth", "new/text.png"]);
+    assert_eq!(bad.code, Some(2), "{bad:?}");
+    assert!(bad.stderr.contains("new/text.png"), "{bad:?}");
+}
+
+#[test]
+fn a_bad_picture_stops_the_run_or_is_skipped_and_told() {
+    let project = Project::new(12);
+    project.write("data/train/warm/broken.png", "\u{89}PNG, but no more than that");
+    let failed = project.run(&["run", "recipe.yaml"]);
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    assert!(failed.stderr.contains("broken.png"), "{failed:?}");
+    assert!(project.run(&["runs"]).stdout.contains("failed"));
+    let skipped = project.run(&["run", "recipe.yaml", "--json", "data.on_error=skip"]);
+    assert_eq!(skipped.code, Some(0), "{skipped:?}");
+    let folder = skipped.json()["path"].as_str().unwrap().to_string();
+    let list = std::fs::read_to_string(project.path(&folder).join("skipped.jsonl")).unwrap();
+    assert!(list.lines().count() == 1 && list.contains("broken.png"), "{list}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_run_that_goes_on() {
+    let project = Project::new(6);
+    let arguments = ["run", "recipe.yaml", "train.epochs=200000"];
+    let mut epochs = Vec::new();
+    for _ in 0..2 {
+        let child =
+            project.command(&arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let child = { child }.spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(4));
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let stopped = ran(child.wait_with_output().unwrap());
+        assert_eq!(stopped.code, Some(130), "{stopped:?}");
+        assert!(stopped.stderr.contains("the same command goes on from there"), "{stopped:?}");
+        let runs = project.run(&["runs", "--json"]).json();
+        assert_eq!(runs[0]["status"], "interrupted");
+        let metrics = project.path(runs[0]["path"].as_str().unwrap()).join("metrics.jsonl");
+        let text = std::fs::read_to_string(metrics).unwrap();
+        let steps: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .collect();
+        assert!(steps.windows(2).all(|pair| pair[1] == pair[0] + 1), "each epoch once, in order");
+        epochs.push(steps.len());
+    }
+    assert!(epochs[1] > epochs[0], "{epochs:?}");
+}
