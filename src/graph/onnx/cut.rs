@@ -259,6 +259,10 @@ impl Names {
         self.0.contains(name)
     }
 
+    pub(super) fn take(&mut self, name: &str) {
+        self.0.insert(name.to_string());
+    }
+
     /// A name that nothing has yet; it is taken from now on.
     pub(super) fn fresh(&mut self, wish: &str) -> String {
         let candidates = (0..).map(|i| if i == 0 { wish.to_string() } else { format!("{wish}_{i}") });
@@ -390,6 +394,7 @@ mod tests {
         assert_eq!(graph.input.len(), 1);
         let first = |value: &ValueInfoProto| value.tensor().unwrap().shape.clone().unwrap().dim[0].clone();
         assert_eq!(first(&graph.input[0]).value, Some(DimensionValue::Param("batch".into())));
+        assert_eq!(first(&graph.input[0]), first(&graph.output[0]));
         assert_eq!((graph.output.len(), graph.output[0].name.as_str()), (1, "c4"));
     }
 
