@@ -104,9 +104,8 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     let arguments = ["run", "recipe.yaml", "train.epochs=200000"];
     let mut epochs = Vec::new();
     for _ in 0..2 {
-        let child =
-            project.command(&arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let child = { child }.spawn().unwrap();
+        let mut command = project.command(&arguments);
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(4));
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         let stopped = ran(child.wait_with_output().unwrap());
