@@ -65,3 +65,28 @@ pub trait Metric: Send {
     /// The value over all rows so far; 0 for none.
     fn value(&self) -> f64;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/reference/metrics.py` wrote scikit-learn's values.
+    #[test]
+    fn values_are_scikit_learns() {
+        let reference: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
+        let truth: Vec<u32> = serde_json::from_value(reference["truth"].clone()).unwrap();
+        let width = 7;
+        let score = |i: usize| ((i * 37 + i / 7 * 13) % 101) as f32 / 50.0 - 1.0;
+        let outputs: Vec<f32> = (0..truth.len() * width).map(score).collect();
+        for name in MetricName::ALL {
+            let mut metric = name.start(width);
+            // In two batches.
+            metric.update(&outputs[..10 * width], Targets::Classes(&truth[..10]));
+            metric.update(&outputs[10 * width..], Targets::Classes(&truth[10..]));
+            let (ours, theirs) = (metric.value(), reference[name.name()].as_f64().unwrap());
+            assert!((ours - theirs).abs() < 1e-9, "{}: {ours}, not {theirs}", name.name());
+            assert_eq!(serde_json::to_value(name).unwrap(), name.name());
+        }
+    }
+}

@@ -230,4 +230,6 @@ impl Data<'_> {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
