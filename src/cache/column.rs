@@ -10,6 +10,7 @@ use super::index::Index;
 use super::layout::{DIGEST, EXTENSION};
 use super::reader::RowReader;
 use super::shard::{self, Shard, Unusable};
+use super::sorted::Sorted;
 use super::spec::ColumnSpec;
 use super::writer::{Limits, Writer};
 use crate::base::{Digest, Error, Event, Progress, Result};
@@ -27,6 +28,8 @@ pub(super) struct Snapshot {
     /// The number of each shard's first row.
     pub starts: Vec<u32>,
     pub rows: usize,
+    /// How many shards, the first ones, are in the sorted index.
+    pub indexed: usize,
     index: Index,
 }
 
@@ -109,6 +112,10 @@ impl Column {
         Ok(RowReader::new(self.spec.clone(), snapshot, rows))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -127,14 +134,22 @@ impl Snapshot {
     /// Opens what is in the folder, taking over the shards that are open already.
     fn open(folder: &Path, spec: &ColumnSpec, open: &[Arc<Shard>], progress: &dyn Progress) -> Result<Self> {
         let open: HashMap<&Path, &Arc<Shard>> = open.iter().map(|s| (s.path.as_path(), s)).collect();
-        let mut shards = Vec::new();
+        let (mut shards, mut sorted) = (Vec::new(), None);
         // Compaction may replace shards while they are being opened; what replaced them is there then.
         for attempt in 1..=LISTINGS {
+            sorted = Sorted::open(folder, spec);
+            let check = |path: &Path| {
+                // A digest from an indexed shard is compared with one that is looked for, which checks it.
+                let name = path.file_stem().unwrap_or_default();
+                !sorted.as_ref().is_some_and(|(_, names)| names.iter().any(|indexed| name == indexed.as_str()))
+            };
             let opened: Vec<_> = list(folder)?
                 .into_par_iter()
                 .map(|path| match open.get(path.as_path()) {
                     Some(shard) => Ok(Arc::clone(shard)),
-                    None => Shard::open(spec, path.clone()).map(Arc::new).map_err(|problem| (path, problem)),
+                    None => {
+                        Shard::open(spec, path.clone(), check(&path)).map(Arc::new).map_err(|problem| (path, problem))
+                    }
                 })
                 .collect();
             let gone = opened.iter().any(|shard| matches!(shard, Err((_, Unusable::Gone))));
@@ -144,6 +159,7 @@ impl Snapshot {
             }
         }
         shards.sort_by(|a, b| a.path.cmp(&b.path));
+        let (sorted, indexed) = put_indexed_first(&mut shards, sorted);
         let mut starts = Vec::with_capacity(shards.len());
         let mut rows = 0usize;
         for shard in &shards {
@@ -153,8 +169,8 @@ impl Snapshot {
                 return Err(Error::failed(format!("`{}` has more than 2³² rows", folder.display())));
             }
         }
-        let index = Index::new(&shards, &starts);
-        Ok(Self { shards, starts, rows, index })
+        let index = Index::new(&shards, &starts, sorted, indexed);
+        Ok(Self { shards, starts, rows, indexed, index })
     }
 
     /// The number of a digest's row.
@@ -178,7 +194,7 @@ impl Snapshot {
                 }
                 let Some(found) = self.find(digest) else { continue };
                 *row = found;
-                if self.index.duplicates == 0 {
+                if self.index.unique {
                     let (shard, at) = self.locate(found);
                     (run, next) = (&shard.digests()[at + 1..], found + 1);
                 }
@@ -192,6 +208,21 @@ impl Snapshot {
         let shard = self.starts.partition_point(|&start| start <= row) - 1;
         (&self.shards[shard], (row - self.starts[shard]) as usize)
     }
+}
+
+/// Moves the shards of an index to the front, in its order, and says how many they are. An index that
+/// names a shard which is not there, or another number of rows, is dropped.
+fn put_indexed_first(shards: &mut Vec<Arc<Shard>>, sorted: Option<(Sorted, Vec<String>)>) -> (Option<Sorted>, usize) {
+    let Some((sorted, names)) = sorted else { return (None, 0) };
+    let places: HashMap<&str, usize> = names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+    let place = |shard: &Arc<Shard>| places.get(shard.name()).copied().unwrap_or(usize::MAX);
+    let found = shards.iter().filter(|shard| place(shard) != usize::MAX);
+    let (count, rows) = found.fold((0, 0), |(count, rows), shard| (count + 1, rows + shard.layout.rows));
+    if count != names.len() || rows != sorted.len() {
+        return (None, 0);
+    }
+    shards.sort_by_key(place);
+    (Some(sorted), count)
 }
 
 /// Drops damaged shards with a warning; anything else that is wrong is an error.

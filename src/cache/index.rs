@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::layout::DIGEST;
 use super::shard::Shard;
+use super::sorted::Sorted;
 use crate::base::Digest;
 
 /// Parts of the table, each filled by one thread; a digest belongs to the part of its first byte.
@@ -13,9 +14,12 @@ const PARTS: usize = 4;
 
 /// Finds rows by digest. A row is numbered by its place in the column: shards in order, then rows.
 pub(super) struct Index {
+    /// The index of the first shards, on disk.
+    sorted: Option<Sorted>,
+    /// The others.
     parts: Vec<Part>,
-    /// Rows that another row with the same digest comes before.
-    pub duplicates: usize,
+    /// Whether no two rows have the same digest.
+    pub unique: bool,
 }
 
 /// Slots of (tag of the digest, row + 1); 0 is empty. At most half of them are full.
@@ -29,11 +33,12 @@ struct Part {
 struct Hash(u64);
 
 impl Index {
-    /// The index of some shards; `starts` are the numbers of their first rows.
-    pub fn new(shards: &[Arc<Shard>], starts: &[u32]) -> Self {
-        let by_shard: Vec<[Vec<(Hash, u32)>; PARTS]> = shards
+    /// The index of some shards; `starts` are the numbers of their first rows. The first `indexed` are those of
+    /// `sorted`, and their digests are not read.
+    pub fn new(shards: &[Arc<Shard>], starts: &[u32], sorted: Option<Sorted>, indexed: usize) -> Self {
+        let by_shard: Vec<[Vec<(Hash, u32)>; PARTS]> = shards[indexed..]
             .par_iter()
-            .zip(starts)
+            .zip(&starts[indexed..])
             .map(|(shard, &start)| {
                 let expected = shard.layout.rows / PARTS + shard.layout.rows / 16;
                 let mut entries: [Vec<_>; PARTS] = std::array::from_fn(|_| Vec::with_capacity(expected));
@@ -55,13 +60,23 @@ impl Index {
                 part
             })
             .collect();
-        let duplicates = parts.iter().map(|part| part.duplicates).sum();
-        Self { parts, duplicates }
+        let apart = match &sorted {
+            None => true,
+            Some(sorted) => by_shard.par_iter().flatten().flatten().all(|&(_, row)| {
+                let digest = digest_of(shards, starts, row);
+                sorted.find(digest, |other| is_at(shards, starts, other, digest)).is_none()
+            }),
+        };
+        let unique = apart && parts.iter().all(|part| part.duplicates == 0);
+        Self { sorted, parts, unique }
     }
 
     /// The row of a digest.
     pub fn find(&self, digest: &Digest, shards: &[Arc<Shard>], starts: &[u32]) -> Option<u32> {
-        let same = |row| digest_of(shards, starts, row) == &digest.0;
+        let same = |row| is_at(shards, starts, row, &digest.0);
+        if let Some(row) = self.sorted.as_ref().and_then(|sorted| sorted.find(&digest.0, same)) {
+            return Some(row);
+        }
         self.parts[part_of(&digest.0)].find(Hash::of(&digest.0), same).ok()
     }
 }
@@ -69,6 +84,12 @@ impl Index {
 fn digest_of<'a>(shards: &'a [Arc<Shard>], starts: &[u32], row: u32) -> &'a [u8; DIGEST] {
     let shard = starts.partition_point(|&start| start <= row) - 1;
     &shards[shard].digests()[(row - starts[shard]) as usize]
+}
+
+/// Whether a row, which a file named, is there and has this digest.
+fn is_at(shards: &[Arc<Shard>], starts: &[u32], row: u32, digest: &[u8; DIGEST]) -> bool {
+    let shard = starts.partition_point(|&start| start <= row) - 1;
+    shards[shard].digests().get((row - starts[shard]) as usize) == Some(digest)
 }
 
 fn part_of(digest: &[u8; DIGEST]) -> usize {

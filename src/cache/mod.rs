@@ -8,6 +8,7 @@
 //!     column.json                       what the column is, for people, listings and reasons
 //!     <name>.safetensors                an immutable shard
 //!     <name>.safetensors.damaged        a shard that was set aside; nothing reads it
+//!     rows.index                        where rows are, for large columns; may be missing
 //!     last_use                          empty; its modification time is the time of last use
 //!     .tmp-…                            a file being written; nothing reads it
 //! ```
@@ -56,7 +57,18 @@
 //! # The index, and which of two rows wins
 //!
 //! The set of shards is the index: a column is opened by reading the `digest` tensors of all of them.
-//! Shards are ordered by name and rows by position; of rows with the same digest the first wins.
+//! Compaction merges shards, drops duplicates, and writes `rows.index` so that they need not be read. It is a
+//! safetensors file with the metadata `{"format": "caft.index", "version": "1", "column": <key>, "shards": <names,
+//! joined by commas>}` and, with one entry per row of those shards, sorted:
+//!
+//! | tensor | dtype | content |
+//! | --- | --- | --- |
+//! | `prefix` | U64 | the first 8 bytes of the digest, read as a big-endian number |
+//! | `row` | U32 | the row's number, counted through the shards in the order in which they are named |
+//!
+//! An index that names a shard which is not there is void, and deleting it loses nothing. Shards are ordered:
+//! first those of the index, as it names them, then the others by name. Of rows with the same digest the
+//! first wins, in the order of shards and of rows in a shard.
 //!
 //! # Writing
 //!
@@ -67,17 +79,20 @@
 //! belong to no living writer and are removed when a writer opens the column.
 
 mod column;
+mod compact;
 mod encode;
 mod index;
 mod info;
 mod layout;
 mod reader;
 mod shard;
+mod sorted;
 mod spec;
 mod store;
 mod writer;
 
 pub use column::Column;
+pub use compact::{COMPACT_SHARD_BYTES, Compacted};
 pub use info::{Change, ColumnInfo};
 pub use reader::RowReader;
 pub use spec::ColumnSpec;

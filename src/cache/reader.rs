@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::column::Snapshot;
 use super::encode;
-use super::shard;
+use super::shard::{self, Damage, Shard};
 use super::spec::ColumnSpec;
 use crate::base::{Error, Result};
 
@@ -52,14 +52,17 @@ impl RowReader {
                 return Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len())));
             };
             let (shard, at) = self.snapshot.locate(number);
-            let (bytes, scale) = shard.row(at).map_err(|damage| {
-                let done = if shard::set_aside(&shard.path) { "it was set aside" } else { "delete it" };
-                Error::failed(format!("the cache shard `{}` is damaged", shard.path.display()))
-                    .because(damage)
-                    .hint(format!("{done}; run the same command again and its rows are computed again"))
-            })?;
+            let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
             encode::decode(self.spec.dtype, bytes, scale, out);
         }
         Ok(())
     }
+}
+
+/// Sets a shard aside whose values turned out to be damaged, and says so.
+pub(super) fn damaged(shard: &Shard, damage: Damage) -> Error {
+    let done = if shard::set_aside(&shard.path) { "it was set aside" } else { "delete it" };
+    Error::failed(format!("the cache shard `{}` is damaged", shard.path.display()))
+        .because(damage)
+        .hint(format!("{done}; run the same command again and its rows are computed again"))
 }

@@ -10,7 +10,7 @@ use super::layout::{self, DAMAGED, DIGEST, Layout, SCALE};
 use super::spec::ColumnSpec;
 use crate::base::Error;
 
-/// A memory-mapped shard whose head and digests are good.
+/// A memory-mapped shard whose head is good.
 pub(super) struct Shard {
     pub path: PathBuf,
     pub layout: Layout,
@@ -44,8 +44,8 @@ pub(super) struct Damage {
 }
 
 impl Shard {
-    /// Maps a shard and checks its head and digests.
-    pub fn open(spec: &ColumnSpec, path: PathBuf) -> Result<Self, Unusable> {
+    /// Maps a shard and checks its head, and its digests if asked to.
+    pub fn open(spec: &ColumnSpec, path: PathBuf, check_digests: bool) -> Result<Self, Unusable> {
         let failed = |cause: std::io::Error| match cause.kind() {
             std::io::ErrorKind::NotFound => Unusable::Gone,
             _ => Unusable::Error(Error::io("open", &path)(cause)),
@@ -58,8 +58,20 @@ impl Shard {
         let layout = layout::parse(spec, name, &map).map_err(Unusable::Damaged)?;
         let good = (0..layout.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let shard = Self { path, layout, map, good };
-        shard.ensure(shard.layout.digests())?;
+        if check_digests {
+            shard.ensure(shard.layout.digests())?;
+        }
         Ok(shard)
+    }
+
+    /// Bytes of the file.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The name of the file without the extension.
+    pub fn name(&self) -> &str {
+        self.path.file_stem().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// The rows' digests.

@@ -148,7 +148,7 @@ impl Drop for Writer {
 }
 
 /// Makes the new name durable. Where a folder cannot be synced (some platforms), the file system decides.
-fn sync_folder(folder: &Path) {
+pub(super) fn sync_folder(folder: &Path) {
     let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
 }
 
