@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 use super::column::list;
+use super::shard::Shard;
 use super::spec::{ColumnFile, ColumnSpec};
-use crate::base::Result;
+use crate::base::{Error, Result};
 
 /// A column of the store, for listings.
 #[derive(Debug, Clone)]
@@ -19,8 +20,12 @@ pub struct ColumnInfo {
     pub folder: PathBuf,
     /// Shards.
     pub shards: u64,
+    /// Rows, duplicates included.
+    pub rows: u64,
     /// Bytes of the shards.
     pub bytes: u64,
+    /// Bytes of everything else in the folder: set aside, left behind, indexes.
+    pub waste: u64,
     /// When it was made.
     pub created: SystemTime,
     /// When a row was last read or written, to within an hour.
@@ -46,16 +51,18 @@ impl ColumnInfo {
     pub(super) fn read(folder: PathBuf) -> Result<Self> {
         let file = ColumnFile::read(&folder)?;
         let created = SystemTime::UNIX_EPOCH + Duration::from_secs(file.created);
-        let (mut shards, mut bytes) = (0, 0);
-        for path in list(&folder)? {
-            // A shard that is gone by now is not counted.
-            if let Ok(metadata) = path.metadata() {
-                shards += 1;
-                bytes += metadata.len();
-            }
+        let spec = file.spec();
+        let (mut shards, mut rows, mut bytes) = (0, 0, 0);
+        // What is gone by now or damaged is not counted; opening the column tells of damage.
+        for shard in list(&folder)?.into_iter().filter_map(|path| Shard::open(&spec, path, false).ok()) {
+            shards += 1;
+            rows += shard.layout.rows as u64;
+            bytes += shard.len() as u64;
         }
+        let files = std::fs::read_dir(&folder).map_err(Error::io("read", &folder))?.flatten();
+        let all: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
         let last_use = folder.join(LAST_USE).metadata().and_then(|m| m.modified()).unwrap_or(created);
-        Ok(Self { spec: file.spec(), folder, shards, bytes, created, last_use })
+        Ok(Self { spec, folder, shards, rows, bytes, waste: all.saturating_sub(bytes), created, last_use })
     }
 }
 

@@ -81,6 +81,8 @@
 mod column;
 mod compact;
 mod encode;
+mod export;
+mod gc;
 mod index;
 mod info;
 mod layout;
@@ -89,14 +91,18 @@ mod shard;
 mod sorted;
 mod spec;
 mod store;
+mod verify;
 mod writer;
 
 pub use column::Column;
 pub use compact::{COMPACT_SHARD_BYTES, Compacted};
+pub use export::ExportFormat;
+pub use gc::{Garbage, GcRules};
 pub use info::{Change, ColumnInfo};
 pub use reader::RowReader;
 pub use spec::ColumnSpec;
 pub use store::Store;
+pub use verify::Verified;
 pub use writer::{Limits, Writer, Written};
 
 #[cfg(test)]

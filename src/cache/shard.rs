@@ -91,7 +91,7 @@ impl Shard {
     }
 
     /// Checks the blocks that some bytes lie in, unless they were before.
-    fn ensure(&self, bytes: std::ops::Range<usize>) -> Result<(), Damage> {
+    pub fn ensure(&self, bytes: std::ops::Range<usize>) -> Result<(), Damage> {
         self.layout.blocks_of(&bytes).try_for_each(|block| self.ensure_block(block))
     }
 

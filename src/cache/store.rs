@@ -54,6 +54,24 @@ impl Store {
         Ok(folders.into_iter().filter_map(|folder| ColumnInfo::read(folder).ok()).collect())
     }
 
+    /// The one column whose key begins with these digits.
+    ///
+    /// # Errors
+    /// No column's key does, or several do.
+    pub fn find(&self, prefix: &str) -> Result<ColumnInfo> {
+        let mut found = self.columns()?;
+        found.retain(|info| info.spec.key.to_string().starts_with(&prefix.to_lowercase()));
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(Error::bad_input(format!("no stored column's key begins with `{prefix}`"))
+                .hint("`caft cache ls` lists them")),
+            count => {
+                Err(Error::bad_input(format!("the keys of {count} columns begin with `{prefix}`"))
+                    .hint("give more digits"))
+            }
+        }
+    }
+
     /// The stored column that differs from a wanted one in the fewest ingredients (of several, the one
     /// last used), with the ingredients that differ; the reason of a miss. The wanted column itself counts
     /// when it is there, with no changes.

@@ -21,23 +21,23 @@ impl Progress for Warnings {
     }
 }
 
-fn spec(row_shape: &[usize], dtype: DType) -> ColumnSpec {
+pub(super) fn spec(row_shape: &[usize], dtype: DType) -> ColumnSpec {
     let ingredients = serde_json::json!({"weights": "aa", "tensor": "/encoder/out", "precision": "fp32"});
     let ingredients = ingredients.as_object().unwrap().clone();
     ColumnSpec { key: Digest::of(b"column"), ingredients, row_shape: row_shape.into(), dtype, made_by: "test".into() }
 }
 
-fn digest(i: usize) -> Digest {
+pub(super) fn digest(i: usize) -> Digest {
     Digest::of(&i.to_le_bytes())
 }
 
-fn row(i: usize, len: usize) -> Vec<f32> {
+pub(super) fn row(i: usize, len: usize) -> Vec<f32> {
     let stream = Stream::new(i as u64, 0);
     (0..len).map(|at| half::f16::from_f32(stream.normal(at as u64)).to_f32()).collect()
 }
 
 /// Stores rows in shards of `per_shard`.
-fn fill(column: &Column, rows: std::ops::Range<usize>, per_shard: usize) {
+pub(super) fn fill(column: &Column, rows: std::ops::Range<usize>, per_shard: usize) {
     let len = column.spec().row_len();
     let mut writer = column.writer().unwrap();
     for i in rows {
@@ -49,30 +49,30 @@ fn fill(column: &Column, rows: std::ops::Range<usize>, per_shard: usize) {
     writer.finish().unwrap();
 }
 
-struct Sandbox {
-    folder: tempfile::TempDir,
-    store: Store,
-    spec: ColumnSpec,
+pub(super) struct Sandbox {
+    pub folder: tempfile::TempDir,
+    pub store: Store,
+    pub spec: ColumnSpec,
 }
 
 impl Sandbox {
-    fn new(row_shape: &[usize], dtype: DType) -> Self {
+    pub fn new(row_shape: &[usize], dtype: DType) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&Home::at(folder.path())).unwrap();
         Self { folder, store, spec: spec(row_shape, dtype) }
     }
 
-    fn column(&self) -> Column {
+    pub fn column(&self) -> Column {
         self.store.column(&self.spec, &Silent).unwrap()
     }
 
-    fn shards(&self) -> Vec<PathBuf> {
+    pub fn shards(&self) -> Vec<PathBuf> {
         let mut shards = column::list(&self.column_folder()).unwrap();
         shards.sort();
         shards
     }
 
-    fn column_folder(&self) -> PathBuf {
+    pub fn column_folder(&self) -> PathBuf {
         self.folder.path().join("cache/1").join(self.spec.key.to_string())
     }
 }
@@ -245,7 +245,7 @@ fn damaged_at_opening(why: &str, damage: impl Fn(&Path)) {
     assert!(sandbox.column().missing(&digests).is_empty());
 }
 
-fn edit(path: &Path, change: impl Fn(&mut Vec<u8>)) {
+pub(super) fn edit(path: &Path, change: impl Fn(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).unwrap();
     change(&mut bytes);
     std::fs::write(path, bytes).unwrap();

@@ -55,7 +55,7 @@ pub struct Writer {
 }
 
 /// Temporary files older than this belong to no living writer: writing a shard takes seconds.
-const STALE: Duration = Duration::from_secs(3600);
+pub(super) const STALE: Duration = Duration::from_secs(3600);
 
 impl Writer {
     pub(super) fn new(spec: Arc<ColumnSpec>, folder: PathBuf, stored: Arc<Snapshot>, limits: Limits) -> Result<Self> {

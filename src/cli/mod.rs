@@ -4,6 +4,7 @@
 //! [`Command`] and one arm of [`Command::run`]. What a command computes goes to standard output, through
 //! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
+pub mod cache;
 pub mod check;
 mod completions;
 mod interrupt;
@@ -67,6 +68,7 @@ enum Command {
     Predict(predict::Args),
     Recipe(recipe::Args),
     Schema(schema::Args),
+    Cache(cache::Args),
     Completions(completions::Args),
 }
 
@@ -79,6 +81,7 @@ impl Command {
             Self::Check(args) => args.run(globals),
             Self::Recipe(args) => args.run(globals),
             Self::Schema(args) => args.run(globals),
+            Self::Cache(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),
         }
     }
