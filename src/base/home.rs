@@ -12,6 +12,7 @@ use super::file;
 /// | `downloads/` | fetched files, by their SHA-256 |
 /// | `runtimes/` | ONNX Runtime libraries, by version and platform |
 /// | `engines/` | cut models with their manifests |
+/// | `compiled/` | engines compiled for this machine |
 /// | `cache/` | activations |
 #[derive(Debug, Clone)]
 pub struct Home(PathBuf);

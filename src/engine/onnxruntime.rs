@@ -1,4 +1,4 @@
-//! The engine that ONNX Runtime runs, on its CPU provider.
+//! The engine that ONNX Runtime runs.
 
 use std::path::Path;
 
@@ -7,8 +7,9 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
+use super::runtime::{self, Prepared};
 use super::{Engine, InputTensor, Port};
-use crate::base::{Error, Result};
+use crate::base::{Error, Home, Result};
 
 /// A cut model in an ONNX Runtime session.
 pub struct OnnxRuntime {
@@ -35,7 +36,19 @@ impl OnnxRuntime {
         ] {
             builder = set(builder, threads).map_err(|error| failed(error.into()))?;
         }
-        let session = builder.commit_from_file(model).map_err(failed)?;
+        Self::of(builder.commit_from_file(model).map_err(failed)?, model)
+    }
+
+    /// Loads a model file on a prepared provider, with `threads` threads of the processor. A provider that compiles
+    /// keeps what it made under the home, so that the next start is quick.
+    ///
+    /// # Errors
+    /// The provider cannot be set up or cannot load the model; an input is neither f32 nor i64 or an output not f32.
+    pub fn open_prepared(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Self> {
+        Self::of(runtime::open_session(prepared, home, model, threads)?, model)
+    }
+
+    fn of(session: Session, model: &Path) -> Result<Self> {
         let inputs = ports(session.inputs(), &[TensorElementType::Float32, TensorElementType::Int64], model)?;
         let outputs = ports(session.outputs(), &[TensorElementType::Float32], model)?;
         Ok(Self { session, inputs, outputs })

@@ -180,6 +180,35 @@ pub enum Provider {
     Directml,
 }
 
+impl Precision {
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl Provider {
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Openvino => "openvino",
+            Self::Cuda => "cuda",
+            Self::Tensorrt => "tensorrt",
+            Self::TensorrtRtx => "tensorrt_rtx",
+            Self::Webgpu => "webgpu",
+            Self::Coreml => "coreml",
+            Self::Directml => "directml",
+        }
+    }
+}
+
 /// How activations are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

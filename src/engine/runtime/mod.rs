@@ -1,9 +1,14 @@
 //! Finding, fetching and loading ONNX Runtime.
 //!
-//! The library is the pinned one of [`ONNX_RUNTIME`], unless `CAFT_ORT_DYLIB` or `ORT_DYLIB_PATH` names another.
-//! A process loads one, once.
+//! The library is a pinned one of [`pins`], unless `CAFT_ORT_DYLIB` or `ORT_DYLIB_PATH` names another. A process loads
+//! one, once. [`prepare()`] finds what an engine needs: the provider, the library that has it, and its plug-in.
 
+mod compiled;
+mod machine;
 mod package;
+pub mod pins;
+mod prepare;
+mod provider;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,46 +16,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+pub use compiled::open_session;
+pub use machine::{Machine, WANTED_LIBRARIES};
 pub use package::{Installed, InstalledFile, Package, PinnedWheel, Platform};
+pub use pins::ONNX_RUNTIME;
+pub use prepare::{Prepared, prepare};
+pub use provider::{Carrier, Choice, PROVIDERS, ProviderInfo, choose};
 
 use crate::base::{Digest, Error, Result};
 use crate::resource::Fetcher;
-
-/// ONNX Runtime with its CPU provider.
-pub static ONNX_RUNTIME: Package = Package {
-    name: "onnxruntime",
-    version: "1.31.1",
-    wheels: &[
-        PinnedWheel {
-            platform: Platform::LinuxX86,
-            abi: "cp312",
-            tag: "manylinux_2_28_x86_64",
-            sha256: "1f3dea47f2f0e5117c2404cea7d21fd253ae7836a3bf167a501cdfbb2600d536",
-            keep: &["onnxruntime/capi/libonnxruntime.so.1.31.1"],
-        },
-        PinnedWheel {
-            platform: Platform::LinuxArm,
-            abi: "cp312",
-            tag: "manylinux_2_28_aarch64",
-            sha256: "0b9a492176886992e0e875f06bc0367e333f5fff11711a2d642e18b02f3009cc",
-            keep: &["onnxruntime/capi/libonnxruntime.so.1.31.1"],
-        },
-        PinnedWheel {
-            platform: Platform::MacArm,
-            abi: "cp312",
-            tag: "macosx_14_0_arm64",
-            sha256: "96dd2564b10ea7153ad9c207e7cd8e5917cb3ba521e0e0a62ac03486fdc8d56c",
-            keep: &["onnxruntime/capi/libonnxruntime.1.31.1.dylib"],
-        },
-        PinnedWheel {
-            platform: Platform::WindowsX86,
-            abi: "cp312",
-            tag: "win_amd64",
-            sha256: "ae8a9a351efda685cc59a66226cdefaa37a126c1d66872ca23a2de9425326130",
-            keep: &["onnxruntime/capi/onnxruntime.dll"],
-        },
-    ],
-};
 
 /// An ONNX Runtime library on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +43,15 @@ pub struct RuntimeLibrary {
 /// # Errors
 /// The named library does not exist; or the pinned one cannot be fetched or is not for this platform.
 pub fn ensure(fetcher: &Fetcher<'_>) -> Result<RuntimeLibrary> {
-    if let Some(library) = named_by_environment(fetcher)? {
-        return Ok(library);
+    ensure_of(&ONNX_RUNTIME, fetcher)
+}
+
+/// The library of a package; the environment's, if it names one, stands for every package.
+fn ensure_of(package: &Package, fetcher: &Fetcher<'_>) -> Result<RuntimeLibrary> {
+    match named_by_environment(fetcher)? {
+        Some(library) => Ok(library),
+        None => main_library(&package.install(fetcher, Platform::here()?)?),
     }
-    let installed = ONNX_RUNTIME.install(fetcher, Platform::here()?)?;
-    main_library(&installed)
 }
 
 /// The same without the network: `None` if it is not here.
@@ -151,15 +129,6 @@ mod tests {
     use crate::base::Cancel;
     use crate::base::home::Home;
     use crate::base::progress::Silent;
-
-    #[test]
-    fn every_platform_has_a_pinned_library() {
-        for platform in [Platform::LinuxX86, Platform::LinuxArm, Platform::MacArm, Platform::WindowsX86] {
-            let wheel = ONNX_RUNTIME.wheel(platform).unwrap();
-            assert!(wheel.sha256.parse::<crate::resource::Sha256>().is_ok());
-            assert_eq!(wheel.keep.len(), 1);
-        }
-    }
 
     #[test]
     fn a_file_that_is_no_library_is_refused() {

@@ -1,0 +1,120 @@
+//! Engines compiled for this machine, kept so that the second start is quick.
+//!
+//! `compiled/<key>/` under the home has a `model.onnx` with an EP context node and the provider's own file beside it.
+//! The key is all that a compiled engine depends on: the model, the provider with its versions, the precision, the
+//! threads and the processor. `files.json`, written last, has every file's digest; a folder that does not fit it is
+//! compiled again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ort::compiler::ModelCompiler;
+use ort::session::Session;
+
+use super::prepare::Prepared;
+use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
+use crate::resource::DigestTable;
+
+const RECORD: &str = "files.json";
+const MODEL: &str = "model.onnx";
+
+/// Opens a session of a model, from what was compiled before where the provider compiles.
+///
+/// # Errors
+/// The provider cannot be set up, or cannot load the model.
+pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Session> {
+    let failed =
+        |error: ort::Error| Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error);
+    let load = |path: &Path| prepared.session(threads)?.commit_from_file(path).map_err(failed);
+    if !prepared.compiles() {
+        return load(model);
+    }
+    let digests = DigestTable::open(home)?;
+    let folder = home.folder("compiled")?.join(key(prepared, digests.digest(model)?, threads).short(32));
+    if is_whole(&folder, &digests) {
+        // A compiled engine that the provider does not take any more is compiled again.
+        if let Ok(session) = load(&folder.join(MODEL)) {
+            return Ok(session);
+        }
+    }
+    match compile(prepared, model, threads, &folder) {
+        Ok(()) => load(&folder.join(MODEL)),
+        // Compiling ahead is an optimisation: some graphs cannot be split off, but run all the same.
+        Err(_) => load(model),
+    }
+}
+
+fn key(prepared: &Prepared, model: Digest, threads: usize) -> Digest {
+    KeyWriter::new("compiled engine")
+        .field("model", model.0)
+        .field("runtime", prepared.runtime())
+        .field("provider", prepared.choice.info.name)
+        .field("precision", prepared.precision.name())
+        .field("threads", threads.to_string())
+        .field("processor", processor())
+        .finish()
+}
+
+/// What tells one kind of processor from another, as far as it is known.
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or("").to_string();
+    let windows = std::env::var("PROCESSOR_IDENTIFIER").unwrap_or_default();
+    format!("{} {} {} {windows}", std::env::consts::ARCH, of("model name"), of("flags"))
+}
+
+fn compile(prepared: &Prepared, model: &Path, threads: usize, folder: &Path) -> Result<()> {
+    let failed = |error: ort::Error| Error::failed("the engine cannot be compiled").because(error);
+    let temporary = file::temporary_beside(folder);
+    fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
+    let made = || -> Result<()> {
+        ModelCompiler::new(prepared.session(threads)?)
+            .and_then(|compiler| compiler.with_model_from_file(model))
+            .and_then(|compiler| compiler.compile_to_file(temporary.join(MODEL)))
+            .map_err(failed)?;
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&temporary).map_err(Error::io("read", &temporary))? {
+            let path = entry.map_err(Error::io("read", &temporary))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(name, Digest::of_file(&path)?);
+        }
+        file::write_atomic(&temporary.join(RECORD), |out| Ok(serde_json::to_writer(out, &files)?))?;
+        // Another process may have been quicker, and a damaged one may be there.
+        let _ = fs::remove_dir_all(folder);
+        fs::rename(&temporary, folder).map_err(Error::io("create", folder))
+    };
+    made().inspect_err(|_| {
+        // The error at hand matters more than a temporary folder that stays.
+        let _ = fs::remove_dir_all(&temporary);
+    })
+}
+
+fn is_whole(folder: &Path, digests: &DigestTable) -> bool {
+    let text = file::read_text(&folder.join(RECORD), 1 << 20).unwrap_or_default();
+    let Ok(files) = serde_json::from_str::<BTreeMap<PathBuf, Digest>>(&text) else { return false };
+    let sound = |(name, digest): (&PathBuf, &Digest)| digests.digest(&folder.join(name)).is_ok_and(|d| d == *digest);
+    files.contains_key(Path::new(MODEL)) && files.iter().all(sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_compiled_engine_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let digests = DigestTable::open(&Home::at(folder.path().join("home"))).unwrap();
+        let compiled = folder.path().join("x");
+        fs::create_dir(&compiled).unwrap();
+        assert!(!is_whole(&compiled, &digests));
+        fs::write(compiled.join(MODEL), b"model").unwrap();
+        let record = serde_json::json!({MODEL: Digest::of(b"model").to_string()});
+        fs::write(compiled.join(RECORD), record.to_string()).unwrap();
+        assert!(is_whole(&compiled, &digests));
+        fs::write(compiled.join(MODEL), b"mod3l").unwrap();
+        assert!(!is_whole(&compiled, &digests));
+        fs::write(compiled.join(RECORD), "{}").unwrap();
+        assert!(!is_whole(&compiled, &digests));
+    }
+}

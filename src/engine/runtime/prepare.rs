@@ -1,0 +1,173 @@
+//! From what a recipe asks for to a session's settings: the provider, its library, its plug-in, its options.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use serde_json::json;
+
+use super::machine::Machine;
+use super::package::{Package, Platform};
+use super::pins::ONNX_RUNTIME;
+use super::provider::{Carrier, Choice, ProviderInfo, choose};
+use super::{RuntimeLibrary, ensure_of, load};
+use crate::base::{Error, Result};
+use crate::recipe::{Precision, Provider};
+use crate::resource::Fetcher;
+
+/// A provider with everything it needs on this machine.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The ONNX Runtime library.
+    pub library: RuntimeLibrary,
+    /// The provider, and why it is this one.
+    pub choice: Choice,
+    /// What it computes in.
+    pub precision: Precision,
+    plugin: Option<Plugin>,
+}
+
+/// A plug-in provider's files.
+#[derive(Debug, Clone)]
+struct Plugin {
+    /// The package's name and version.
+    title: String,
+    library: PathBuf,
+    preload: Vec<PathBuf>,
+}
+
+/// Chooses the provider for what a recipe asks for, and fetches what is not here yet.
+///
+/// # Errors
+/// Those of [`choose()`]: what is missing; or something cannot be fetched.
+pub fn prepare(fetcher: &Fetcher<'_>, asked: Provider, precision: Precision) -> Result<Prepared> {
+    let machine = Machine::here();
+    let is_added = |info: &ProviderInfo| match (info.package(&machine), machine.platform) {
+        (Some(package), Some(platform)) => package.installed(fetcher.home(), platform).is_some(),
+        _ => false,
+    };
+    let choice = choose(asked, precision, &machine, &is_added)?;
+    let (library, plugin) = match choice.info.carrier {
+        Carrier::Library(package) => (ensure_of(package, fetcher)?, None),
+        Carrier::Own => (ensure_of(&ONNX_RUNTIME, fetcher)?, None),
+        Carrier::Plugin { package, library, preload } => {
+            let plugin = Plugin::ensure(fetcher, package(&machine), library, preload)?;
+            (ensure_of(&ONNX_RUNTIME, fetcher)?, Some(plugin))
+        }
+    };
+    Ok(Prepared { library, choice, precision, plugin })
+}
+
+impl Plugin {
+    fn ensure(fetcher: &Fetcher<'_>, package: &Package, library: &str, preload: &[&str]) -> Result<Self> {
+        let installed = package.install(fetcher, Platform::here()?)?;
+        let name = format!("{}{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        let find = |wanted: &dyn Fn(&str) -> bool| {
+            let is = |path: &str| wanted(path.rsplit('/').next().unwrap_or(path));
+            installed.files.iter().find(|file| is(&file.path)).map(|file| installed.folder.join(&file.path))
+        };
+        let library = find(&|file| file == name);
+        let library = library.ok_or_else(|| Error::failed(format!("`{}` has no `{name}`", package.name)))?;
+        let preload = preload.iter().filter_map(|start| find(&|file| file.starts_with(start))).collect();
+        Ok(Self { title: format!("{} {}", package.name, package.version), library, preload })
+    }
+
+    /// Makes the provider known to the environment, once per process.
+    fn register(&self, environment: &Environment) -> Result<()> {
+        static REGISTERED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        let registered = registered.get_or_insert_default();
+        if registered.contains(&self.library) {
+            return Ok(());
+        }
+        let failed = || Error::failed(format!("the plug-in `{}` cannot be loaded", self.title));
+        for path in &self.preload {
+            // SAFETY: the file is a library of a pinned wheel, whose digest was checked when it was unpacked.
+            let loaded = unsafe { libloading::Library::new(path) }.map_err(|error| failed().because(error))?;
+            // The plug-in finds it as loaded already, and needs it as long as the process lives.
+            std::mem::forget(loaded);
+        }
+        environment.register_ep_library(&self.title, &self.library).map_err(|error| failed().because(error))?;
+        registered.insert(self.library.clone());
+        Ok(())
+    }
+}
+
+impl Prepared {
+    /// Providers of one class give the same values.
+    pub fn numeric_class(&self) -> String {
+        format!("onnxruntime-{}", self.choice.info.name)
+    }
+
+    /// The runtime with its version, and the plug-in's where there is one: what decides the values.
+    pub fn runtime(&self) -> String {
+        let library = format!("onnxruntime {}", self.library.version);
+        self.plugin.as_ref().map_or(library.clone(), |plugin| format!("{library}, {}", plugin.title))
+    }
+
+    /// Whether an engine is compiled for the machine before it runs, which is worth keeping.
+    pub(super) fn compiles(&self) -> bool {
+        self.plugin.is_some() && self.choice.info.provider != Provider::Webgpu
+    }
+
+    /// A session's builder with the provider in it, on `threads` threads of the processor.
+    ///
+    /// # Errors
+    /// The library or plug-in cannot be loaded, or finds no device to run on.
+    pub fn session(&self, threads: usize) -> Result<SessionBuilder> {
+        let environment = load(&self.library)?;
+        let info = self.choice.info;
+        let failed =
+            |error: ort::Error| Error::failed(format!("`provider: {}` cannot be set up", info.name)).because(error);
+        let builder = Session::builder(&environment).map_err(failed)?;
+        let builder = builder
+            .with_optimization_level(GraphOptimizationLevel::All)
+            .and_then(|builder| builder.with_intra_threads(threads))
+            // Spinning threads would take the cores from the decoders that prepare the next batch.
+            .and_then(|builder| builder.with_intra_op_spinning(false))
+            .map_err(|error| failed(error.into()))?;
+        if let Some(plugin) = &self.plugin {
+            plugin.register(&environment)?;
+            let devices: Vec<_> =
+                environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == info.ep)).collect();
+            let Some(first) = devices.into_iter().next() else {
+                let what = format!("`provider: {}` finds no device on this machine", info.name);
+                return Err(Error::failed(what).hint("is there a card, with its driver?"));
+            };
+            let options = self.options(threads);
+            return builder.with_devices([first], Some(&options)).map_err(|error| failed(error.into()));
+        }
+        let dispatch = match info.provider {
+            Provider::Cuda => ep::CUDA::default().with_tf32(false).build(),
+            Provider::Tensorrt => ep::TensorRT::default()
+                .with_fp16(self.precision == Precision::Fp16)
+                .with_bf16(self.precision == Precision::Bf16)
+                .with_int8(self.precision == Precision::Int8)
+                .build(),
+            // The processor and the GPU compute in fp32; the neural engine does not.
+            Provider::Coreml => ep::CoreML::default().with_compute_units(ep::coreml::ComputeUnits::CPUAndGPU).build(),
+            Provider::Directml => ep::DirectML::default().build(),
+            _ => return Ok(builder),
+        };
+        builder.with_execution_providers([dispatch.error_on_failure()]).map_err(|error| failed(error.into()))
+    }
+
+    /// The options of a plug-in, each with the provider's name before it.
+    fn options(&self, threads: usize) -> Vec<(String, String)> {
+        if self.choice.info.provider != Provider::Openvino {
+            return Vec::new();
+        }
+        // Left alone, OpenVINO computes fp32 models in bf16 wherever the processor can.
+        let hint = if self.precision == Precision::Bf16 { "bf16" } else { "f32" };
+        let config = json!({"CPU": {
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads.to_string(),
+        }});
+        vec![(format!("{}.load_config", self.choice.info.ep), config.to_string())]
+    }
+}
