@@ -14,6 +14,7 @@ pub mod progress;
 pub mod recipe;
 mod run;
 pub mod runs;
+pub mod runtime;
 pub mod schema;
 pub mod table;
 
@@ -67,6 +68,7 @@ enum Command {
     Runs(runs::Args),
     Predict(predict::Args),
     Recipe(recipe::Args),
+    Runtime(runtime::Args),
     Schema(schema::Args),
     Cache(cache::Args),
     Completions(completions::Args),
@@ -80,6 +82,7 @@ impl Command {
             Self::Predict(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
             Self::Recipe(args) => args.run(globals),
+            Self::Runtime(args) => args.run(globals),
             Self::Schema(args) => args.run(globals),
             Self::Cache(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),

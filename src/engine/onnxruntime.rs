@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
@@ -19,32 +17,12 @@ pub struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    /// Loads a model file on the CPU provider with `threads` threads.
-    ///
-    /// # Errors
-    /// The runtime cannot load the model; an input is neither f32 nor i64 or an output not f32.
-    pub fn open(environment: &Environment, model: &Path, threads: usize) -> Result<Self> {
-        let failed = |error: ort::Error| {
-            Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error)
-        };
-        let mut builder = Session::builder(environment).map_err(failed)?;
-        for set in [
-            |b: ort::session::builder::SessionBuilder, _| b.with_optimization_level(GraphOptimizationLevel::All),
-            |b: ort::session::builder::SessionBuilder, threads| b.with_intra_threads(threads),
-            // Spinning threads would take the cores from the decoders that prepare the next batch.
-            |b: ort::session::builder::SessionBuilder, _| b.with_intra_op_spinning(false),
-        ] {
-            builder = set(builder, threads).map_err(|error| failed(error.into()))?;
-        }
-        Self::of(builder.commit_from_file(model).map_err(failed)?, model)
-    }
-
     /// Loads a model file on a prepared provider, with `threads` threads of the processor. A provider that compiles
     /// keeps what it made under the home, so that the next start is quick.
     ///
     /// # Errors
     /// The provider cannot be set up or cannot load the model; an input is neither f32 nor i64 or an output not f32.
-    pub fn open_prepared(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Self> {
+    pub fn open(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Self> {
         Self::of(runtime::open_session(prepared, home, model, threads)?, model)
     }
 

@@ -38,8 +38,8 @@ impl Plan {
                 head: recipe.model.head.clone(),
             },
             engine: EnginePlan {
-                precision: "fp32".into(),
-                provider: "cpu".into(),
+                precision: recipe.engine.precision,
+                provider: recipe.engine.provider,
                 batch_size: recipe.engine.batch_size as usize,
             },
             data: recipe.data.clone(),

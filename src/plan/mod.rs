@@ -21,6 +21,7 @@ use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
 use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::recipe::{Precision, Provider};
 use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
 
@@ -93,9 +94,9 @@ pub struct BackbonePlan {
 #[serde(deny_unknown_fields)]
 pub struct EnginePlan {
     /// The precision of weights and activations.
-    pub precision: String,
-    /// The execution provider.
-    pub provider: String,
+    pub precision: Precision,
+    /// The execution provider; `auto` is decided on the machine that runs it.
+    pub provider: Provider,
     /// Samples in one pass. No value depends on it.
     pub batch_size: usize,
 }

@@ -41,7 +41,7 @@ impl ResolvedPlan {
             .json("dataset", &self.dataset)
             .json("outputs", &model.backbone.outputs)
             .json("preprocess", &model.backbone.preprocess)
-            .field("precision", precision)
+            .field("precision", precision.name())
             .field("numeric_class", &self.numeric_class)
             .field("runtime", &self.runtime)
             .json("cache", cache)
@@ -57,7 +57,7 @@ impl ResolvedPlan {
 
     /// What produces the column of one output.
     pub fn ingredients<'a>(&'a self, output: &'a OutputSpec) -> Ingredients<'a> {
-        let engine = (self.plan.engine.precision.as_str(), self.numeric_class.as_str(), self.runtime.as_str());
+        let engine = (self.plan.engine.precision.name(), self.numeric_class.as_str(), self.runtime.as_str());
         Ingredients::new(self.weights, output, engine, &self.plan.model.backbone.preprocess, self.plan.cache.dtype)
     }
 }

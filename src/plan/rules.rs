@@ -129,11 +129,24 @@ fn only_the_head_is_trained(check: &mut Check<'_>) {
 
 fn engine_is_available(check: &mut Check<'_>) {
     let engine = &check.recipe.engine;
-    if engine.precision != Precision::Fp32 {
-        check.problem("engine.precision", "is not in this version yet; it runs engines in `fp32`");
-    }
-    if !matches!(engine.provider, Provider::Auto | Provider::Cpu) {
-        check.problem("engine.provider", "is not in this version yet; it runs engines on `cpu` (`auto` chooses it)");
+    // Whether the machine has the provider is seen when the plan is resolved; this is what no machine can do.
+    match (engine.precision, engine.provider) {
+        (Precision::Int8, _) => {
+            check
+                .problem("engine.precision", "`int8` is not in this version yet; it runs engines in `fp32` and `bf16`");
+        }
+        (Precision::Bf16, Provider::Auto | Provider::Openvino | Provider::Tensorrt) => {}
+        (Precision::Bf16, provider) => {
+            let name = provider.name();
+            check
+                .problem("engine.provider", format!("`{name}` does not compute in bf16; `openvino` and `tensorrt` do"));
+        }
+        (Precision::Fp16, Provider::Auto | Provider::Tensorrt) => {}
+        (Precision::Fp16, provider) => {
+            let name = provider.name();
+            check.problem("engine.provider", format!("`{name}` does not compute in fp16; `tensorrt` does"));
+        }
+        (Precision::Fp32, _) => {}
     }
 }
 

@@ -6,9 +6,10 @@ use super::activations::{Outcome, Task};
 use super::context::Context;
 use super::record::Activations;
 use super::resolve::Resolved;
-use crate::base::{Digest, Error, Result};
+use crate::base::progress::Event;
+use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
-use crate::engine::runtime::{self, RuntimeLibrary};
+use crate::engine::runtime::{self, Prepared};
 use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build};
 use crate::plan::Plan;
 use crate::resource::Fetched;
@@ -60,7 +61,8 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let shown: Vec<String> = names.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
     let how = if built.reused { "built before" } else { "built" };
     let engine = &plan.plan.engine;
-    let summary = format!("{} on {}, {}, {how}", engine.precision, engine.provider, shown.join(", "));
+    let provider = resolved.source.engine.choice.info.name;
+    let summary = format!("{} on {provider}, {}, {how}", engine.precision.name(), shown.join(", "));
     Ok((Columns { engine: built, columns, names }, summary))
 }
 
@@ -102,12 +104,13 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     Ok((outcome, summary))
 }
 
-/// What an engine is made of: the source model and the inference runtime, on this machine.
+/// What an engine is made of: the source model and the provider that runs it, on this machine.
 pub struct Source {
     /// The source model.
     pub model: Fetched,
-    /// The inference runtime.
-    pub library: RuntimeLibrary,
+    /// The provider with all it needs.
+    pub engine: Prepared,
+    home: Home,
 }
 
 impl Source {
@@ -117,18 +120,19 @@ impl Source {
     /// Those of the fetcher.
     pub fn fetch(plan: &Plan, context: &Context<'_>) -> Result<Self> {
         let fetcher = context.fetcher();
-        let library = runtime::ensure(&fetcher)?;
-        Ok(Self { model: fetcher.fetch(&plan.model.backbone.source)?, library })
+        let engine = runtime::prepare(&fetcher, plan.engine.provider, plan.engine.precision)?;
+        let why = format!("`{}` runs the engine: {}", engine.choice.info.name, engine.choice.why);
+        context.progress.event(Event::Detail(why));
+        Ok(Self { model: fetcher.fetch(&plan.model.backbone.source)?, engine, home: context.home.clone() })
     }
 
     /// A built engine, ready to run.
     ///
     /// # Errors
-    /// The runtime cannot be loaded, or cannot load the model.
+    /// The provider cannot be set up, or cannot load the model.
     pub fn open(&self, built: &Built) -> Result<Box<dyn Engine>> {
-        let environment = runtime::load(&self.library)?;
         let threads = available_parallelism().map_or(1, usize::from);
-        Ok(Box::new(OnnxRuntime::open(&environment, &built.model(), threads)?))
+        Ok(Box::new(OnnxRuntime::open(&self.engine, &self.home, &built.model(), threads)?))
     }
 }
 

@@ -46,8 +46,8 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
         weights: source.model.digest,
         dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
         classes: names.clone(),
-        numeric_class: format!("onnxruntime-{}", plan.engine.provider),
-        runtime: format!("onnxruntime {}", source.library.version),
+        numeric_class: source.engine.numeric_class(),
+        runtime: source.engine.runtime(),
     };
     Ok(Resolved { plan, dataset, digests, source })
 }

@@ -11,10 +11,10 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use serde_json::json;
 
 use super::machine::Machine;
-use super::package::{Package, Platform};
+use super::package::{Installed, Package, Platform};
 use super::pins::ONNX_RUNTIME;
 use super::provider::{Carrier, Choice, ProviderInfo, choose};
-use super::{RuntimeLibrary, ensure_of, load};
+use super::{RuntimeLibrary, ensure_of, load, main_library, named_by_environment};
 use crate::base::{Error, Result};
 use crate::recipe::{Precision, Provider};
 use crate::resource::Fetcher;
@@ -62,18 +62,39 @@ pub fn prepare(fetcher: &Fetcher<'_>, asked: Provider, precision: Precision) -> 
     Ok(Prepared { library, choice, precision, plugin })
 }
 
+/// The library that has a provider, if it is here: its plug-in, or the ONNX Runtime it is a part of.
+///
+/// # Errors
+/// The library that the environment names does not exist.
+pub fn provider_library(fetcher: &Fetcher<'_>, info: &ProviderInfo, machine: &Machine) -> Result<Option<PathBuf>> {
+    if !matches!(info.carrier, Carrier::Plugin { .. })
+        && let Some(library) = named_by_environment(fetcher)?
+    {
+        return Ok(Some(library.path));
+    }
+    let (Some(package), Some(platform)) = (info.package(machine), machine.platform) else { return Ok(None) };
+    let Some(installed) = package.installed(fetcher.home(), platform) else { return Ok(None) };
+    match info.carrier {
+        Carrier::Plugin { library, .. } => Plugin::find(&installed, library, &[]).map(|plugin| Some(plugin.library)),
+        Carrier::Library(_) | Carrier::Own => main_library(&installed).map(|library| Some(library.path)),
+    }
+}
+
 impl Plugin {
     fn ensure(fetcher: &Fetcher<'_>, package: &Package, library: &str, preload: &[&str]) -> Result<Self> {
-        let installed = package.install(fetcher, Platform::here()?)?;
+        Self::find(&package.install(fetcher, Platform::here()?)?, library, preload)
+    }
+
+    fn find(installed: &Installed, library: &str, preload: &[&str]) -> Result<Self> {
         let name = format!("{}{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
         let find = |wanted: &dyn Fn(&str) -> bool| {
             let is = |path: &str| wanted(path.rsplit('/').next().unwrap_or(path));
             installed.files.iter().find(|file| is(&file.path)).map(|file| installed.folder.join(&file.path))
         };
         let library = find(&|file| file == name);
-        let library = library.ok_or_else(|| Error::failed(format!("`{}` has no `{name}`", package.name)))?;
+        let library = library.ok_or_else(|| Error::failed(format!("`{}` has no `{name}`", installed.name)))?;
         let preload = preload.iter().filter_map(|start| find(&|file| file.starts_with(start))).collect();
-        Ok(Self { title: format!("{} {}", package.name, package.version), library, preload })
+        Ok(Self { title: format!("{} {}", installed.name, installed.version), library, preload })
     }
 
     /// Makes the provider known to the environment, once per process.
