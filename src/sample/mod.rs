@@ -52,6 +52,13 @@ pub enum Encoding {
         /// Rows.
         height: u32,
     },
+    /// Grey values, row by row, one byte each (MNIST's files).
+    Grey {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
 }
 
 /// One input of one row.
@@ -83,6 +90,14 @@ impl Sample {
     /// The file cannot be read, is a folder, is shorter than the range, or the sample is larger than
     /// [`MAX_SAMPLE_BYTES`].
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        self.read_part(0, u64::MAX, buffer).map(|_| ())
+    }
+
+    /// Puts at most `most` bytes from the `skip`-th on into `buffer`, and returns how many there are in all.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_part(&self, skip: u64, most: u64, buffer: &mut Vec<u8>) -> Result<u64> {
         buffer.clear();
         let path = self.path();
         let mut file = File::open(path).map_err(Error::io("open", path))?;
@@ -104,13 +119,15 @@ impl Sample {
             let (size, path) = (metadata.len(), path.display());
             return Err(Error::bad_input(format!("`{path}` has {size} bytes, too few for {len} bytes at {offset}")));
         }
-        if offset > 0 {
-            file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", path))?;
+        let skip = skip.min(len);
+        if offset + skip > 0 {
+            file.seek(SeekFrom::Start(offset + skip)).map_err(Error::io("read", path))?;
         }
-        buffer.reserve_exact(len as usize);
+        let wanted = most.min(len - skip);
+        buffer.reserve_exact(wanted as usize);
         // A file that grows meanwhile is read to its old end.
-        file.take(len).read_to_end(buffer).map_err(Error::io("read", path))?;
-        Ok(())
+        file.take(wanted).read_to_end(buffer).map_err(Error::io("read", path))?;
+        Ok(len)
     }
 
     /// The digest of this sample, given its bytes.
@@ -124,13 +141,12 @@ impl Sample {
     /// is, and images embedded in a table share rows with the same images in files. Raw pixels add
     /// their layout, without which the bytes say little.
     pub fn digest_of_content(&self, content: Digest) -> Digest {
-        match self.encoding {
-            Encoding::Encoded => content,
-            Encoding::PlanarRgb { width, height } => KeyWriter::new("sample")
-                .field("planar_rgb", format!("{width}x{height}"))
-                .field("bytes", content.0)
-                .finish(),
-        }
+        let (layout, width, height) = match self.encoding {
+            Encoding::Encoded => return content,
+            Encoding::PlanarRgb { width, height } => ("planar_rgb", width, height),
+            Encoding::Grey { width, height } => ("grey", width, height),
+        };
+        KeyWriter::new("sample").field(layout, format!("{width}x{height}")).field("bytes", content.0).finish()
     }
 }
 
@@ -151,6 +167,10 @@ mod tests {
         let mut buffer = b"old".to_vec();
         range(2, 3).read(&mut buffer).unwrap();
         assert_eq!(buffer, b"234");
+        assert_eq!(range(2, 5).read_part(3, 99, &mut buffer).unwrap(), 5);
+        assert_eq!(buffer, b"56");
+        assert_eq!(range(2, 5).read_part(99, 99, &mut buffer).unwrap(), 5);
+        assert!(buffer.is_empty());
         assert!(range(8, 3).read(&mut buffer).unwrap_err().to_string().ends_with("too few for 3 bytes at 8"));
         assert!(range(u64::MAX, 2).read(&mut buffer).is_err());
         assert!(range(0, MAX_SAMPLE_BYTES + 1).read(&mut buffer).unwrap_err().to_string().contains("at most"));

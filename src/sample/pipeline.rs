@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::image::decode::{self, Pixels};
 use super::image::{ImagePreprocess, Preprocessor};
-use super::{Sample, Source};
-use crate::base::{Cancel, Digest, Error, Result};
+use super::{Encoding, Sample, Source};
+use crate::base::{Cancel, Digest, Error, Problems, Result};
 
 /// One sample to prepare.
 #[derive(Debug, Clone, Copy)]
@@ -188,6 +189,58 @@ pub fn digests(
     })
 }
 
+/// Looks for samples that cannot be decoded, far quicker than decoding: headers are read, and what does not
+/// end as a whole file does is decoded to be sure. Returns the bad ones with what is wrong, in order.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn scan(items: &[Item<'_>], threads: usize, cancel: &Cancel) -> Result<Vec<(usize, Error)>> {
+    let checked = in_parallel(items, threads, cancel, |item, buffer| {
+        look_at(item.sample, buffer).map_err(|error| (item.index, with_origin(error, item)))
+    })?;
+    Ok(checked.into_iter().filter_map(Result::err).collect())
+}
+
+fn look_at(sample: &Sample, buffer: &mut Vec<u8>) -> Result<()> {
+    const HEAD: u64 = 64 << 10;
+    const TAIL: u64 = 4 << 10;
+    let len = sample.read_part(0, HEAD, buffer)?;
+    let mut encoded = sample.encoding == Encoding::Encoded;
+    if len > HEAD && encoded {
+        // A header may be longer, with a colour profile or a preview in it.
+        if decode::header(buffer, &sample.encoding).is_ok() {
+            let head = buffer[..64].to_vec();
+            sample.read_part(len - TAIL, TAIL, buffer)?;
+            encoded = !decode::ends_well(&head, buffer);
+        }
+        if encoded {
+            sample.read(buffer)?;
+        }
+    } else {
+        decode::header(buffer, &sample.encoding)?;
+        encoded = encoded && !decode::ends_well(buffer, &buffer[buffer.len().saturating_sub(TAIL as usize)..]);
+    }
+    if encoded { decode::decode(buffer, &sample.encoding, &mut Pixels::default()) } else { Ok(()) }
+}
+
+/// One error of the samples that [`scan`] found.
+///
+/// # Errors
+/// Always, unless there is none.
+pub fn refuse(bad: Vec<(usize, Error)>, of: usize) -> Result<()> {
+    const MOST: usize = 20;
+    let count = bad.len();
+    let more = if count > MOST { format!(", of which the first {MOST}") } else { String::new() };
+    let mut problems = Problems::new(format!("{count} of {of} samples cannot be read{more}"));
+    for (_, error) in bad.into_iter().take(MOST) {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        // A damaged picture's message already has its cause.
+        let cause = cause.filter(|cause| !error.to_string().contains(cause.as_str())).unwrap_or_default();
+        problems.push(None, "", format!("{error}{cause}"));
+    }
+    problems.into_result()
+}
+
 /// A function of every item, by several threads; results in the order of the items.
 fn in_parallel<T: Send>(
     items: &[Item<'_>],
@@ -222,7 +275,6 @@ fn in_parallel<T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Encoding;
     use crate::sample::image::{Filter, Resize, ResizeMode};
 
     fn steps() -> ImagePreprocess {
@@ -326,5 +378,38 @@ mod tests {
         assert_eq!(one.len(), 202);
         cancel.cancel();
         assert!(matches!(digests(&items(&samples), 4, &cancel, &Digest::of_file), Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn a_scan_finds_what_cannot_be_decoded_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let noise = |x: u32, y: u32| (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(2_246_822_519)).to_le_bytes();
+        let image =
+            image::RgbImage::from_fn(300, 200, |x, y| image::Rgb([noise(x, y)[2], noise(y, x)[3], noise(x, x)[1]]));
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            image.save(&path).unwrap();
+            let len = std::fs::metadata(&path).unwrap().len();
+            (path, len)
+        };
+        let mut paths = Vec::new();
+        for name in ["a.png", "a.jpg", "a.bmp", "a.tiff", "a.webp", "a.gif"] {
+            let (path, len) = write(name);
+            let cut = folder.path().join(format!("cut_{name}"));
+            std::fs::write(&cut, &std::fs::read(&path).unwrap()[..len as usize - 5000.min(len as usize / 4)]).unwrap();
+            paths.extend([path, cut]);
+        }
+        // A JPEG by another name is a picture all the same.
+        std::fs::copy(folder.path().join("a.jpg"), folder.path().join("b.png")).unwrap();
+        std::fs::write(folder.path().join("empty.png"), b"").unwrap();
+        paths.extend(["b.png", "empty.png", "none.png"].map(|name| folder.path().join(name)));
+        let samples: Vec<Sample> = paths.into_iter().map(Sample::file).collect();
+        let bad = scan(&items(&samples), 2, &Cancel::default()).unwrap();
+        let found: Vec<usize> = bad.iter().map(|(index, _)| index - 100).collect();
+        assert_eq!(found, [1, 3, 5, 7, 9, 11, 13, 14]);
+        let error = refuse(bad, samples.len()).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().starts_with("8 of 15 samples cannot be read\n  `row` ("), "{error}");
+        assert!(refuse(Vec::new(), 5).is_ok());
     }
 }

@@ -1,6 +1,5 @@
 mod cache;
 mod fetch;
-mod headline;
 mod hub;
 mod images;
 mod pip;

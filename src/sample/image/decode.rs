@@ -52,7 +52,8 @@ impl Pixels {
 /// The bytes are empty, no known picture, or state a size of nothing or of more than [`MAX_PIXELS`].
 pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
     match *encoding {
-        Encoding::PlanarRgb { width, height } => planar_size(bytes, width, height),
+        Encoding::PlanarRgb { width, height } => raw_size(bytes, width, height, 3),
+        Encoding::Grey { width, height } => raw_size(bytes, width, height, 1),
         Encoding::Encoded if is_jpeg(bytes) => jpeg_header(bytes).map(|(_, size)| size),
         Encoding::Encoded => {
             let decoder = open(bytes)?;
@@ -69,8 +70,29 @@ pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
 pub fn decode(bytes: &[u8], encoding: &Encoding, pixels: &mut Pixels) -> Result<()> {
     match *encoding {
         Encoding::PlanarRgb { width, height } => decode_planar(bytes, width, height, pixels),
+        Encoding::Grey { width, height } => {
+            raw_size(bytes, width, height, 1)?;
+            pixels.reset(width, height);
+            each(pixels.rgb.as_chunks_mut::<3>().0, bytes, |[l]| [l; 3]);
+            Ok(())
+        }
         Encoding::Encoded if is_jpeg(bytes) => decode_jpeg(bytes, pixels),
         Encoding::Encoded => decode_other(bytes, pixels),
+    }
+}
+
+/// Whether the last bytes of a picture are such as a whole file has. `false` is only a suspicion, and
+/// `true` only says that the file was not cut off.
+pub fn ends_well(head: &[u8], tail: &[u8]) -> bool {
+    let has = |end: &[u8]| tail.windows(end.len()).any(|window| window == end);
+    if is_jpeg(head) {
+        return has(&[0xff, 0xd9]);
+    }
+    match image::guess_format(head) {
+        Ok(ImageFormat::Png) => has(b"IEND"),
+        Ok(ImageFormat::Gif) => tail.iter().rev().find(|byte| **byte != 0) == Some(&b';'),
+        // Others state their lengths in places of their own; they are small, or decoded to be sure.
+        _ => false,
     }
 }
 
@@ -173,9 +195,9 @@ fn to_8_bit(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
 }
 
-fn planar_size(bytes: &[u8], width: u32, height: u32) -> Result<(u32, u32)> {
+fn raw_size(bytes: &[u8], width: u32, height: u32, channels: u64) -> Result<(u32, u32)> {
     let size = check_size(width, height)?;
-    let expected = u64::from(width) * u64::from(height) * 3;
+    let expected = u64::from(width) * u64::from(height) * channels;
     if bytes.len() as u64 != expected {
         let found = bytes.len();
         return Err(Error::bad_input(format!("{found} bytes, where {width}×{height} pixels have {expected}")));
@@ -184,7 +206,7 @@ fn planar_size(bytes: &[u8], width: u32, height: u32) -> Result<(u32, u32)> {
 }
 
 fn decode_planar(bytes: &[u8], width: u32, height: u32, pixels: &mut Pixels) -> Result<()> {
-    planar_size(bytes, width, height)?;
+    raw_size(bytes, width, height, 3)?;
     pixels.reset(width, height);
     let (red, rest) = bytes.split_at(bytes.len() / 3);
     let (green, blue) = rest.split_at(rest.len() / 2);
@@ -193,4 +215,101 @@ fn decode_planar(bytes: &[u8], width: u32, height: u32, pixels: &mut Pixels) -> 
         *out = [*red, *green, *blue];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+    pub fn picture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8])
+        })
+    }
+
+    fn jpeg(width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let image = picture(width, height);
+        JpegEncoder::new(&mut bytes).write_image(&image, width, height, ExtendedColorType::Rgb8).unwrap();
+        bytes
+    }
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture(40, 30).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        let error = decode(bytes, &Encoding::Encoded, &mut Pixels::default()).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    const FORMATS: [ImageFormat; 6] =
+        [ImageFormat::Png, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm];
+
+    #[test]
+    fn every_format_is_known_by_its_bytes_and_states_its_size() {
+        let mut pixels = Pixels::default();
+        for bytes in FORMATS.map(encoded).into_iter().chain([jpeg(40, 30)]) {
+            assert_eq!(header(&bytes, &Encoding::Encoded).unwrap(), (40, 30));
+            decode(&bytes, &Encoding::Encoded, &mut pixels).unwrap();
+            assert_eq!((pixels.width, pixels.height, pixels.rgb.len()), (40, 30, 3600));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_is_damaged() {
+        for bytes in FORMATS.map(encoded).into_iter().chain([jpeg(40, 30), jpeg(200, 100)]) {
+            for part in [0.3, 0.6, 0.9] {
+                let cut = &bytes[..(bytes.len() as f64 * part) as usize];
+                assert!(message(cut).contains("damaged"), "{}", message(cut));
+            }
+        }
+        assert!(ends_well(&jpeg(9, 9), &jpeg(9, 9)) && !ends_well(&jpeg(9, 9), b"abc"));
+        assert!(ends_well(&encoded(ImageFormat::Png), &encoded(ImageFormat::Png)));
+    }
+
+    #[test]
+    fn empty_and_foreign_bytes_are_refused() {
+        assert_eq!(message(b""), "the file is empty");
+        assert_eq!(message(b"<svg/>"), "the bytes are no picture that is known");
+        assert!(message(b"\xff\xd8\xff garbage").contains("damaged"));
+        assert!(message(b"\x89PNG\r\n\x1a\n").contains("damaged"));
+        let mut png = encoded(ImageFormat::Png);
+        let middle = png.len() / 2;
+        png[middle] ^= 0x55;
+        assert!(message(&png).contains("damaged"));
+    }
+
+    #[test]
+    fn huge_and_empty_sizes_are_refused_before_anything_is_allocated() {
+        let mut bmp = encoded(ImageFormat::Bmp);
+        bmp[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&60_000_u32.to_le_bytes());
+        let mut large = jpeg(40, 30);
+        let frame = large.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        large[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
+        for bytes in [bmp, large, png_of(60_000, 60_000)] {
+            assert!(message(&bytes).contains("60000×60000 pixels; at most"), "{}", message(&bytes));
+            assert!(header(&bytes, &Encoding::Encoded).is_err());
+        }
+        assert!(!message(&png_of(0, 5)).is_empty());
+        assert!(decode(&[], &Encoding::PlanarRgb { width: 0, height: 5 }, &mut Pixels::default()).is_err());
+    }
+
+    /// A PNG's header of any size, with its checksum.
+    fn png_of(width: u32, height: u32) -> Vec<u8> {
+        let mut png = encoded(ImageFormat::Png);
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = !png[12..29].iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        });
+        png[29..33].copy_from_slice(&crc.to_be_bytes());
+        png
+    }
 }

@@ -48,21 +48,41 @@ impl Preprocessor {
             let [from, to] = [from, to].map(|(width, height)| format!("{width}×{height}"));
             return Err(Error::bad_input(format!("a picture of {from} pixels is too thin: resized it has {to}")));
         }
+        let mut have = (to.0 as usize, to.1 as usize);
         let pixels = match &self.steps.resize {
             Some(resize) if to != from => {
-                self.resized.resize(to.0 as usize * to.1 as usize * 3, 0);
+                let options = ResizeOptions::new().resize_alg(algorithm(resize)).use_alpha(false);
+                // What the crop leaves out is not computed. The filters' weights at their edges are 0, so that
+                // rounding of the box does no harm; those of the other two are not.
+                let options = if matches!(resize.filter, Filter::Nearest | Filter::Box) {
+                    options
+                } else {
+                    let [(left, box_width), (top, box_height)] = [(from.0, have.0, width), (from.1, have.1, height)]
+                        .map(|(from, to, size)| {
+                            let scale = f64::from(from) / to as f64;
+                            (centre(to, size).1 as f64 * scale, to.min(size) as f64 * scale)
+                        });
+                    have = (have.0.min(width), have.1.min(height));
+                    options.crop(
+                        left,
+                        top,
+                        box_width.min(f64::from(from.0) - left),
+                        box_height.min(f64::from(from.1) - top),
+                    )
+                };
+                self.resized.resize(have.0 * have.1 * 3, 0);
                 let failed = |error: &dyn std::fmt::Display| Error::failed(format!("cannot resize: {error}"));
                 let source =
                     ImageRef::new(from.0, from.1, &self.decoded.rgb, PixelType::U8x3).map_err(|e| failed(&e))?;
+                let (target, size) = (&mut self.resized, (have.0 as u32, have.1 as u32));
                 let mut target =
-                    Image::from_slice_u8(to.0, to.1, &mut self.resized, PixelType::U8x3).map_err(|e| failed(&e))?;
-                let options = ResizeOptions::new().resize_alg(algorithm(resize)).use_alpha(false);
+                    Image::from_slice_u8(size.0, size.1, target, PixelType::U8x3).map_err(|e| failed(&e))?;
                 self.resizer.resize(&source, &mut target, &options).map_err(|e| failed(&e))?;
                 &self.resized
             }
             _ => &self.decoded.rgb,
         };
-        normalise(&self.table, pixels, (to.0 as usize, to.1 as usize), (width, height), out);
+        normalise(&self.table, pixels, have, (width, height), out);
         Ok(())
     }
 }
