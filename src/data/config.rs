@@ -68,7 +68,8 @@ pub struct TrainSet {
     pub path: Resource,
 }
 
-/// Where the rows of a set come from: either a `path` or a `fraction`.
+/// Where the rows of a set come from: a `path`, or a part of the training rows by `fraction`, `fold` or
+/// `column`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(transform = one_key_of)]
@@ -77,6 +78,32 @@ pub enum SetConfig {
     Path(Resource),
     /// The share of the training rows, drawn at random with the shares of the classes kept.
     Fraction(#[schemars(range(min = 0.0, max = 1.0))] f64),
+    /// One of several equal parts of the training rows, drawn at random with the shares of the classes kept:
+    /// the parts of `index` 0, 1, … together are all rows, for cross-validation.
+    Fold(Fold),
+    /// The training rows that a column of the table marks.
+    Column(Marked),
+}
+
+/// One of several equal parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fold {
+    /// The number of parts.
+    #[schemars(range(min = 2))]
+    pub of: u32,
+    /// Which of them, from 0.
+    pub index: u32,
+}
+
+/// The rows with a value in a column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Marked {
+    /// The column.
+    pub name: String,
+    /// What it holds in the rows of this set; all other rows are for training.
+    pub is: String,
 }
 
 /// What to do about a sample that cannot be read.
@@ -96,7 +123,7 @@ impl DataConfig {
         let Common { root, train, valid, test, .. } = &self.common;
         let sets = [valid, test].into_iter().flatten().filter_map(|set| match set {
             SetConfig::Path(resource) => Some(resource),
-            SetConfig::Fraction(_) => None,
+            SetConfig::Fraction(_) | SetConfig::Fold(_) | SetConfig::Column(_) => None,
         });
         let train = train.as_ref().map(|set| &set.path);
         // Below a root these are paths inside of it, which fetching the root brings.
@@ -141,6 +168,14 @@ impl DataConfig {
                 } else {
                     problems.push(None, format!("data.{name}.fraction"), format!("{fraction} is not between 0 and 1"));
                 }
+            }
+        }
+        for (name, set) in [("valid", valid), ("test", test)] {
+            if let Some(SetConfig::Fold(Fold { of, index })) = set
+                && (*of < 2 || index >= of)
+            {
+                let message = format!("`of` is 2 or more, and `index` from 0 to `of` - 1; here are {of} and {index}");
+                problems.push(None, format!("data.{name}.fold"), message);
             }
         }
         if taken >= 1.0 {

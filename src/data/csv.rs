@@ -7,14 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::label::LabelConfig;
-use super::load::{Found, Listed, Read, Set, SetPlace, inside};
+use super::listing::Listing;
+use super::load::{Found, Listed, Read, Set, SetPlace};
 use super::table::{Delimiter, Table};
-use super::{Field, Row};
 use crate::base::{Error, Problems, Result};
-use crate::sample::{Modality, Sample};
 
 /// A text table with one row per sample: an image's path in one column, its label in another. Paths
-/// start from `root`, or without one from the table's own folder.
+/// start from `root`, or without one from the table's own folder. TSV is `delimiter: tab`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Csv {
@@ -55,39 +54,25 @@ impl Read for Csv {
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut classes = self.label.classes();
-        let mut rows = Vec::new();
+        let mut listing = Listing::new(&self.label, None, place);
         for path in paths {
             let table = Table::read(path, self.delimiter, self.header, &self.columns)?;
             let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
             let mut column = |key, name| table.column(key, name).map_err(|message| listed.push(None, message)).ok();
-            let found = (column("data.image", &self.image), column("data.label", self.label.column()));
-            let (Some(image), Some(label)) = found else {
-                listed.into_result()?;
-                continue;
-            };
-            let base = place.root.or(path.parent()).unwrap_or(Path::new(""));
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            for (line, cells) in &table.rows {
-                let file = Path::new(&cells[image]);
-                let file = if place.root.is_some() { inside(base, file) } else { Ok(base.join(file)) };
-                match file {
-                    Ok(file) if !file.is_file() => {
-                        listed.push_at(path, *line, format!("there is no file `{}`", file.display()));
-                    }
-                    Ok(file) => {
-                        rows.push(Row { samples: vec![Sample::file(file)], origin: format!("{name}:{line}") });
-                    }
-                    Err(error) => listed.push_at(path, *line, error.to_string()),
-                }
-                if let Err(message) = classes.push(&cells[label]) {
-                    listed.push_at(path, *line, message);
-                }
-            }
+            let image = column("data.image", &self.image);
+            let label = column("data.label", self.label.column());
+            let marks: Vec<_> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
+            let mut at = listing.table(path);
+            let (image, label) = (image.unwrap_or_default(), label.unwrap_or_default());
+            for (line, cells) in &table.rows {
+                let marks = marks.iter().map(|mark| cells[mark.unwrap_or_default()].to_string()).collect();
+                let sample = at.file(*line, &cells[image]);
+                at.push(*line, sample, &cells[label], marks);
+            }
+            at.finish()?;
         }
-        let (classes, class_of) = classes.finish();
-        Ok(Set { fields: vec![Field { name: "image".into(), modality: Modality::Image }], rows, classes, class_of })
+        Ok(listing.finish())
     }
 }
 

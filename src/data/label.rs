@@ -60,6 +60,15 @@ impl LabelConfig {
         }
     }
 
+    /// Starts to make classes of cells; `known` are names that the data itself gives.
+    pub(super) fn classes_or(&self, known: Option<Vec<String>>) -> Classes<'_> {
+        let mut classes = self.classes();
+        if let (Keys { threshold: None, names: None, .. }, Some(known)) = (&self.0, known) {
+            classes.fixed = known;
+        }
+        classes
+    }
+
     /// Starts to make classes of cells.
     pub(super) fn classes(&self) -> Classes<'_> {
         let Keys { threshold, names, .. } = &self.0;

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::config::{Fold, Marked};
 use super::{DataConfig, Dataset, Field, Row, SetConfig, Splits, Targets, split};
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
@@ -45,6 +46,8 @@ pub(super) struct SetPlace<'a> {
     pub root: Option<&'a Path>,
     pub home: &'a Home,
     pub fetcher: &'a Fetcher<'a>,
+    /// Columns whose cells the set is to keep.
+    pub marks: &'a [String],
 }
 
 /// The rows of one set, in their final order.
@@ -54,6 +57,8 @@ pub(super) struct Set {
     pub rows: Vec<Row>,
     pub classes: Vec<String>,
     pub class_of: Vec<u32>,
+    /// The cells of [`SetPlace::marks`], for each column one per row; a kind without columns has none.
+    pub marks: Vec<Vec<String>>,
 }
 
 /// The most problems that are listed; the rest is counted.
@@ -97,22 +102,49 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         (None, None) => return Err(Error::bad_input("data: either `train` or `root` is needed")),
     };
 
-    let place = SetPlace { root, home: context.home, fetcher: context.fetcher };
+    let marks: Vec<String> = [&common.valid, &common.test]
+        .into_iter()
+        .filter_map(
+            |set| if let Some(SetConfig::Column(Marked { name, .. })) = set { Some(name.clone()) } else { None },
+        )
+        .collect();
+    let place = SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks };
     let seed = common.seed.unwrap_or(context.seed);
     let mut joined = Joined { subset: common.subset.map(|n| n as usize), seed, ..Joined::default() };
-    let mut splits =
-        Splits { train: joined.add(reader.read(&paths.train, &place)?, &paths.train, "train")?, ..Splits::default() };
+    let train = reader.read(&paths.train, &place)?;
+    if train.marks.len() < marks.len() {
+        let kind = config.kind();
+        return Err(Error::bad_input(format!("data: a set by `column` needs a table, and `{kind}` has no columns")));
+    }
+    let mut splits = Splits { train: joined.add(train, &paths.train, "train")?, ..Splits::default() };
+    let place = SetPlace { marks: &[], ..place };
     for (path, rows, name) in [(&paths.valid, &mut splits.valid, "valid"), (&paths.test, &mut splits.test, "test")] {
         if !path.is_empty() {
             *rows = joined.add(reader.read(path, &place)?, path, name)?;
         }
     }
+    let mut columns = joined.marks.iter();
+    for (set, rows, name) in [(&common.valid, &mut splits.valid, "valid"), (&common.test, &mut splits.test, "test")] {
+        if let Some(SetConfig::Column(marked)) = set
+            && let Some(cells) = columns.next()
+        {
+            (*rows, splits.train) = splits.train.iter().partition(|row| cells[**row as usize] == marked.is);
+            if rows.is_empty() {
+                let Marked { name: column, is } = marked;
+                let near = did_you_mean(is, cells.iter().map(String::as_str));
+                return Err(Error::bad_input(format!("data.{name}: no row has `{is}` in column `{column}`{near}")));
+            }
+        }
+    }
     // Both fractions are of all the training rows, so that they do not depend on each other.
     let all = splits.train.len();
+    let class_of = |row: u32| joined.of_row[row as usize];
     for (set, rows, name) in [(&common.test, &mut splits.test, "test"), (&common.valid, &mut splits.valid, "valid")] {
         if let Some(SetConfig::Fraction(fraction)) = set {
             let count = split::fraction_of(all, *fraction);
-            (*rows, splits.train) = split::choose(&splits.train, |row| joined.of_row[row as usize], count, seed, name);
+            (*rows, splits.train) = split::choose(&splits.train, class_of, count, seed, name);
+        } else if let Some(SetConfig::Fold(Fold { of, index })) = set {
+            (*rows, splits.train) = split::fold(&splits.train, class_of, *of, *index, seed);
         }
     }
     if splits.train.is_empty() {
@@ -131,6 +163,8 @@ struct Joined {
     rows: Vec<Row>,
     names: Vec<String>,
     of_row: Vec<u32>,
+    /// Of the first set.
+    marks: Vec<Vec<String>>,
 }
 
 impl Joined {
@@ -146,6 +180,7 @@ impl Joined {
         if self.names.is_empty() {
             self.names.clone_from(&set.classes);
             self.fields.clone_from(&set.fields);
+            self.marks = vec![Vec::new(); set.marks.len()];
         }
         let number_of: Vec<Option<u32>> = set
             .classes
@@ -171,6 +206,9 @@ impl Joined {
                 Some(number) => {
                     self.rows.push(row);
                     self.of_row.push(number);
+                    for (kept, cells) in self.marks.iter_mut().zip(&set.marks) {
+                        kept.push(cells[position].clone());
+                    }
                 }
                 None => {
                     let class = &set.classes[*class as usize];
@@ -278,7 +316,7 @@ pub(super) mod tests {
 
         pub fn with_place<T>(&self, body: impl FnOnce(&SetPlace<'_>) -> T) -> T {
             let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
-            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher })
+            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[] })
         }
 
         /// Loads a config whose paths are relative to the folder of data.
@@ -331,6 +369,32 @@ pub(super) mod tests {
         let mut other = config;
         other["seed"] = json!(4);
         assert_ne!(fixture.load(other).unwrap().splits, data.splits);
+    }
+
+    #[test]
+    fn sets_by_column_and_by_fold_are_parts_of_the_training_rows() {
+        let fixture = Fixture::new();
+        fixture.write("1.png", b"");
+        let rows: String =
+            (0..40).map(|i| format!("1.png,{},{}\n", i % 2, if i < 10 { "test" } else { "rest" })).collect();
+        fixture.write("t.csv", format!("image,label,part\n{rows}").as_bytes());
+        let config = |test: Value, valid: Value| json!({"kind": "csv", "train": {"path": "t.csv"}, "test": test, "valid": valid});
+        let by_column = json!({"column": {"name": "part", "is": "test"}});
+        let data = fixture.load(config(by_column.clone(), json!({"fold": {"of": 5, "index": 1}}))).unwrap();
+        assert_eq!(data.splits.test, (0..10).collect::<Vec<_>>());
+        assert_eq!((data.splits.valid.len(), data.splits.train.len()), (6, 24));
+        let error = |test, valid| fixture.load(config(test, valid)).unwrap_err().to_string();
+        let fraction = json!({"fraction": 0.1});
+        assert!(
+            error(json!({"column": {"name": "part", "is": "tset"}}), fraction.clone()).contains("did you mean `test`?")
+        );
+        assert!(
+            error(json!({"column": {"name": "parts", "is": "x"}}), fraction.clone()).contains("did you mean `part`?")
+        );
+        assert!(error(json!({"fold": {"of": 5, "index": 5}}), fraction).contains("`index` from 0"));
+        fixture.write("d/a/1.png", b"");
+        let folder = fixture.load(json!({"kind": "image_folder", "root": "d", "test": by_column}));
+        assert!(folder.unwrap_err().to_string().contains("`image_folder` has no columns"));
     }
 
     #[test]

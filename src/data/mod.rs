@@ -5,16 +5,21 @@
 //! class names are common to all ([`split`], [`load`]).
 
 mod cifar10;
+mod cifar100;
 mod config;
 mod csv;
 mod image_folder;
+mod jsonl;
 mod label;
+mod listing;
 mod load;
+mod mnist;
+mod parquet;
 mod parquet_file;
 mod split;
 mod table;
 
-pub use config::{Common, DataConfig, OnError, SetConfig, TrainSet};
+pub use config::{Common, DataConfig, Fold, Marked, OnError, SetConfig, TrainSet};
 pub use label::LabelConfig;
 pub use load::{LoadContext, load};
 pub use table::Delimiter;
@@ -55,8 +60,12 @@ macro_rules! formats {
 
 formats! {
     cifar10::Cifar10 = "cifar10",
+    cifar100::Cifar100 = "cifar100",
     csv::Csv = "csv",
     image_folder::ImageFolder = "image_folder",
+    jsonl::Jsonl = "jsonl",
+    mnist::Mnist = "mnist",
+    parquet::Parquet = "parquet",
 }
 
 /// A data set: rows in a fixed order that does not depend on the file system.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
@@ -51,6 +52,19 @@ impl ParquetFile {
     /// The number of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns().iter().position(|column| column == name)
+    }
+
+    /// Whether a column holds text, and not any bytes.
+    pub fn is_text(&self, column: usize) -> bool {
+        let column = self.reader.metadata().file_metadata().schema_descr().column(column);
+        column.physical_type() == Type::BYTE_ARRAY
+            && (column.logical_type_ref() == Some(&LogicalType::String)
+                || column.converted_type() == ConvertedType::UTF8)
+    }
+
+    /// The number of rows that the footer states.
+    pub fn rows(&self) -> usize {
+        usize::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
     /// A text that the writer left in the footer.

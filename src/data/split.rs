@@ -46,6 +46,21 @@ pub fn choose(
     (pick(true), pick(false))
 }
 
+/// One of `of` equal parts of `rows`, with the shares of the classes kept, and the rest, both in the order of
+/// `rows`. The parts of all indices together are all rows.
+pub fn fold(rows: &[u32], class_of: impl Fn(u32) -> u32, of: u32, index: u32, seed: u64) -> (Vec<u32>, Vec<u32>) {
+    // Dealt out class by class in a random order, without a new start for each class, the parts differ by
+    // one row at most, in all and in each class.
+    let mut positions = Stream::named(seed, "data/fold").permutation(rows.len());
+    positions.sort_by_key(|position| class_of(rows[*position]));
+    let mut chosen = vec![false; rows.len()];
+    for position in positions.iter().skip(index as usize).step_by(of.max(1) as usize) {
+        chosen[*position] = true;
+    }
+    let pick = |wanted: bool| rows.iter().zip(&chosen).filter(|(_, c)| **c == wanted).map(|(row, _)| *row).collect();
+    (pick(true), pick(false))
+}
+
 /// The number of rows in a fraction of `n`: the nearest, at least one, at most all but one.
 pub fn fraction_of(n: usize, fraction: f64) -> usize {
     ((n as f64 * fraction).round() as usize).clamp(1.min(n), n.saturating_sub(1))
@@ -101,5 +116,20 @@ mod tests {
             (fraction_of(10, 0.25), fraction_of(3, 0.01), fraction_of(3, 0.99), fraction_of(0, 0.5)),
             (3, 1, 2, 0)
         );
+    }
+
+    #[test]
+    fn folds_are_equal_parts_of_all_rows() {
+        let rows: Vec<u32> = (0..103).collect();
+        let mut all = Vec::new();
+        for index in 0..5 {
+            let (part, rest) = fold(&rows, class, 5, index, 3);
+            assert!((20..=21).contains(&part.len()) && part.len() + rest.len() == 103);
+            assert!((6..=7).contains(&part.iter().filter(|row| class(**row) == 1).count()));
+            all.extend(part);
+        }
+        all.sort_unstable();
+        assert_eq!(all, rows);
+        assert_ne!(fold(&rows, class, 5, 0, 3), fold(&rows, class, 5, 0, 4));
     }
 }

@@ -92,7 +92,8 @@ fn bad_quotes(path: &Path, error: &csv::Error) -> Error {
     Error::bad_input(format!("`{}` is not a table that can be read: {error}", path.display()))
 }
 
-fn read_utf8(path: &Path) -> Result<String> {
+/// A text file; what is not UTF-8 is an error with its line.
+pub(super) fn read_utf8(path: &Path) -> Result<String> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     let shown = path.display();
     if metadata.is_dir() {

@@ -1,0 +1,90 @@
+//! Rows that a table lists, whatever its format: an image and a label each.
+
+use std::path::{Path, PathBuf};
+
+use super::label::{Classes, LabelConfig};
+use super::load::{Listed, Set, SetPlace, inside};
+use super::{Field, Row};
+use crate::base::Result;
+use crate::sample::{Modality, Sample};
+
+/// The rows of one set, of one or several tables.
+pub(super) struct Listing<'a> {
+    place: &'a SetPlace<'a>,
+    classes: Classes<'a>,
+    rows: Vec<Row>,
+    marks: Vec<Vec<String>>,
+}
+
+impl<'a> Listing<'a> {
+    /// No rows yet. `known` are names of classes that the data gives.
+    pub fn new(label: &'a LabelConfig, known: Option<Vec<String>>, place: &'a SetPlace<'a>) -> Self {
+        let marks = vec![Vec::new(); place.marks.len()];
+        Self { place, classes: label.classes_or(known), rows: Vec::new(), marks }
+    }
+
+    /// Begins a table.
+    pub fn table<'b>(&'b mut self, path: &'b Path) -> TableRows<'a, 'b> {
+        let listed = Listed::new(format!("`{}` has rows that cannot be used", path.display()));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let base = self.place.root.or(path.parent()).unwrap_or(Path::new("")).to_path_buf();
+        TableRows { listing: self, path, name, base, listed }
+    }
+
+    /// The set.
+    pub fn finish(self) -> Set {
+        let (classes, class_of) = self.classes.finish();
+        let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
+        Set { fields, rows: self.rows, classes, class_of, marks: self.marks }
+    }
+}
+
+/// The rows of one table.
+pub(super) struct TableRows<'a, 'b> {
+    listing: &'b mut Listing<'a>,
+    path: &'b Path,
+    name: String,
+    base: PathBuf,
+    listed: Listed,
+}
+
+impl TableRows<'_, '_> {
+    /// The sample of an image's path: from the root and inside of it, or from the table's folder.
+    pub fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
+        let rooted = self.listing.place.root.is_some();
+        let file = if rooted { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
+        match file {
+            Ok(file) if file.is_file() => return Some(Sample::file(file)),
+            Ok(file) => self.bad(line, format!("there is no file `{}`", file.display())),
+            Err(error) => self.bad(line, error.to_string()),
+        }
+        None
+    }
+
+    /// Reports a row.
+    pub fn bad(&mut self, line: usize, message: impl Into<String>) {
+        self.listed.push_at(self.path, line, message);
+    }
+
+    /// Takes the next row; one without a sample has been reported.
+    pub fn push(&mut self, line: usize, sample: Option<Sample>, label: &str, marks: Vec<String>) {
+        if let Err(message) = self.listing.classes.push(label) {
+            self.bad(line, message);
+        }
+        if let Some(sample) = sample {
+            let origin = format!("{}:{line}", self.name);
+            self.listing.rows.push(Row { samples: vec![sample], origin });
+        }
+        for (kept, cell) in self.listing.marks.iter_mut().zip(marks) {
+            kept.push(cell);
+        }
+    }
+
+    /// Ends the table.
+    ///
+    /// # Errors
+    /// Every row that was reported.
+    pub fn finish(self) -> Result<()> {
+        self.listed.into_result()
+    }
+}

@@ -1,0 +1,172 @@
+//! `kind: parquet`: any parquet file with an image column, of paths or of bytes, and a label column.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cifar10::{class_names, named};
+use super::label::LabelConfig;
+use super::listing::Listing;
+use super::load::{Found, Listed, Read, Set, SetPlace};
+use super::parquet_file::{Cell, ParquetFile};
+use crate::base::suggest::{did_you_mean, one_of};
+use crate::base::{Error, Problems, Result};
+use crate::sample::{Encoding, Sample, Source};
+
+/// A parquet file, such as those on the Hugging Face hub: images in one column, as embedded bytes (a binary
+/// column, or one with `bytes` in it) or as paths in text; labels in another. Names of classes that the hub's
+/// tools left in the file are used. A set may be a folder: then all `*.parquet` in it, or with a `root`
+/// alone those that begin with `train`, `valid` and `test`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Parquet {
+    /// The column of the images.
+    pub image: String,
+    /// The column of the labels.
+    pub label: LabelConfig,
+}
+
+impl Default for Parquet {
+    fn default() -> Self {
+        Self { image: "image".into(), label: LabelConfig::column_named("label") }
+    }
+}
+
+impl Read for Parquet {
+    fn check(&self, problems: &mut Problems) {
+        self.label.check(problems);
+    }
+
+    fn find(&self, root: &Path) -> Result<Found> {
+        for folder in [root.to_path_buf(), root.join("data")] {
+            let files = |begin| named(&folder, begin, ".parquet");
+            let found = Found { train: files("train")?, valid: files("valid")?, test: files("test")? };
+            if !found.train.is_empty() {
+                return Ok(found);
+            }
+        }
+        Err(Error::bad_input(format!("`{}` has no files `train*.parquet`", root.display()))
+            .hint("name the file or folder with `train: {path: …}`; the path starts from `root`"))
+    }
+
+    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
+        let mut files = Vec::new();
+        for path in paths {
+            if path.is_dir() { files.extend(named(path, "", ".parquet")?) } else { files.push(path.clone()) }
+        }
+        let known = match files.first() {
+            Some(first) => class_names(&ParquetFile::open(first)?, self.label.column()),
+            None => None,
+        };
+        let mut listing = Listing::new(&self.label, known, place);
+        for path in &files {
+            self.read_file(path, place, &mut listing)?;
+        }
+        Ok(listing.finish())
+    }
+}
+
+impl Parquet {
+    fn read_file(&self, path: &Path, place: &SetPlace<'_>, listing: &mut Listing<'_>) -> Result<()> {
+        let file = ParquetFile::open(path)?;
+        let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
+        let columns = file.columns();
+        let names = || columns.iter().map(|name| name.strip_suffix(".bytes").unwrap_or(name));
+        let mut column = |key: &str, name: &str| {
+            let found = file.column(name).or_else(|| file.column(&format!("{name}.bytes")));
+            if found.is_none() {
+                let (there, near) = (one_of(names()), did_you_mean(name, names()));
+                listed.push(None, format!("{key}: no column is named `{name}`; there is {there}{near}"));
+            }
+            found.unwrap_or_default()
+        };
+        let image = column("data.image", &self.image);
+        let label = column("data.label", self.label.column());
+        let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
+        listed.into_result()?;
+        let labels = texts(&file, label)?;
+        let marks = marks.into_iter().map(|column| texts(&file, column)).collect::<Result<Vec<_>>>()?;
+        let row_marks = |row: usize| marks.iter().map(|cells| cells[row].clone()).collect();
+        let mut at = listing.table(path);
+        if file.is_text(image) {
+            for (row, name) in texts(&file, image)?.into_iter().enumerate() {
+                let sample = at.file(row + 1, &name);
+                at.push(row + 1, sample, &labels[row], row_marks(row));
+            }
+            return at.finish();
+        }
+        let unpacked = file.unpack(image, place)?;
+        if unpacked.offsets.len() != labels.len() + 1 {
+            return Err(Error::bad_input(format!("`{}` has columns of different lengths", path.display())));
+        }
+        for (row, range) in unpacked.offsets.windows(2).enumerate() {
+            let len = range[1] - range[0];
+            if len == 0 {
+                at.bad(row + 1, format!("row {} has no image", row + 1));
+            }
+            let source = Source::Range { file: unpacked.file.clone(), offset: range[0], len };
+            let sample = Sample { source, encoding: Encoding::Encoded };
+            at.push(row + 1, Some(sample), &labels[row], row_marks(row));
+        }
+        at.finish()
+    }
+}
+
+/// A column as text; what is missing is empty.
+fn texts(file: &ParquetFile, column: usize) -> Result<Vec<String>> {
+    let bad = |what: String| Error::bad_input(format!("column `{}`: {what}", file.columns()[column]));
+    let mut cells = Vec::new();
+    file.visit(column, |row, cell| {
+        cells.push(match cell {
+            None => String::new(),
+            Some(Cell::Integer(value)) => value.to_string(),
+            Some(Cell::Real(value)) => value.to_string(),
+            Some(Cell::Bytes(bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_string(),
+                Err(_) => return Err(bad(format!("row {} is not UTF-8 text", row + 1))),
+            },
+        });
+        Ok(())
+    })?;
+    let (found, stated) = (cells.len(), file.rows());
+    if found == stated { Ok(cells) } else { Err(bad(format!("{found} of {stated} rows"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::data::load::tests::{Fixture, class_names};
+    use crate::data::parquet_file::tests::write;
+    use serde_json::json;
+
+    #[test]
+    fn embedded_images_are_read_and_missing_ones_reported() {
+        let fixture = Fixture::new();
+        write(&fixture.path("d/train-0.parquet"), &[(Some(b"one"), 5), (Some(b"two"), 3), (Some(b"six"), 5)], None);
+        write(&fixture.path("d/test-0.parquet"), &[(Some(b"four"), 5)], None);
+        let data = fixture.load(json!({"kind": "parquet", "root": "d", "image": "img"})).unwrap();
+        assert_eq!(class_names(&data), (&["3".to_string(), "5".into()][..], &[1, 0, 1, 1][..]));
+        let mut bytes = Vec::new();
+        data.rows[2].samples[0].read(&mut bytes).unwrap();
+        assert_eq!(bytes, b"six");
+        assert_eq!(data.splits.test, [3]);
+
+        write(&fixture.path("bad.parquet"), &[(None, 0), (Some(b"x"), 1)], None);
+        let error = |image: &str, label: &str| {
+            let config = json!({"kind": "parquet", "train": {"path": "bad.parquet"}, "image": image, "label": label});
+            fixture.load(config).unwrap_err().to_string()
+        };
+        assert!(error("img", "label").contains("row 1 has no image"));
+        let missing = error("imgs", "labels");
+        assert!(missing.contains("did you mean `img`?") && missing.contains("did you mean `label`?"), "{missing}");
+    }
+
+    #[test]
+    fn names_of_the_hub_are_the_classes() {
+        let fixture = Fixture::new();
+        let note = r#"{"info": {"features": {"label": {"names": ["x", "y", "z"]}}}}"#;
+        write(&fixture.path("d/a.parquet"), &[(Some(b"one"), 2), (Some(b"two"), 0)], Some(note));
+        let data = fixture.load(json!({"kind": "parquet", "train": {"path": "d"}, "image": "img"})).unwrap();
+        assert_eq!(class_names(&data), (&["x".to_string(), "y".into(), "z".into()][..], &[2, 0][..]));
+    }
+}
