@@ -1,6 +1,7 @@
 //! The pass that runs the engine over every sample whose activations are not stored yet.
 
 use std::collections::HashSet;
+use std::thread::available_parallelism;
 
 use super::record::Activations;
 use crate::base::progress::{Event, Unit, work};
@@ -9,7 +10,7 @@ use crate::cache::Column;
 use crate::data::{Dataset, OnError};
 use crate::engine::{Engine, InputTensor};
 use crate::sample::image::ImagePreprocess;
-use crate::sample::pipeline::{Batch, Item, Options, prepare};
+use crate::sample::pipeline::{Batch, Item, Options, prepare, refuse, scan};
 
 /// What the pass works on.
 pub struct Task<'a> {
@@ -78,6 +79,10 @@ impl Task<'_> {
                 Item { index: row, sample: &of_row.samples[0], origin: &of_row.origin }
             })
             .collect();
+        if self.on_error == OnError::Fail {
+            // Headers take seconds; what they show must not come up after hours.
+            refuse(scan(&items, available_parallelism().map_or(1, usize::from), self.cancel)?, items.len())?;
+        }
         let [channels, height, width] = self.preprocess.output_shape();
         let detail = if reused > 0 { format!("{reused} reused") } else { String::new() };
         let mut done = 0;
