@@ -4,6 +4,7 @@
 //! [`Command`] and one arm of [`Command::run`]. What a command computes goes to standard output, through
 //! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
+pub mod bench;
 pub mod cache;
 pub mod check;
 mod completions;
@@ -71,6 +72,7 @@ enum Command {
     Runtime(runtime::Args),
     Schema(schema::Args),
     Cache(cache::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -85,6 +87,7 @@ impl Command {
             Self::Runtime(args) => args.run(globals),
             Self::Schema(args) => args.run(globals),
             Self::Cache(args) => args.run(globals),
+            Self::Bench(args) => args.run(globals),
             Self::Completions(args) => args.run(globals),
         }
     }

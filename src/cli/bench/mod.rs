@@ -1,0 +1,33 @@
+//! `caft bench`: measures parts of caft on this machine, beside what else does the same.
+
+mod data;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::Globals;
+
+/// Measure parts of caft on this machine.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Data(data::Args),
+}
+
+impl Args {
+    /// Measures and prints.
+    ///
+    /// # Errors
+    /// Those of what is measured, or standard output is closed.
+    pub fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        match &self.what {
+            What::Data(args) => args.run(globals),
+        }
+    }
+}
