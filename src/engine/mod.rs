@@ -14,6 +14,8 @@ pub use build::{BuildRequest, Built, build};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
 
+use std::ops::Range;
+
 use crate::base::Result;
 
 /// One input of a batch.
@@ -33,6 +35,43 @@ pub enum InputTensor<'a> {
         /// The values in row-major order.
         data: &'a [i64],
     },
+}
+
+impl<'a> InputTensor<'a> {
+    /// The shape, the batch first.
+    pub fn shape(&self) -> &'a [usize] {
+        match *self {
+            Self::F32 { shape, .. } | Self::I64 { shape, .. } => shape,
+        }
+    }
+
+    /// Whether there are as many values as the shape says.
+    fn is_whole(&self) -> bool {
+        let values = match self {
+            Self::F32 { data, .. } => data.len(),
+            Self::I64 { data, .. } => data.len(),
+        };
+        self.shape().iter().product::<usize>() == values
+    }
+
+    /// The shape of some of its rows.
+    fn shape_of(&self, rows: &Range<usize>) -> Vec<usize> {
+        let tail = self.shape().iter().skip(1);
+        std::iter::once(rows.len()).chain(tail.copied()).collect()
+    }
+
+    /// Some rows of a whole tensor, with the shape that [`Self::shape_of`] gives.
+    fn rows<'b>(&self, rows: &Range<usize>, shape: &'b [usize]) -> InputTensor<'b>
+    where
+        'a: 'b,
+    {
+        let row: usize = self.shape().iter().skip(1).product();
+        let range = rows.start * row..rows.end * row;
+        match *self {
+            Self::F32 { data, .. } => InputTensor::F32 { shape, data: &data[range] },
+            Self::I64 { data, .. } => InputTensor::I64 { shape, data: &data[range] },
+        }
+    }
 }
 
 /// A named input or output of an engine.

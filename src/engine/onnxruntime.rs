@@ -1,17 +1,20 @@
 //! The engine that ONNX Runtime runs.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ort::session::{Session, SessionInputValue};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
-use super::runtime::{self, Prepared};
+use super::runtime::{self, Lanes, Prepared};
 use super::{Engine, InputTensor, Port};
 use crate::base::{Error, Home, Result};
 
-/// A cut model in an ONNX Runtime session.
+/// A cut model in ONNX Runtime: in one session, or in several that share a batch.
 pub struct OnnxRuntime {
-    session: Session,
+    lanes: Vec<Session>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
 }
@@ -23,14 +26,60 @@ impl OnnxRuntime {
     /// # Errors
     /// The provider cannot be set up or cannot load the model; an input is neither f32 nor i64 or an output not f32.
     pub fn open(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Self> {
-        Self::of(runtime::open_session(prepared, home, model, threads)?, model)
+        let Lanes { count, threads } = prepared.lanes(threads);
+        let open = || runtime::open_session(prepared, home, model, threads);
+        let first = open()?;
+        let inputs = ports(first.inputs(), &[TensorElementType::Float32, TensorElementType::Int64], model)?;
+        let outputs = ports(first.outputs(), &[TensorElementType::Float32], model)?;
+        let mut lanes = vec![first];
+        while lanes.len() < count {
+            lanes.push(open()?);
+        }
+        Ok(Self { lanes, inputs, outputs })
     }
 
-    fn of(session: Session, model: &Path) -> Result<Self> {
-        let inputs = ports(session.inputs(), &[TensorElementType::Float32, TensorElementType::Int64], model)?;
-        let outputs = ports(session.outputs(), &[TensorElementType::Float32], model)?;
-        Ok(Self { session, inputs, outputs })
+    /// Runs a batch in pieces, each lane taking the next one. A sample's output does not depend on its batch, so
+    /// neither does it on the pieces.
+    fn run_in_lanes(
+        &mut self,
+        inputs: &[InputTensor<'_>],
+        pieces: &[Range<usize>],
+        outputs: &mut [Vec<f32>],
+    ) -> Result<()> {
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let ports = (&self.inputs[..], &self.outputs[..]);
+        std::thread::scope(|scope| {
+            for session in &mut self.lanes {
+                scope.spawn(|| {
+                    while let Some(rows) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape_of(rows)).collect();
+                        let part: Vec<InputTensor<'_>> =
+                            inputs.iter().zip(&shapes).map(|(input, shape)| input.rows(rows, shape)).collect();
+                        let mut part_outputs = vec![Vec::new(); ports.1.len()];
+                        let outcome = run_session(session, ports, &part, &mut part_outputs);
+                        let entry = (rows.start, outcome.map(|()| part_outputs));
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+                    }
+                });
+            }
+        });
+        let mut parts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.sort_unstable_by_key(|(start, _)| *start);
+        outputs.iter_mut().for_each(Vec::clear);
+        for (_, part) in parts {
+            part?.iter().zip(&mut *outputs).for_each(|(values, out)| out.extend_from_slice(values));
+        }
+        Ok(())
     }
+}
+
+/// No piece of a batch is larger: what a layer works on should stay in a core's cache.
+const LARGEST_PIECE: usize = 8;
+
+/// The pieces of a batch: equal but for one row, and a multiple of the lanes where the batch allows.
+fn pieces(batch: usize, lanes: usize) -> Vec<Range<usize>> {
+    let count = batch.div_ceil(LARGEST_PIECE).next_multiple_of(lanes).clamp(1, batch.max(1));
+    (0..count).map(|i| i * batch / count..(i + 1) * batch / count).collect()
 }
 
 fn ports(outlets: &[ort::value::Outlet], allowed: &[TensorElementType], model: &Path) -> Result<Vec<Port>> {
@@ -64,29 +113,76 @@ impl Engine for OnnxRuntime {
             let (i, o) = (self.inputs.len(), self.outputs.len());
             return Err(Error::failed(format!("the model has {i} inputs and {o} outputs, the caller another number")));
         }
-        let failed = |error: ort::Error| Error::failed("the inference engine failed").because(error);
-        let values: Vec<(&str, SessionInputValue<'_>)> = self
-            .inputs
-            .iter()
-            .zip(inputs)
-            .map(|(port, input)| {
-                let value = match *input {
-                    InputTensor::F32 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
-                    InputTensor::I64 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
-                };
-                Ok((port.name.as_str(), value))
-            })
-            .collect::<Result<_, ort::Error>>()
-            .map_err(failed)?;
-        let results = self.session.run(values).map_err(failed)?;
-        for (port, out) in self.outputs.iter().zip(outputs) {
-            let value = results
-                .get(&port.name)
-                .ok_or_else(|| Error::failed(format!("the inference engine gave no output `{}`", port.name)))?;
-            let (_, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            out.clear();
-            out.extend_from_slice(data);
+        let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
+        let whole = |input: &InputTensor<'_>| input.shape().first() == Some(&batch) && input.is_whole();
+        let pieces = pieces(batch, self.lanes.len());
+        if self.lanes.len() > 1 && pieces.len() > 1 && inputs.iter().all(whole) {
+            return self.run_in_lanes(inputs, &pieces, outputs);
         }
-        Ok(())
+        run_session(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, outputs)
+    }
+}
+
+fn run_session(
+    session: &mut Session,
+    (input_ports, output_ports): (&[Port], &[Port]),
+    inputs: &[InputTensor<'_>],
+    outputs: &mut [Vec<f32>],
+) -> Result<()> {
+    let failed = |error: ort::Error| Error::failed("the inference engine failed").because(error);
+    let values: Vec<(&str, SessionInputValue<'_>)> = input_ports
+        .iter()
+        .zip(inputs)
+        .map(|(port, input)| {
+            let value = match *input {
+                InputTensor::F32 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
+                InputTensor::I64 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
+            };
+            Ok((port.name.as_str(), value))
+        })
+        .collect::<Result<_, ort::Error>>()
+        .map_err(failed)?;
+    let results = session.run(values).map_err(failed)?;
+    for (port, out) in output_ports.iter().zip(outputs) {
+        let value = results
+            .get(&port.name)
+            .ok_or_else(|| Error::failed(format!("the inference engine gave no output `{}`", port.name)))?;
+        let (_, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
+        out.clear();
+        out.extend_from_slice(data);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_evenly_and_whole() {
+        assert_eq!(pieces(1, 2), [0..1]);
+        assert_eq!(pieces(3, 2), [0..1, 1..3]);
+        assert_eq!(pieces(32, 2).len(), 4);
+        assert_eq!(pieces(0, 2), [0..0]);
+        for batch in 1..70 {
+            for lanes in 1..5 {
+                let pieces = pieces(batch, lanes);
+                assert_eq!(pieces.first().map(|p| p.start), Some(0));
+                assert_eq!(pieces.last().map(|p| p.end), Some(batch));
+                assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
+                assert!(pieces.iter().all(|p| !p.is_empty() && p.len() <= LARGEST_PIECE), "{batch} {lanes}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_an_input_are_taken() {
+        let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let input = InputTensor::F32 { shape: &[3, 2, 2], data: &data };
+        assert!(input.is_whole());
+        let shape = input.shape_of(&(1..3));
+        assert_eq!(shape, [2, 2, 2]);
+        let InputTensor::F32 { data: rows, .. } = input.rows(&(1..3), &shape) else { unreachable!("it is f32") };
+        assert_eq!(rows, &data[4..]);
     }
 }

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use ort::compiler::ModelCompiler;
 use ort::session::Session;
 
+use super::machine::Machine;
 use super::prepare::Prepared;
 use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
 use crate::resource::DigestTable;
@@ -24,24 +26,54 @@ const MODEL: &str = "model.onnx";
 /// # Errors
 /// The provider cannot be set up, or cannot load the model.
 pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Session> {
-    let failed =
-        |error: ort::Error| Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error);
-    let load = |path: &Path| prepared.session(threads)?.commit_from_file(path).map_err(failed);
-    if !prepared.compiles() {
-        return load(model);
+    let load = |path: &Path, kept: Option<&Path>| {
+        let failed = |error: ort::Error| {
+            Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error)
+        };
+        prepared.session(threads, kept)?.commit_from_file(path).map_err(failed)
+    };
+    if !prepared.compiles() && !prepared.keeps_itself() {
+        return load(model, None);
     }
     let digests = DigestTable::open(home)?;
-    let folder = home.folder("compiled")?.join(key(prepared, digests.digest(model)?, threads).short(32));
+    let compiled = home.folder("compiled")?;
+    let folder = compiled.join(key(prepared, digests.digest(model)?, threads).short(32));
+    if prepared.keeps_itself() {
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        return load(model, Some(&folder));
+    }
     if is_whole(&folder, &digests) {
         // A compiled engine that the provider does not take any more is compiled again.
-        if let Ok(session) = load(&folder.join(MODEL)) {
+        if let Ok(session) = load(&folder.join(MODEL), None) {
+            note_use(&folder);
             return Ok(session);
         }
     }
+    sweep(&compiled);
     match compile(prepared, model, threads, &folder) {
-        Ok(()) => load(&folder.join(MODEL)),
+        Ok(()) => load(&folder.join(MODEL), None),
         // Compiling ahead is an optimisation: some graphs cannot be split off, but run all the same.
-        Err(_) => load(model),
+        Err(_) => load(model, None),
+    }
+}
+
+/// A compiled engine that was not used for this long is removed when another one is made.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The record's time is that of the last use. Without it the engine is only compiled again.
+fn note_use(folder: &Path) {
+    let file = fs::File::options().append(true).open(folder.join(RECORD));
+    let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+fn sweep(compiled: &Path) {
+    let Ok(entries) = fs::read_dir(compiled) else { return };
+    for entry in entries.flatten() {
+        let record = entry.path().join(RECORD);
+        let touched = fs::metadata(record).or_else(|_| entry.metadata()).and_then(|metadata| metadata.modified());
+        if touched.ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > UNUSED) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -53,6 +85,7 @@ fn key(prepared: &Prepared, model: Digest, threads: usize) -> Digest {
         .field("precision", prepared.precision.name())
         .field("threads", threads.to_string())
         .field("processor", processor())
+        .field("driver", Machine::here().nvidia_driver.unwrap_or_default())
         .finish()
 }
 
@@ -69,7 +102,7 @@ fn compile(prepared: &Prepared, model: &Path, threads: usize, folder: &Path) -> 
     let temporary = file::temporary_beside(folder);
     fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
     let made = || -> Result<()> {
-        ModelCompiler::new(prepared.session(threads)?)
+        ModelCompiler::new(prepared.session(threads, None)?)
             .and_then(|compiler| compiler.with_model_from_file(model))
             .and_then(|compiler| compiler.compile_to_file(temporary.join(MODEL)))
             .map_err(failed)?;
@@ -116,5 +149,21 @@ mod tests {
         assert!(!is_whole(&compiled, &digests));
         fs::write(compiled.join(RECORD), "{}").unwrap();
         assert!(!is_whole(&compiled, &digests));
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in [("new", 0), ("used", 40), ("old", 40)] {
+            let record = folder.path().join(name).join(RECORD);
+            fs::create_dir(record.parent().unwrap()).unwrap();
+            fs::write(&record, "{}").unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age * 24 * 3600);
+            fs::File::options().append(true).open(&record).unwrap().set_modified(time).unwrap();
+        }
+        note_use(&folder.path().join("used"));
+        sweep(folder.path());
+        let left = |name: &str| folder.path().join(name).exists();
+        assert!(left("new") && left("used") && !left("old"));
     }
 }

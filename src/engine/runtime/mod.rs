@@ -20,7 +20,7 @@ pub use compiled::open_session;
 pub use machine::{Machine, WANTED_LIBRARIES};
 pub use package::{Installed, InstalledFile, Package, PinnedWheel, Platform};
 pub use pins::ONNX_RUNTIME;
-pub use prepare::{Prepared, prepare, provider_library};
+pub use prepare::{Lanes, Prepared, prepare, provider_library};
 pub use provider::{Carrier, Choice, PROVIDERS, ProviderInfo, choose};
 
 use crate::base::{Digest, Error, Result};

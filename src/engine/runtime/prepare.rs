@@ -1,7 +1,7 @@
 //! From what a recipe asks for to a session's settings: the provider, its library, its plug-in, its options.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
@@ -29,6 +29,15 @@ pub struct Prepared {
     /// What it computes in.
     pub precision: Precision,
     plugin: Option<Plugin>,
+}
+
+/// Sessions that share a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes {
+    /// How many.
+    pub count: usize,
+    /// Threads of each.
+    pub threads: usize,
 }
 
 /// A plug-in provider's files.
@@ -77,6 +86,18 @@ pub fn provider_library(fetcher: &Fetcher<'_>, info: &ProviderInfo, machine: &Ma
     match info.carrier {
         Carrier::Plugin { library, .. } => Plugin::find(&installed, library, &[]).map(|plugin| Some(plugin.library)),
         Carrier::Library(_) | Carrier::Own => main_library(&installed).map(|library| Some(library.path)),
+    }
+}
+
+/// TensorRT's provider, which keeps its engines in a folder.
+fn tensorrt(kept: Option<&Path>) -> ep::TensorRT {
+    match kept {
+        None => ep::TensorRT::default(),
+        Some(folder) => ep::TensorRT::default()
+            .with_engine_cache(true)
+            .with_engine_cache_path(folder.display())
+            .with_timing_cache(true)
+            .with_timing_cache_path(folder.display()),
     }
 }
 
@@ -130,16 +151,30 @@ impl Prepared {
         self.plugin.as_ref().map_or(library.clone(), |plugin| format!("{library}, {}", plugin.title))
     }
 
-    /// Whether an engine is compiled for the machine before it runs, which is worth keeping.
-    pub(super) fn compiles(&self) -> bool {
-        self.plugin.is_some() && self.choice.info.provider != Provider::Webgpu
+    /// How many sessions share a batch. OpenVINO does more with several requests of few threads than with one of many;
+    /// each session has the weights once, so there are few. The number of threads never changes a value.
+    pub fn lanes(&self, threads: usize) -> Lanes {
+        let most = if self.choice.info.provider == Provider::Openvino { 4 } else { 1 };
+        let count = threads.clamp(1, most);
+        Lanes { count, threads: (threads / count).max(1) }
     }
 
-    /// A session's builder with the provider in it, on `threads` threads of the processor.
+    /// Whether an engine is compiled for the machine before it runs, which is worth keeping.
+    pub(super) fn compiles(&self) -> bool {
+        matches!(self.choice.info.provider, Provider::Openvino | Provider::TensorrtRtx)
+    }
+
+    /// Whether the provider itself keeps what it compiles, in a folder that it is given.
+    pub(super) fn keeps_itself(&self) -> bool {
+        self.choice.info.provider == Provider::Tensorrt
+    }
+
+    /// A session's builder with the provider in it, on `threads` threads of the processor. A provider that keeps what
+    /// it compiles does so in `kept`.
     ///
     /// # Errors
     /// The library or plug-in cannot be loaded, or finds no device to run on.
-    pub fn session(&self, threads: usize) -> Result<SessionBuilder> {
+    pub fn session(&self, threads: usize, kept: Option<&Path>) -> Result<SessionBuilder> {
         let environment = load(&self.library)?;
         let info = self.choice.info;
         let failed =
@@ -164,7 +199,7 @@ impl Prepared {
         }
         let dispatch = match info.provider {
             Provider::Cuda => ep::CUDA::default().with_tf32(false).build(),
-            Provider::Tensorrt => ep::TensorRT::default()
+            Provider::Tensorrt => tensorrt(kept)
                 .with_fp16(self.precision == Precision::Fp16)
                 .with_bf16(self.precision == Precision::Bf16)
                 .with_int8(self.precision == Precision::Int8)
