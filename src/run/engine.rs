@@ -4,6 +4,7 @@ use std::thread::available_parallelism;
 
 use super::activations::{Outcome, Task};
 use super::context::Context;
+use super::history::History;
 use super::record::Activations;
 use super::resolve::Resolved;
 use crate::base::progress::Event;
@@ -95,7 +96,9 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
         column.refresh(context.progress)?;
     }
     let Activations { computed, reused } = outcome.activations;
-    let rate = computed as f64 / begin.elapsed().as_secs_f64().max(1e-9);
+    let secs = begin.elapsed().as_secs_f64().max(1e-9);
+    History::open(context.home)?.add(&resolved.plan, computed, secs)?;
+    let rate = computed as f64 / secs;
     let skipped = match outcome.skipped.len() {
         0 => String::new(),
         count => format!(", {count} skipped"),

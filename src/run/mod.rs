@@ -7,6 +7,8 @@ mod activations;
 mod context;
 pub mod directory;
 mod engine;
+mod forecast;
+mod history;
 pub mod lock;
 mod predict;
 pub mod record;
@@ -19,6 +21,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use context::Context;
+pub use forecast::{Forecast, forecast};
 pub use predict::{Predicted, Predictor};
 pub use resolve::{Resolved, resolve};
 

@@ -1,0 +1,145 @@
+//! What a run would cost, as far as it is known without the network and without doing anything.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::history::History;
+use super::resolve::{Resolved, resolve};
+use crate::base::progress::Silent;
+use crate::base::{Digest, Error, Result};
+use crate::cache::{ColumnInfo, Store};
+use crate::plan::Plan;
+
+/// What a run would cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Forecast {
+    /// Why no more is known, such as a file that is not fetched yet.
+    pub unknown: Option<String>,
+    /// Rows of the data.
+    pub rows: Option<u64>,
+    /// Passes of the backbone: distinct samples that lack an activation.
+    pub passes: Option<u64>,
+    /// Distinct samples whose activations are all stored.
+    pub reused: Option<u64>,
+    /// Bytes that the cache will grow by, where the shapes of the outputs are known.
+    pub cache_bytes: Option<u64>,
+    /// Seconds that the passes will take at the rate last seen on this machine.
+    pub secs: Option<f64>,
+    /// The id the run will have.
+    pub id: Option<Digest>,
+    /// For each output of which nothing is stored, what differs from the nearest column that is.
+    pub misses: Vec<String>,
+}
+
+/// Forecasts a plan, offline. `row_values` tells how many values one row of an output has, where the
+/// catalogue knows.
+///
+/// # Errors
+/// The cache cannot be read. What is not here yet is no error but [`Forecast::unknown`].
+pub fn forecast(plan: &Plan, context: &Context<'_>, row_values: &dyn Fn(&str) -> Option<u64>) -> Result<Forecast> {
+    let offline = Context {
+        home: context.home,
+        runs: context.runs.clone(),
+        progress: &Silent,
+        cancel: context.cancel,
+        offline: true,
+    };
+    match resolve(plan, &offline) {
+        Ok(resolved) => of_resolved(&resolved, &offline, row_values),
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => Ok(Forecast { unknown: Some(error.to_string()), ..Forecast::default() }),
+    }
+}
+
+fn of_resolved(
+    resolved: &Resolved,
+    context: &Context<'_>,
+    row_values: &dyn Fn(&str) -> Option<u64>,
+) -> Result<Forecast> {
+    let store = Store::open(context.home)?;
+    let plan = &resolved.plan;
+    let distinct: std::collections::HashSet<&Digest> = resolved.digests.iter().collect();
+    let mut lacking = vec![false; resolved.digests.len()];
+    let mut misses = Vec::new();
+    let mut bytes = Some(0);
+    let stored = store.columns()?;
+    for output in &plan.plan.model.backbone.outputs {
+        let ingredients = plan.ingredients(output);
+        let key = ingredients.key();
+        let info = stored.iter().find(|info| info.spec.key == key);
+        let missing = match info {
+            Some(info) => store.column(&info.spec, context.progress)?.missing(&resolved.digests),
+            None => {
+                misses.push(format!("{}: {}", output.name, reason(&stored, &ingredients.to_map())));
+                first_rows(&resolved.digests)
+            }
+        };
+        let per_row = match info {
+            Some(info) => Some(info.spec.row_bytes() as u64),
+            None => row_values(&output.name).map(|values| values * plan.plan.cache.dtype.size() as u64),
+        };
+        // Beside its values a row has a digest.
+        bytes = bytes.and_then(|sum| Some(sum + missing.len() as u64 * (per_row? + 32)));
+        missing.into_iter().for_each(|row| lacking[row] = true);
+    }
+    let passes = lacking.iter().filter(|lacks| **lacks).count() as u64;
+    let rate = History::open(context.home)?.rate(plan);
+    Ok(Forecast {
+        unknown: None,
+        rows: Some(resolved.dataset.rows.len() as u64),
+        passes: Some(passes),
+        reused: Some(distinct.len() as u64 - passes),
+        cache_bytes: bytes,
+        secs: if passes == 0 { Some(0.0) } else { rate.map(|rate| passes as f64 / rate) },
+        id: Some(plan.id()),
+        misses,
+    })
+}
+
+/// The first row of every distinct sample.
+fn first_rows(digests: &[Digest]) -> Vec<usize> {
+    let mut seen = std::collections::HashSet::new();
+    (0..digests.len()).filter(|&row| seen.insert(digests[row])).collect()
+}
+
+/// Why nothing is stored: what differs from the column that differs least.
+fn reason(stored: &[ColumnInfo], wanted: &serde_json::Map<String, serde_json::Value>) -> String {
+    let changes = |info: &ColumnInfo| -> Vec<String> {
+        let have = &info.spec.ingredients;
+        wanted.iter().filter(|(name, value)| have.get(*name) != Some(value)).map(|(name, _)| name.clone()).collect()
+    };
+    match stored.iter().min_by_key(|info| (changes(info).len(), std::cmp::Reverse(info.last_use))) {
+        None => "nothing is stored yet".into(),
+        Some(info) => {
+            let (changed, made_by) = (changes(info).join(", "), &info.spec.made_by);
+            format!("the nearest stored column (made by `{made_by}`) differs in {changed}")
+        }
+    }
+}
+
+impl Forecast {
+    /// The forecast in a few lines.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(reason) = &self.unknown {
+            lines.push(format!("cost: not known before everything is here: {reason}"));
+        }
+        if let (Some(rows), Some(passes), Some(reused)) = (self.rows, self.passes, self.reused) {
+            lines.push(format!("samples: {rows} rows; backbone passes: {passes}; reused from the cache: {reused}"));
+        }
+        if let Some(bytes) = self.cache_bytes {
+            lines.push(format!("cache: {:.1} MB more", bytes as f64 / 1e6));
+        }
+        match (self.secs, self.passes) {
+            (Some(secs), _) => {
+                lines.push(format!("time for the passes: {:.0} s", Duration::from_secs_f64(secs).as_secs_f64()))
+            }
+            (None, Some(_)) => lines.push("time for the passes: not known before this engine has run here once".into()),
+            _ => {}
+        }
+        lines.extend(self.misses.iter().map(|miss| format!("to compute {miss}")));
+        lines
+    }
+}
