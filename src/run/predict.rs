@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ndarray::{ArrayView1, ArrayView2};
 use serde::Serialize;
 
 use super::context::Context;
@@ -87,8 +88,9 @@ impl Predictor {
         }
         let probabilities = training::probabilities(&self.graph, &self.weights, &features)?;
         let classes = self.classes();
-        let rows = probabilities.chunks_exact(classes.len());
-        Ok(samples.iter().zip(rows).map(|((_, file), row)| predicted(file, classes, row)).collect())
+        let table = ArrayView2::from_shape((samples.len(), classes.len()), &probabilities)
+            .map_err(|e| Error::failed("the head gave another number of classes than the run has").because(e))?;
+        Ok(samples.iter().zip(table.rows()).map(|((_, file), row)| predicted(file, classes, row)).collect())
     }
 
     /// The activations of the items, one vector per output.
@@ -113,7 +115,7 @@ impl Predictor {
     }
 }
 
-fn predicted(file: &str, classes: &[String], row: &[f32]) -> Predicted {
+fn predicted(file: &str, classes: &[String], row: ArrayView1<'_, f32>) -> Predicted {
     let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
     Predicted { file: file.into(), label: classes[best].clone(), probability: row[best], probabilities: row.to_vec() }
 }
