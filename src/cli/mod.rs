@@ -10,6 +10,8 @@ pub mod check;
 mod completions;
 mod interrupt;
 mod load;
+pub mod models;
+pub mod plan;
 mod predict;
 pub mod progress;
 pub mod recipe;
@@ -66,8 +68,10 @@ impl Globals {
 enum Command {
     Check(check::Args),
     Run(run::Args),
+    Plan(plan::Args),
     Runs(runs::Args),
     Predict(predict::Args),
+    Models(models::Args),
     Recipe(recipe::Args),
     Runtime(runtime::Args),
     Schema(schema::Args),
@@ -83,6 +87,8 @@ impl Command {
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
+            Self::Plan(args) => args.run(globals),
+            Self::Models(args) => args.run(globals),
             Self::Recipe(args) => args.run(globals),
             Self::Runtime(args) => args.run(globals),
             Self::Schema(args) => args.run(globals),

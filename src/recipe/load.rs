@@ -414,10 +414,13 @@ fn find_resources(node: &Node, schema: &Json, root: &Json, path: &KeyPath, found
     }
 }
 
-/// Whether the condition of an `if` holds; the schemas have conditions on `kind` and on the type only.
+/// Whether the condition of an `if` holds; the schemas have conditions on `kind` and on the type.
 fn applies(node: &Node, condition: &Json) -> bool {
     if let Some(kind) = condition.pointer("/properties/kind/const") {
         return node.as_map().and_then(|map| map.get("kind")).is_some_and(|entry| entry.node.to_json() == *kind);
+    }
+    if condition.pointer("/not/type").is_some_and(|negated| negated == "null") {
+        return node.value != Value::Null;
     }
     match condition.get("type").and_then(Json::as_str) {
         Some("object") => node.as_map().is_some(),

@@ -63,9 +63,23 @@ fn generate<T: JsonSchema>(title: &str) -> Value {
         }
         choices(schema);
         kinds(schema);
+        nullable(schema);
     });
-    schema["title"] = title.into();
-    schema
+    // serde's default of the name is empty; what stands in for it is the file's name.
+    if let Some(Value::Object(name)) = schema.pointer_mut("/properties/name") {
+        name.remove("default");
+    }
+    let mut ordered = Map::new();
+    for key in ["$schema", "title", "description"] {
+        ordered.insert(key.into(), schema.get(key).cloned().unwrap_or_default());
+    }
+    ordered.insert("title".into(), title.into());
+    if let Value::Object(rest) = schema {
+        rest.into_iter().for_each(|(key, value)| {
+            ordered.entry(key).or_insert(value);
+        });
+    }
+    Value::Object(ordered)
 }
 
 /// Calls `change` with every map of the document that may be a schema, the inner ones first.
@@ -103,6 +117,21 @@ fn choices(schema: &mut Map<String, Value>) {
     if described {
         schema.insert("markdownEnumDescriptions".into(), descriptions.into());
     }
+}
+
+/// `anyOf` something or null becomes `if not null then something`, so that an error points into it.
+fn nullable(schema: &mut Map<String, Value>) {
+    let Some(branches) = schema.get("anyOf").and_then(Value::as_array) else { return };
+    let null = json!({"type": "null"});
+    let [first, second] = branches.as_slice() else { return };
+    let inner = match (*first == null, *second == null) {
+        (true, false) => second.clone(),
+        (false, true) => first.clone(),
+        _ => return,
+    };
+    schema.remove("anyOf");
+    schema.insert("if".into(), json!({"not": null}));
+    schema.insert("then".into(), inner);
 }
 
 /// `oneOf` kinds becomes `if kind = … then …`.

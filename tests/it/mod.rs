@@ -6,4 +6,6 @@ mod pip;
 mod project;
 mod ranks;
 mod run;
+mod recipes;
 mod runtime;
+pub mod sandbox;

@@ -1,0 +1,130 @@
+//! `caft models`: the catalogue of backbones.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+
+use super::Globals;
+use super::table::Table;
+use crate::backbone::{Entry, Proof, Task, catalogue};
+
+/// List the catalogue of backbones, or show one.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Only those whose features serve a task.
+    #[arg(long, value_parser = PossibleValuesParser::new(Task::ALL.map(Task::name)))]
+    task: Option<String>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show everything about one backbone.
+    Show {
+        /// Its name, such as `vit_base_patch16_224`.
+        name: String,
+    },
+}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// There is no backbone of that name, or standard output cannot be written.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        match &self.action {
+            Some(Action::Show { name }) => {
+                let entry = catalogue()?.get(name)?;
+                if globals.json { super::print_json(entry)? } else { super::print(&show(entry))? }
+            }
+            None => self.list(globals)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn list(&self, globals: &Globals) -> Result<()> {
+        let serves = |entry: &&Entry| {
+            self.task.as_ref().is_none_or(|wanted| entry.tasks.iter().any(|task| task.name() == wanted))
+        };
+        let entries: Vec<&Entry> = catalogue()?.entries().filter(serves).collect();
+        if globals.json {
+            return super::print_json(&entries);
+        }
+        let mut table = Table::new(["name", "output size", "architecture", "source", "tasks", "description"]);
+        for entry in &entries {
+            let tasks: Vec<&str> = entry.tasks.iter().map(|task| task.name()).collect();
+            table.row([
+                entry.name.clone(),
+                entry.outputs.values().next().map(|output| shape(&output.shape)).unwrap_or_default(),
+                entry.architecture.clone(),
+                source(entry).into(),
+                tasks.join(", "),
+                entry.description.clone(),
+            ]);
+        }
+        super::print(&table.to_string())
+    }
+}
+
+/// Where the weights come from, in a word.
+fn source(entry: &Entry) -> &'static str {
+    match (&entry.weights.onnx, entry.proof) {
+        (Some(_), Proof::Built) => "fetched",
+        (Some(_), _) => "fetched, unproven",
+        (None, Proof::Unproven) => "export, unproven",
+        (None, _) => "export",
+    }
+}
+
+fn shape(shape: &[usize]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+}
+
+fn show(entry: &Entry) -> String {
+    let tasks: Vec<&str> = entry.tasks.iter().map(|task| task.name()).collect();
+    let mut text = format!("{} ({}, {})\n{}\n\n", entry.name, entry.family, entry.architecture, entry.description);
+    let mut line = |key: &str, value: String| text += &format!("{key:<11} {value}\n");
+    line("tasks", tasks.join(", "));
+    line("licence", entry.licence.clone());
+    if let Some(onnx) = &entry.weights.onnx {
+        line("weights", onnx.to_string());
+    }
+    if let Some(export) = &entry.weights.export {
+        let weights = export.weights.as_ref().map(|weights| format!(" ({weights})")).unwrap_or_default();
+        line("export from", format!("{}{weights}", export.model));
+    }
+    let proof = match entry.proof {
+        Proof::Unproven => "none: no engine has been built from it yet",
+        Proof::Layout => "built from an export with the published layout",
+        Proof::Built => "built from the published file",
+    };
+    line("proof", proof.into());
+    line("input", format!("`{}` [batch, 3, {1}, {1}]", entry.input.name, entry.input.size));
+    let preprocess = &entry.preprocess;
+    let mut steps = Vec::new();
+    if let Some(resize) = &preprocess.resize {
+        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+        let (mode, filter) = (serde_json::json!(resize.mode), serde_json::json!(resize.filter));
+        let antialias = if resize.antialias { "antialias" } else { "no antialias" };
+        steps.push(format!("resize {} ({}, {}, {antialias})", resize.size, word(mode), word(filter)));
+    }
+    steps.extend(preprocess.crop.map(|crop| format!("crop {crop}")));
+    steps.push(format!("mean {:?}, std {:?}", preprocess.mean, preprocess.std));
+    line("preprocess", steps.join("; "));
+    text += "\n";
+    let mut table = Table::new(["output", "shape", "tensor", "taken"]);
+    for (name, output) in &entry.outputs {
+        let select = serde_json::to_value(output.select).unwrap_or_default();
+        let taken = select["kind"].as_str().unwrap_or_default().to_string();
+        table.row([name.clone(), shape(&output.shape), output.tensor.clone(), taken]);
+    }
+    text += &table.to_string();
+    if !entry.blocks.is_empty() {
+        let blocks: Vec<&str> = entry.blocks.keys().map(String::as_str).collect();
+        text += &format!("\nblocks      {}\n", blocks.join(", "));
+    }
+    text
+}
