@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 
 use super::Globals;
 use crate::backbone::catalogue;
-use crate::base::Place;
+use crate::base::home::Home;
+use crate::base::progress::Silent;
+use crate::base::{Cancel, Place};
 use crate::plan::Plan;
 use crate::recipe::{self, KeyPath, Overrides, Provenance};
+use crate::run::{self, Context, Forecast};
 
 /// Print what a run would do, and where each value comes from.
 ///
@@ -39,7 +42,9 @@ impl Args {
             leaves(&value, &KeyPath::default(), &mut |path, _| {
                 sources.insert(path.to_string(), source(path, provenance).into());
             });
-            super::print_json(&json!({"plan": value, "sources": sources, "per_sample": per_sample(&plan)}))?;
+            super::print_json(&json!({
+                "plan": value, "sources": sources, "per_sample": per_sample(&plan), "forecast": forecast(&plan)?,
+            }))?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut lines = Vec::new();
@@ -56,9 +61,20 @@ impl Args {
         super::print(&text)?;
         if !globals.quiet {
             super::print(&format!("\n{}", cost(&plan)))?;
+            super::print(&(forecast(&plan)?.lines().join("\n") + "\n"))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What the run would cost, as far as it is known here and now.
+fn forecast(plan: &Plan) -> Result<Forecast> {
+    let home = Home::from_environment()?;
+    let cancel = Cancel::default();
+    let context = Context { home: &home, runs: PathBuf::new(), progress: &Silent, cancel: &cancel, offline: true };
+    let entry = catalogue()?.get(&plan.model.backbone.name).ok();
+    let values = |output: &str| Some(entry?.outputs.get(output)?.shape.iter().product::<usize>() as u64);
+    Ok(run::forecast(plan, &context, &values)?)
 }
 
 /// Calls `visit` with every value that has no values inside.

@@ -130,7 +130,7 @@ fn nullable(schema: &mut Map<String, Value>) {
         _ => return,
     };
     schema.remove("anyOf");
-    schema.insert("if".into(), json!({"not": null}));
+    schema.insert("if".into(), json!({"not": (null)}));
     schema.insert("then".into(), inner);
 }
 

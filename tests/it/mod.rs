@@ -5,7 +5,7 @@ mod images;
 mod pip;
 mod project;
 mod ranks;
-mod run;
 mod recipes;
+mod run;
 mod runtime;
 pub mod sandbox;
