@@ -22,7 +22,7 @@ pub(super) struct Index {
     pub unique: bool,
 }
 
-/// Slots of (tag of the digest, row + 1); 0 is empty. At most half of them are full.
+/// Slots of (tag of the digest, row + 1); 0 is empty. At most three quarters of them are full.
 struct Part {
     slots: Vec<u64>,
     duplicates: usize,
@@ -52,7 +52,7 @@ impl Index {
             .into_par_iter()
             .map(|number| {
                 let count: usize = by_shard.iter().map(|entries| entries[number].len()).sum();
-                let mut part = Part { slots: vec![0; (count * 2).next_power_of_two()], duplicates: 0 };
+                let mut part = Part { slots: vec![0; (count + count / 3 + 1).next_power_of_two()], duplicates: 0 };
                 for &(hash, row) in by_shard.iter().flat_map(|entries| &entries[number]) {
                     let same = |other| digest_of(shards, starts, other) == digest_of(shards, starts, row);
                     part.insert(hash, row, same);

@@ -1,6 +1,9 @@
 //! Reading rows in dataset order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
 
 use super::column::Snapshot;
 use super::encode;
@@ -14,11 +17,19 @@ pub struct RowReader {
     spec: Arc<ColumnSpec>,
     snapshot: Arc<Snapshot>,
     rows: Vec<u32>,
+    /// Rows read so far.
+    read: AtomicU64,
 }
+
+/// Rows that one task reads.
+const TASK: usize = 64;
+
+/// Rows of a tick of [`Shard::visit`].
+const TICK: u64 = 1 << 16;
 
 impl RowReader {
     pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: Arc<Snapshot>, rows: Vec<u32>) -> Self {
-        Self { spec, snapshot, rows }
+        Self { spec, snapshot, rows, read: AtomicU64::new(0) }
     }
 
     /// Number of rows.
@@ -36,6 +47,11 @@ impl RowReader {
         &self.spec.row_shape
     }
 
+    /// Stored bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.spec.row_bytes()
+    }
+
     /// Reads rows into `out`, of shape `[rows, …row_shape]`, as f32.
     ///
     /// # Errors
@@ -47,11 +63,25 @@ impl RowReader {
             let (want, have) = (rows.len() * row_len, out.len());
             return Err(Error::failed(format!("a buffer of {have} values was given for {want}")));
         }
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
-            let Some(&number) = self.rows.get(row) else {
-                return Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len())));
-            };
-            let (shard, at) = self.snapshot.locate(number);
+        let tick = (self.read.fetch_add(rows.len() as u64, Ordering::Relaxed) / TICK) as u32 + 1;
+        let mut tasks: Vec<_> = rows.chunks(TASK).zip(out.chunks_mut(TASK * row_len)).collect();
+        match &mut tasks[..] {
+            [(rows, out)] => self.read_some(rows, out, tick),
+            tasks => tasks.par_iter_mut().try_for_each(|(rows, out)| self.read_some(rows, out, tick)),
+        }
+    }
+
+    fn read_some(&self, rows: &[usize], out: &mut [f32], tick: u32) -> Result<()> {
+        let locate = |row: usize| match self.rows.get(row) {
+            Some(&number) => Ok(self.snapshot.locate(number)),
+            None => Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len()))),
+        };
+        for &row in rows {
+            let (shard, at) = locate(row)?;
+            shard.visit(at, tick);
+        }
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.spec.row_len())) {
+            let (shard, at) = locate(row)?;
             let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
             encode::decode(self.spec.dtype, bytes, scale, out);
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
@@ -17,7 +17,12 @@ pub(super) struct Shard {
     map: Mmap,
     /// One bit per block that is known to be good.
     good: Vec<AtomicU64>,
+    /// For each block the last tick at which it was read, 0 before.
+    visited: Vec<AtomicU32>,
 }
+
+/// Blocks that are read ahead when one of them is visited: as many as a block of the shuffle has.
+const AHEAD: usize = 8;
 
 /// Why a shard could not be opened.
 pub(super) enum Unusable {
@@ -57,7 +62,8 @@ impl Shard {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let layout = layout::parse(spec, name, &map).map_err(Unusable::Damaged)?;
         let good = (0..layout.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let shard = Self { path, layout, map, good };
+        let visited = (0..layout.blocks()).map(|_| AtomicU32::new(0)).collect();
+        let shard = Self { path, layout, map, good, visited };
         if check_digests {
             shard.ensure(shard.layout.digests())?;
         }
@@ -88,6 +94,28 @@ impl Shard {
         let mut scale = [0; SCALE];
         scale.copy_from_slice(&self.map[place]);
         Ok((&self.map[bytes], f32::from_le_bytes(scale)))
+    }
+
+    /// Tells the system that a row will be read. A block that was not visited for more than a tick is read
+    /// from disk ahead, with those behind it, in one go; row by row it would come in small pieces. Ticks begin
+    /// at 1.
+    pub fn visit(&self, row: usize, tick: u32) {
+        let block = self.layout.blocks_of(&self.layout.row(row)).start;
+        let last = self.visited[block].load(Ordering::Relaxed);
+        if last == tick {
+            return;
+        }
+        self.visited[block].store(tick, Ordering::Relaxed);
+        if last == 0 || last + 1 < tick {
+            let end = (block + AHEAD).min(self.layout.blocks());
+            self.visited[block..end].iter().for_each(|ahead| ahead.store(tick, Ordering::Relaxed));
+            let (start, end) = (self.layout.block(block).start, self.layout.block(end - 1).end);
+            // Where the system takes no advice, reading is slower.
+            #[cfg(unix)]
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+            #[cfg(not(unix))]
+            let _ = (start, end);
+        }
     }
 
     /// Checks the blocks that some bytes lie in, unless they were before.

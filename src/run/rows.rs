@@ -35,6 +35,13 @@ impl StoredRows {
     }
 }
 
+/// Rows of more bytes than this are visited by blocks: a free shuffle of what does not fit in memory would
+/// wait for the disk. A constant, so that the order of training is the same on every machine.
+const LARGE: usize = 2 << 30;
+
+/// Bytes of a block of the shuffle.
+const BLOCK: usize = 8 << 20;
+
 impl Features for StoredRows {
     fn len(&self) -> usize {
         self.len
@@ -42,6 +49,11 @@ impl Features for StoredRows {
 
     fn inputs(&self) -> &[InputSpec] {
         &self.specs
+    }
+
+    fn block_rows(&self) -> Option<usize> {
+        let row: usize = self.readers.iter().map(RowReader::row_bytes).sum();
+        (row * self.len > LARGE).then(|| (BLOCK / row.max(1)).max(1))
     }
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {

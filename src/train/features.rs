@@ -37,6 +37,13 @@ pub trait Features: Sync {
     /// The rows cannot be read.
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()>;
 
+    /// For features too large to be kept in memory: how many neighbouring rows should be visited at about the
+    /// same time, so that they are read from disk together. A function of the features alone, because the
+    /// order of training depends on it.
+    fn block_rows(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether reading is copying from memory, so that reading ahead gains nothing.
     fn in_memory(&self) -> bool {
         false

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::batch::Reader;
 use super::checkpoint::{Checkpoints, State};
 use super::evaluate::measure;
+use super::order::epoch_order;
 use super::{Data, EpochLog, Session, StepUpdate, TrainConfig, Trained, Trainer, fit};
-use crate::base::random::Stream;
 use crate::base::{Cancel, Error, Result};
 use crate::graph::Graph;
 use crate::optim::Progress;
@@ -83,7 +83,7 @@ fn epoch(
     state: &mut State,
     cancel: &Cancel,
 ) -> Result<f64> {
-    let order = order(data.train, config.order_seed, state.epoch);
+    let order = epoch_order(data.train, config.order_seed, state.epoch, data.features.block_rows());
     let steps_per_epoch = order.len().div_ceil(config.batch_size) as u64;
     let mut lr = 0.0;
     let done = (state.step_in_epoch as usize * config.batch_size).min(order.len());
@@ -105,13 +105,6 @@ fn epoch(
         Ok(())
     })?;
     Ok(lr)
-}
-
-/// The order of an epoch's rows: a function of the order seed and the epoch alone.
-fn order(rows: &[u32], order_seed: u64, epoch: u32) -> Vec<usize> {
-    let mut order: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
-    Stream::named(order_seed, &format!("order/{epoch}")).shuffle(&mut order);
-    order
 }
 
 /// Whether the epoch that just ended is the best so far: by the first metric on the validation rows, or by

@@ -40,11 +40,13 @@ mod evaluate;
 mod features;
 mod fit;
 mod r#loop;
+mod order;
 
 pub use batch::Batch;
 pub use embedded::Embedded;
 pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};
+pub use order::epoch_order;
 
 /// How to train: every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

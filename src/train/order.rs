@@ -1,0 +1,59 @@
+//! The order in which an epoch visits the rows: a function of the order seed and the epoch alone.
+//!
+//! Features that fit in memory are shuffled freely. Larger ones are shuffled by blocks, so that reading
+//! stays near sequential speed: runs of neighbouring rows are put into a random order, and then the rows
+//! within each window of [`WINDOW`] blocks are.
+
+use crate::base::random::Stream;
+
+/// Blocks whose rows are mixed with each other.
+pub const WINDOW: usize = 16;
+
+/// The rows in the order of an epoch. `block_rows` is
+/// [`Features::block_rows`](super::Features::block_rows).
+pub fn epoch_order(rows: &[u32], order_seed: u64, epoch: u32, block_rows: Option<usize>) -> Vec<usize> {
+    let mut order: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
+    let stream = Stream::named(order_seed, &format!("order/{epoch}"));
+    let Some(block_rows) = block_rows.map(|rows| rows.max(1)) else {
+        stream.shuffle(&mut order);
+        return order;
+    };
+    // Neighbours in the dataset are neighbours on disk; a split may name them in another order.
+    order.sort_unstable();
+    let mut blocks: Vec<&[usize]> = order.chunks(block_rows).collect();
+    Stream::named(order_seed, &format!("blocks/{epoch}")).shuffle(&mut blocks);
+    let mut order = blocks.concat();
+    for (number, window) in order.chunks_mut(block_rows * WINDOW).enumerate() {
+        Stream::named(order_seed, &format!("window/{epoch}/{number}")).shuffle(window);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_comes_once_in_another_order_each_epoch() {
+        let rows: Vec<u32> = (0..1000).rev().collect();
+        for block_rows in [None, Some(1), Some(7), Some(100), Some(5000)] {
+            let order = epoch_order(&rows, 3, 0, block_rows);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..1000).collect::<Vec<_>>(), "{block_rows:?}");
+            assert_eq!(order, epoch_order(&rows, 3, 0, block_rows));
+            assert_ne!(order, epoch_order(&rows, 3, 1, block_rows));
+            assert_ne!(order, epoch_order(&rows, 4, 0, block_rows));
+        }
+    }
+
+    #[test]
+    fn a_window_reads_few_blocks_and_mixes_them() {
+        let rows: Vec<u32> = (0..100_000).collect();
+        let order = epoch_order(&rows, 1, 0, Some(500));
+        let blocks = |rows: &[usize]| rows.iter().map(|row| row / 500).collect::<std::collections::HashSet<_>>().len();
+        assert_eq!(blocks(&order[..500 * WINDOW]), WINDOW);
+        // A batch of 256 draws from nearly all 16 blocks of its window.
+        assert!(order.chunks(256).take(30).all(|batch| blocks(batch) >= WINDOW - 2));
+    }
+}
