@@ -52,7 +52,7 @@ pub fn free_batch(model: &mut ModelProto, opset: i64) -> Result<()> {
 fn dimension(dim: Dim) -> Dimension {
     let value = match dim {
         Dim::Known(size) => Some(DimensionValue::Value(size)),
-        Dim::Batch(1) => Some(DimensionValue::Param("batch".into())),
+        Dim::BATCH => Some(DimensionValue::Param("batch".into())),
         _ => None,
     };
     Dimension { value, ..Dimension::default() }
@@ -77,7 +77,7 @@ fn name_batch(graph: &mut GraphProto) -> Result<Option<i64>> {
                 _ => frozen = Some((size, name)),
             }
         }
-        *first = dimension(Dim::Batch(1));
+        *first = dimension(Dim::BATCH);
     }
     Ok(frozen.map(|(size, _)| size).filter(|size| *size > 0))
 }
@@ -205,7 +205,7 @@ impl Freeing<'_> {
         }
         for (place, dims) in all.iter().enumerate() {
             match dims[batch_axis] {
-                Dim::Known(1) if all[sample][batch_axis] == Dim::Batch(1) => {
+                Dim::Known(1) if all[sample][batch_axis] == Dim::BATCH => {
                     let (sample, input) = (node.input[sample].clone(), node.input[place].clone());
                     node.input[place] = self.repeat(&input, &sample, batch_axis, rank);
                 }
@@ -249,7 +249,7 @@ impl Freeing<'_> {
             return Ok(());
         }
         let (Some(dims), Some(sizes)) = (self.dims(node, 0), self.ints(node, 3)) else { return Ok(()) };
-        let (Some(Dim::Batch(1)), Some(Dim::Known(_))) = (dims.first(), sizes.first()) else { return Ok(()) };
+        let (Some(&Dim::BATCH), Some(Dim::Known(_))) = (dims.first(), sizes.first()) else { return Ok(()) };
         let rest: Option<Vec<i64>> =
             sizes[1..].iter().map(|d| if let Dim::Known(v) = d { Some(*v) } else { None }).collect();
         let Some(rest) = rest else { return self.prevents(node, "resizes to a shape that is computed") };
@@ -354,7 +354,7 @@ mod tests {
                 assert!(!dims.contains(&Dim::Unknown), "`{output}` is {dims:?}");
             }
             let output = &facts[&graph.output[0].name];
-            assert_eq!(output.dims.as_ref().unwrap()[0], Dim::Batch(1));
+            assert_eq!(output.dims.as_ref().unwrap()[0], Dim::BATCH);
         }
     }
 
@@ -392,7 +392,7 @@ mod tests {
         let y = b.op("Resize", &[&x, "", "", &sizes], vec![make::text("mode", "nearest")]);
         let model = freed(b.finish()).unwrap();
         let dims = infer(&model)[&y].dims.clone().unwrap();
-        assert_eq!(dims, [Dim::Batch(1), Dim::Known(4), Dim::Known(6), Dim::Known(6)]);
+        assert_eq!(dims, [Dim::BATCH, Dim::Known(4), Dim::Known(6), Dim::Known(6)]);
         let inputs = &model.graph.unwrap().node;
         assert!(inputs.iter().find(|n| n.is("Resize")).unwrap().input[3].ends_with("batch_sizes"));
     }

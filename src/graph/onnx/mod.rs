@@ -7,6 +7,7 @@
 
 mod batch;
 mod cut;
+pub mod inspect;
 pub mod make;
 pub mod proto;
 mod read;

@@ -3,7 +3,7 @@
 use super::Freeing;
 use crate::base::Result;
 use crate::graph::onnx::proto::NodeProto;
-use crate::graph::onnx::shape::{Dim, product};
+use crate::graph::onnx::shape::{Dim, product, rest_of};
 
 impl Freeing<'_> {
     /// A target that says the traced batch says `0` or `-1` in its place.
@@ -15,7 +15,7 @@ impl Freeing<'_> {
         let traced = self.traced();
 
         // The usual case: the batch stays first. Copying it is right whatever the rest is.
-        let first_is_batch = place == 0 && dims[0] == Dim::Batch(1);
+        let first_is_batch = place == 0 && dims[0] == Dim::BATCH;
         if first_is_batch
             && target.first() == Some(&Dim::Known(traced))
             && (self.frozen.is_some() || self.clashes(&dims, &target))
@@ -51,7 +51,7 @@ impl Freeing<'_> {
     /// Whether the target has another number of elements than the input for some batch.
     fn clashes(&self, dims: &[Dim], target: &[Dim]) -> bool {
         match (product(dims), product(target)) {
-            (Dim::Batch(_), Dim::Known(rest)) => rest > 0,
+            (Dim::Batch(..), Dim::Known(rest)) => rest > 0,
             // With a `-1` inside the product is not above zero: the runtime finds a size, if a wrong one.
             _ => false,
         }
@@ -60,7 +60,7 @@ impl Freeing<'_> {
     /// The batch must come out where it went in; `-1` may have put it elsewhere.
     fn check_place(&mut self, node: &mut NodeProto, dims: &[Dim], resolved: &[Dim], place: usize) -> Result<()> {
         let Some(out) = resolved.iter().position(|dim| dim.is_batch()) else { return Ok(()) };
-        let (before, after) = (product(&dims[..place]), product(&resolved[..out]));
+        let (before, after) = (outer(dims, place), outer(resolved, out));
         let known = |dim: Dim| dim != Dim::Unknown;
         if !known(before) || !known(after) || before == after || self.frozen.is_none() {
             return Ok(());
@@ -77,7 +77,7 @@ impl Freeing<'_> {
         let unclear = "reshapes to constants in which the place of the batch is not clear";
         let values: Option<Vec<i64>> =
             target.iter().map(|dim| if let Dim::Known(v) = dim { Some(*v) } else { None }).collect();
-        let (Some(mut values), Dim::Known(before)) = (values, product(&dims[..place])) else {
+        let (Some(mut values), Dim::Known(before)) = (values, outer(dims, place)) else {
             return self.prevents(node, unclear);
         };
         let mut product_before = 1i64;
@@ -94,6 +94,10 @@ impl Freeing<'_> {
         if !alone && traced == 1 && values[axis + 1..].contains(&1) {
             return self.prevents(node, unclear);
         }
+        // Between two axes it belongs to either. The last one holds features and keeps its size.
+        if !alone && traced == 1 && axis > 0 && axis + 1 == values.len() {
+            axis -= 1;
+        }
         values[axis] = -1;
         self.retarget(node, &values)
     }
@@ -101,6 +105,14 @@ impl Freeing<'_> {
     fn retarget(&mut self, node: &mut NodeProto, values: &[i64]) -> Result<()> {
         node.input[1] = self.constant(&format!("{}/shape", node.name), values);
         Ok(())
+    }
+}
+
+/// What comes before the batch in row-major order, if `place` is its axis.
+fn outer(dims: &[Dim], place: usize) -> Dim {
+    match dims[place] {
+        Dim::Batch(outer, _) => product(&dims[..place]).times(Dim::Known(outer)),
+        _ => Dim::Unknown,
     }
 }
 
@@ -112,8 +124,7 @@ fn resolve(dims: &[Dim], target: &[Dim], copies_zero: bool) -> Vec<Dim> {
     };
     let mut resolved: Vec<Dim> = target.iter().enumerate().map(copied).collect();
     if let Some(open) = resolved.iter().position(|size| *size == Dim::Known(-1)) {
-        resolved[open] = Dim::Known(1);
-        resolved[open] = product(dims).over(product(&resolved));
+        resolved[open] = rest_of(product(dims), &resolved, open);
     }
     resolved
 }
@@ -146,7 +157,7 @@ mod tests {
     #[test]
     fn the_batch_is_found_in_the_target() {
         let known = |dims: &[i64]| dims.iter().map(|&d| Dim::Known(d)).collect::<Vec<_>>();
-        let with_batch = |times: i64, dims: &[i64]| [vec![Dim::Batch(times)], known(dims)].concat();
+        let with_batch = |times: i64, dims: &[i64]| [vec![Dim::Batch(1, times)], known(dims)].concat();
         assert_eq!(
             freed(&[1, 197, 768], None, &[1, 197, 12, 64]).unwrap(),
             (vec![0, 197, 12, 64], with_batch(1, &[197, 12, 64]))
@@ -166,7 +177,7 @@ mod tests {
         );
         assert_eq!(freed(&[2, 768, 14, 14], None, &[-1, 196]).unwrap(), (vec![-1, 196], with_batch(768, &[196])));
         let (values, dims) = freed(&[1, 197, 768], Some(&[1, 0, 2]), &[197, 12, 64]).unwrap();
-        assert_eq!((values, dims), (vec![197, -1, 64], vec![Dim::Known(197), Dim::Batch(12), Dim::Known(64)]));
+        assert_eq!((values, dims), (vec![197, -1, 64], vec![Dim::Known(197), Dim::Batch(1, 12), Dim::Known(64)]));
     }
 
     #[test]

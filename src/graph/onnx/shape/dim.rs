@@ -5,8 +5,9 @@
 pub enum Dim {
     /// This number.
     Known(i64),
-    /// So many times the batch.
-    Batch(i64),
+    /// The batch as a factor: `outer` × batch × `inner`. Where axes were merged in row-major order, `outer`
+    /// are the axes before the batch and `inner` those behind it.
+    Batch(i64, i64),
     /// Not known without running.
     Unknown,
 }
@@ -14,6 +15,9 @@ pub enum Dim {
 use Dim::{Batch, Known, Unknown};
 
 impl Dim {
+    /// The batch itself.
+    pub const BATCH: Self = Batch(1, 1);
+
     /// The number, if it is known and not negative.
     pub fn known(self) -> Option<usize> {
         match self {
@@ -26,31 +30,32 @@ impl Dim {
     pub fn at(self, batch: i64) -> Option<i64> {
         match self {
             Known(value) => Some(value),
-            Batch(times) => times.checked_mul(batch),
+            Batch(outer, inner) => outer.checked_mul(inner)?.checked_mul(batch),
             Unknown => None,
         }
     }
 
     /// Whether it grows with the batch.
     pub fn is_batch(self) -> bool {
-        matches!(self, Batch(_))
+        matches!(self, Batch(..))
     }
 
     /// Sum.
     pub fn plus(self, other: Self) -> Self {
         match (self, other) {
             (Known(a), Known(b)) => a.checked_add(b).map_or(Unknown, Known),
-            (Batch(a), Batch(b)) => a.checked_add(b).map_or(Unknown, batch),
+            (Batch(a, i), Batch(b, j)) if i == j => a.checked_add(b).map_or(Unknown, |outer| batch(outer, i)),
             (value, Known(0)) | (Known(0), value) => value,
             _ => Unknown,
         }
     }
 
-    /// Product.
+    /// Product, as of two axes that are merged: what stands on the left is the outer one.
     pub fn times(self, other: Self) -> Self {
         match (self, other) {
             (Known(a), Known(b)) => a.checked_mul(b).map_or(Unknown, Known),
-            (Batch(a), Known(b)) | (Known(b), Batch(a)) => a.checked_mul(b).map_or(Unknown, batch),
+            (Known(a), Batch(outer, inner)) => a.checked_mul(outer).map_or(Unknown, |outer| batch(outer, inner)),
+            (Batch(outer, inner), Known(b)) => inner.checked_mul(b).map_or(Unknown, |inner| batch(outer, inner)),
             _ => Unknown,
         }
     }
@@ -58,10 +63,11 @@ impl Dim {
     /// Quotient, rounded towards zero; of batches only where it is exact.
     pub fn over(self, other: Self) -> Self {
         match (self, other) {
-            (_, Known(0) | Batch(0)) => Unknown,
+            (_, Known(0)) => Unknown,
             (Known(a), Known(b)) => a.checked_div(b).map_or(Unknown, Known),
-            (Batch(a), Known(b)) if a % b == 0 => batch(a / b),
-            (Batch(a), Batch(b)) if a % b == 0 => Known(a / b),
+            (Batch(outer, inner), Known(b)) if inner % b == 0 => batch(outer, inner / b),
+            (Batch(outer, inner), Known(b)) if outer % b == 0 => batch(outer / b, inner),
+            (Batch(a, i), Batch(b, j)) if (a * i) % (b * j) == 0 => Known((a * i) / (b * j)),
             _ => Unknown,
         }
     }
@@ -71,8 +77,8 @@ impl Dim {
     pub fn same(self, other: Self) -> Option<bool> {
         match (self, other) {
             (Known(a), Known(b)) => Some(a == b),
-            (Batch(a), Batch(b)) => Some(a == b),
-            (Batch(times), Known(value)) | (Known(value), Batch(times)) if value < times.min(1) => Some(false),
+            (Batch(a, i), Batch(b, j)) => Some(a.saturating_mul(i) == b.saturating_mul(j)),
+            (Batch(..), Known(value)) | (Known(value), Batch(..)) if value < 1 => Some(false),
             _ => None,
         }
     }
@@ -89,13 +95,33 @@ impl Dim {
     }
 }
 
-fn batch(times: i64) -> Dim {
-    if times == 0 { Known(0) } else { Batch(times) }
+fn batch(outer: i64, inner: i64) -> Dim {
+    match outer.checked_mul(inner) {
+        Some(0) => Known(0),
+        // Sizes are not negative; the products that `over` and `at` take must exist.
+        Some(times) if times > 0 => Batch(outer, inner),
+        _ => Unknown,
+    }
 }
 
 /// The product of sizes.
 pub fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(Known(1), |all, dim| all.times(*dim))
+}
+
+/// The size at `open` of a shape whose other sizes are known, for a number of elements. A batch keeps its place
+/// in row-major order where that is possible.
+pub fn rest_of(total: Dim, dims: &[Dim], open: usize) -> Dim {
+    let (before, after) = (product(&dims[..open]), product(&dims[open + 1..]));
+    if let (Batch(outer, inner), Known(before), Known(after)) = (total, before, after)
+        && before > 0
+        && after > 0
+        && outer % before == 0
+        && inner % after == 0
+    {
+        return batch(outer / before, inner / after);
+    }
+    total.over(before.times(after))
 }
 
 /// The shape where arrays meet by NumPy's broadcasting.
@@ -111,12 +137,17 @@ mod tests {
 
     #[test]
     fn multiples_of_the_batch_are_counted() {
-        assert_eq!(product(&[Batch(1), Known(12), Known(4)]), Batch(48));
-        assert_eq!(Batch(48).over(Known(12)), Batch(4));
-        assert_eq!(Batch(48).over(Batch(4)), Known(12));
-        assert_eq!(Batch(1).times(Batch(1)), Unknown);
-        assert_eq!(Batch(1).same(Known(-1)), Some(false));
-        assert_eq!(Batch(1).same(Known(1)), None);
-        assert_eq!(broadcast(&[Batch(1), Known(1), Known(8)], &[Known(5), Known(1)]), [Batch(1), Known(5), Known(8)]);
+        assert_eq!(product(&[Dim::BATCH, Known(12), Known(4)]), Batch(1, 48));
+        assert_eq!(product(&[Known(50), Dim::BATCH, Known(4)]), Batch(50, 4));
+        assert_eq!(Batch(1, 48).over(Known(12)), Batch(1, 4));
+        assert_eq!(Batch(1, 48).over(Batch(1, 4)), Known(12));
+        assert_eq!(Dim::BATCH.times(Dim::BATCH), Unknown);
+        assert_eq!(Dim::BATCH.same(Known(-1)), Some(false));
+        assert_eq!(Dim::BATCH.same(Known(1)), None);
+        assert_eq!(Dim::BATCH.times(Known(-1)), Unknown);
+        assert_eq!(
+            broadcast(&[Dim::BATCH, Known(1), Known(8)], &[Known(5), Known(1)]),
+            [Dim::BATCH, Known(5), Known(8)]
+        );
     }
 }

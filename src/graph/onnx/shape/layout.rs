@@ -1,6 +1,6 @@
 //! Operators that move, join, part or pick elements.
 
-use super::dim::{Dim, broadcast, product};
+use super::dim::{Dim, broadcast, product, rest_of};
 use super::{Fact, Known, Number, axis_of};
 
 pub(super) fn infer(known: &Known<'_>) -> Vec<Fact> {
@@ -28,13 +28,7 @@ pub(super) fn infer(known: &Known<'_>) -> Vec<Fact> {
             let axis = if axis == dims.len() as i64 { dims.len() } else { axis_of(axis, dims.len())? };
             Some(vec![product(&dims[..axis]), product(&dims[axis..])])
         })()),
-        "Transpose" => one((|| {
-            let dims = known.dims(0)?;
-            match node.ints("perm") {
-                Some(order) => order.iter().map(|&axis| Some(dims[axis_of(axis, dims.len())?])).collect(),
-                None => Some(dims.iter().rev().copied().collect()),
-            }
-        })()),
+        "Transpose" => transpose(known),
         "GatherElements" => one(known.dims(1).map(<[_]>::to_vec)),
         "Expand" => one((|| Some(broadcast(known.dims(0)?, &known.ints(1)?)))()),
         "Tile" => one((|| {
@@ -68,6 +62,28 @@ pub(super) fn infer(known: &Known<'_>) -> Vec<Fact> {
     }
 }
 
+fn transpose(known: &Known<'_>) -> Vec<Fact> {
+    let element = known.element(0);
+    let Some(dims) = known.dims(0) else { return vec![Fact::new(element, None)] };
+    let order: Option<Vec<usize>> = match known.node.ints("perm") {
+        Some(order) => order.iter().map(|&axis| axis_of(axis, dims.len())).collect(),
+        None => Some((0..dims.len()).rev().collect()),
+    };
+    let Some(order) = order else { return vec![Fact::new(element, None)] };
+    // Pads are turned around as a matrix.
+    let values = match (known.input(0).and_then(|fact| fact.values.as_ref()), dims, &order[..]) {
+        (Some(values), [rows, columns], [1, 0]) => match (rows.known(), columns.known()) {
+            (Some(rows), Some(columns)) if rows * columns == values.len() => {
+                Some((0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect())
+            }
+            _ => None,
+        },
+        (Some(values), _, [0] | []) => Some(values.clone()),
+        _ => None,
+    };
+    vec![Fact { element, dims: Some(order.iter().map(|&axis| dims[axis]).collect()), values }]
+}
+
 /// The result of a `Reshape`.
 fn reshaped(known: &Known<'_>) -> Option<Vec<Dim>> {
     let target = match known.given(1) {
@@ -90,9 +106,7 @@ fn reshaped(known: &Known<'_>) -> Option<Vec<Dim>> {
         })
         .collect();
     if let Some(open) = dims.iter().position(|dim| *dim == Dim::Known(-1)) {
-        dims[open] = Dim::Known(1);
-        let rest = product(&dims);
-        dims[open] = input.map_or(Dim::Unknown, |input| product(input).over(rest));
+        dims[open] = input.map_or(Dim::Unknown, |input| rest_of(product(input), &dims, open));
     }
     Some(dims)
 }
@@ -217,7 +231,7 @@ fn slice(known: &Known<'_>) -> Vec<Fact> {
     };
     let steps = if known.given(4) { known.known_ints(4) } else { Some(vec![1; dims.len()]) };
     let mut result = dims.to_vec();
-    let mut values = known.input(0).and_then(|fact| fact.values.clone()).filter(|_| dims.len() == 1);
+    let mut values = known.input(0).and_then(|fact| fact.values.clone());
     let Some(axes) = axes else { return vec![Fact::new(element, Some(vec![Dim::Unknown; dims.len()]))] };
     for (i, axis) in axes.iter().enumerate() {
         let Some(axis) = axis_of(*axis, dims.len()) else { return vec![Fact::new(element, None)] };
@@ -230,16 +244,27 @@ fn slice(known: &Known<'_>) -> Vec<Fact> {
         match dims[axis] {
             Dim::Known(size) => {
                 let (first, count) = picked(size, start, end, step);
-                let places = (0..count).filter_map(|i| usize::try_from(first + i * step).ok());
-                values = values.map(|all| places.filter_map(|i| all.get(i).copied()).collect());
+                let places: Vec<usize> = (0..count).filter_map(|i| usize::try_from(first + i * step).ok()).collect();
+                values = values.and_then(|all| pick(&all, &result, axis, &places));
                 result[axis] = Dim::Known(count);
             }
             // The whole of an axis stays the whole.
             size if (start, step) == (0, 1) && end >= i64::from(i32::MAX) => result[axis] = size,
-            _ => result[axis] = Dim::Unknown,
+            _ => (result[axis], values) = (Dim::Unknown, None),
         }
     }
     vec![Fact { element, dims: Some(result), values }]
+}
+
+/// The values at some places of an axis of a small array.
+fn pick(values: &[Number], dims: &[Dim], axis: usize, places: &[usize]) -> Option<Vec<Number>> {
+    let (before, size) = (product(&dims[..axis]).known()?, dims[axis].known()?);
+    let after = product(&dims[axis + 1..]).known()?;
+    if before * size * after != values.len() || places.iter().any(|&place| place >= size) {
+        return None;
+    }
+    let row = |outer: usize, place: usize| values[(outer * size + place) * after..][..after].iter().copied();
+    Some((0..before).flat_map(|outer| places.iter().flat_map(move |&place| row(outer, place))).collect())
 }
 
 /// The first place of an axis that a slice picks, and how many it picks.

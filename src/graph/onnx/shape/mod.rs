@@ -8,13 +8,15 @@
 //! a model is the runtime's to refuse.
 
 mod dim;
+mod flops;
 mod layout;
 mod spatial;
 mod value;
 
 use std::collections::HashMap;
 
-pub use dim::{Dim, broadcast, product};
+pub use dim::{Dim, broadcast, product, rest_of};
+pub use flops::flops;
 pub use value::Number;
 
 use super::cut::default_opset;
@@ -75,7 +77,7 @@ pub fn begin(graph: &GraphProto) -> Facts {
     for input in &graph.input {
         let mut fact = of_description(input);
         if let Some(first) = fact.dims.as_mut().and_then(|dims| dims.first_mut()) {
-            *first = Dim::Batch(1);
+            *first = Dim::BATCH;
         }
         facts.insert(input.name.clone(), fact);
     }

@@ -1,0 +1,343 @@
+//! What is in a model: its inputs and outputs, the tree of its blocks, and where it may be cut.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::cut::default_opset;
+use super::proto::{DataType, GraphProto, ModelProto, NodeProto};
+use super::select::Select;
+use super::shape::{self, Dim, Fact, Facts};
+use super::walk::for_each_use;
+use crate::base::Result;
+
+/// What is in a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The tool that made it, with its version.
+    pub producer: String,
+    /// The version of the standard operators.
+    pub opset: i64,
+    /// The number of nodes.
+    pub nodes: usize,
+    /// Weights in all: elements of its float and quantised constants.
+    pub parameters: u64,
+    /// Floating-point operations for one sample, of convolutions and matrix products.
+    pub flops: u64,
+    /// Nodes whose operations could not be counted, because their sizes are not known.
+    pub uncounted: usize,
+    /// The inputs.
+    pub inputs: Vec<Port>,
+    /// The outputs.
+    pub outputs: Vec<Port>,
+    /// The blocks, by the scopes in the names of nodes.
+    pub tree: Block,
+    /// Where it may well be cut.
+    pub cuts: Vec<LikelyCut>,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Port {
+    /// The tensor's name.
+    pub name: String,
+    /// The element type.
+    pub element: String,
+    /// The shape; see [`show`].
+    pub shape: String,
+}
+
+/// A scope of nodes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Block {
+    /// The last part of its path; empty for the whole.
+    pub name: String,
+    /// The operator, if the block is a single node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The last tensor it makes that others use.
+    pub tensor: String,
+    /// That tensor's shape; see [`show`].
+    pub shape: String,
+    /// Its weights; one shared by several blocks counts in the first.
+    pub parameters: u64,
+    /// Its floating-point operations for one sample.
+    pub flops: u64,
+    /// The blocks inside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Block>,
+}
+
+/// A tensor at which a model may well be cut.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LikelyCut {
+    /// A name for the output: `pooled`, `cls`, `tokens`, `c2` to `c5`.
+    pub name: String,
+    /// The tensor.
+    pub tensor: String,
+    /// What to take from it.
+    pub select: Select,
+    /// The shape of one row of what is taken; see [`show`].
+    pub shape: String,
+}
+
+/// A shape as people write it: `[batch, 197, 768]`; `?` is not known without running.
+pub fn show(dims: Option<&[Dim]>) -> String {
+    let Some(dims) = dims else { return "?".into() };
+    let size = |dim: &Dim| match dim {
+        Dim::Known(size) => size.to_string(),
+        &Dim::BATCH => "batch".into(),
+        Dim::Batch(outer, inner) => format!("{}·batch", outer.saturating_mul(*inner)),
+        Dim::Unknown => "?".into(),
+    };
+    format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
+}
+
+/// Looks into a model. Where the sizes of its input are open, `row` fills them in: the shape of one row.
+///
+/// # Errors
+/// The model does not name the version of its operators.
+pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
+    let opset = default_opset(model)?;
+    let empty = GraphProto::default();
+    let graph = model.graph.as_ref().unwrap_or(&empty);
+    let facts = facts(graph, opset, row);
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let port = |name: &str| {
+        let fact = facts.get(name).cloned().unwrap_or(Fact::UNKNOWN);
+        let element = format!("{:?}", fact.element).to_lowercase();
+        Port { name: name.into(), element, shape: show(fact.dims.as_deref()) }
+    };
+    let counted: Vec<Option<u64>> = graph.node.iter().map(|node| shape::flops(&facts, node)).collect();
+    Ok(Summary {
+        producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_string(),
+        opset,
+        nodes: graph.node.len(),
+        parameters: super::parameters(model),
+        flops: counted.iter().flatten().sum(),
+        uncounted: counted.iter().filter(|count| count.is_none()).count(),
+        inputs: graph.input.iter().filter(|v| !constants.contains(v.name.as_str())).map(|v| port(&v.name)).collect(),
+        outputs: graph.output.iter().map(|v| port(&v.name)).collect(),
+        tree: tree(graph, &facts, &counted),
+        cuts: likely_cuts(graph, &facts),
+    })
+}
+
+fn facts(graph: &GraphProto, opset: i64, row: Option<&[usize]>) -> Facts {
+    let mut facts = shape::begin(graph);
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|v| !constants.contains(v.name.as_str()));
+    for (input, row) in inputs.flat_map(|input| row.map(|row| (input, row))) {
+        let Some(dims) = facts.get_mut(&input.name).and_then(|fact| fact.dims.as_mut()) else { continue };
+        if dims.len() == row.len() + 1 {
+            let open = dims[1..].iter_mut().zip(row).filter(|(dim, _)| **dim == Dim::Unknown);
+            open.for_each(|(dim, size)| *dim = Dim::Known(*size as i64));
+        }
+    }
+    let described = shape::Described::of(graph);
+    graph.node.iter().for_each(|node| shape::step(&mut facts, &described, node, opset));
+    facts
+}
+
+/// The scopes of a node. Exporters write them into its name (`/layer1/layer1.0/conv1/Conv`), its metadata, or
+/// only the names of its weights (`layer1.0.conv1.weight`).
+fn scopes(node: &NodeProto, weights: &HashSet<&str>) -> Option<Vec<String>> {
+    let named: Vec<&str> = node.name.split('/').filter(|part| !part.is_empty()).collect();
+    if let Some((_, scopes)) = named.split_last().filter(|_| node.name.contains('/')) {
+        return Some(scopes.iter().map(ToString::to_string).collect());
+    }
+    let of_metadata = node.metadata_props.iter().find(|entry| entry.key == "pkg.torch.onnx.name_scopes");
+    if let Some(entry) = of_metadata {
+        let scopes = entry.value.trim_matches(['[', ']']).split(',').map(|part| part.trim().trim_matches(['\'', '"']));
+        let mut scopes: Vec<String> = scopes.filter(|part| !part.is_empty()).map(Into::into).collect();
+        scopes.pop();
+        return Some(scopes);
+    }
+    let weight = node.input.iter().find(|name| weights.contains(name.as_str()) && name.contains('.'))?;
+    let mut scopes: Vec<String> = weight.split('.').map(Into::into).collect();
+    scopes.pop();
+    Some(scopes)
+}
+
+fn tree(graph: &GraphProto, facts: &Facts, counted: &[Option<u64>]) -> Block {
+    let counts =
+        |t: &&super::proto::TensorProto| !matches!(t.data_type(), DataType::Int64 | DataType::Int32 | DataType::Bool);
+    let mut weights: HashMap<&str, u64> = graph
+        .initializer
+        .iter()
+        .filter(counts)
+        .map(|t| (t.name.as_str(), t.element_count().unwrap_or(0) as u64))
+        .collect();
+    let names: HashSet<&str> = weights.keys().copied().collect();
+    let mut root = Block::default();
+    let mut last: Vec<String> = Vec::new();
+    for (node, flops) in graph.node.iter().zip(counted) {
+        if node.is("Constant") {
+            continue;
+        }
+        // A node without a scope of its own belongs to what stands before it.
+        let path = scopes(node, &names).unwrap_or_else(|| last.clone());
+        let mut own = 0;
+        for_each_use(node, &mut |name| own += weights.remove(name).unwrap_or(0));
+        let output = node.output.first().map_or("", String::as_str);
+        let fact = facts.get(output);
+        let shape = show(fact.and_then(|f| f.dims.as_deref()));
+        // Shape arithmetic is not what a block is about.
+        let computes = fact.is_none_or(|f| !matches!(f.element, DataType::Int64 | DataType::Int32 | DataType::Bool));
+        let mut block = &mut root;
+        for depth in 0..=path.len() {
+            block.parameters += own;
+            block.flops += flops.unwrap_or(0);
+            if computes {
+                (block.tensor, block.shape) = (output.to_string(), shape.clone());
+            }
+            let Some(name) = path.get(depth) else { break };
+            let place = block.children.iter().position(|child| child.name == *name && child.operator.is_none());
+            let place = place.unwrap_or_else(|| {
+                block.children.push(Block { name: name.clone(), ..Block::default() });
+                block.children.len() - 1
+            });
+            block = &mut block.children[place];
+        }
+        if computes {
+            let operator = Some(node.op_type.clone());
+            let name = node.name.rsplit('/').next().unwrap_or_default().to_string();
+            let leaf = Block {
+                name,
+                operator,
+                tensor: output.into(),
+                shape,
+                parameters: own,
+                flops: flops.unwrap_or(0),
+                ..Block::default()
+            };
+            block.children.push(leaf);
+        }
+        last = path;
+    }
+    root
+}
+
+/// The last pooled vector, the last token tensor, and the last feature map of each size.
+fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
+    let float = |fact: &&Fact| matches!(fact.element, DataType::Float | DataType::Float16 | DataType::Bfloat16);
+    // Tensors of the main path: a row for each sample and sizes that are known.
+    let tensors: Vec<(usize, &str, Vec<i64>)> = graph
+        .node
+        .iter()
+        .enumerate()
+        .filter_map(|(i, node)| {
+            let output = node.output.first()?;
+            let dims = facts.get(output).filter(float)?.dims.as_ref()?;
+            let (first, row) = dims.split_first()?;
+            let row = row.iter().map(|dim| dim.known().map(|size| size as i64)).collect::<Option<_>>()?;
+            (*first == Dim::BATCH).then_some((i, output.as_str(), row))
+        })
+        .collect();
+    let mut cuts = Vec::new();
+    let mut add = |name: &str, tensor: &str, row: &[i64], select: Select| {
+        let sizes: Vec<Option<usize>> = row.iter().map(|&size| usize::try_from(size).ok()).collect();
+        if let Ok(shape) = select.row_shape(&sizes) {
+            let dims: Vec<Dim> = shape.iter().map(|size| size.map_or(Dim::Unknown, |s| Dim::Known(s as i64))).collect();
+            cuts.push(LikelyCut { name: name.into(), tensor: tensor.into(), select, shape: show(Some(&dims)) });
+        }
+    };
+    let height = graph.input.iter().filter_map(|v| facts.get(&v.name)?.dims.as_ref()?.get(2)?.known()).next();
+    for (level, tensor, row) in feature_maps(&tensors, height) {
+        add(&format!("c{level}"), tensor, row, Select::All);
+    }
+    // The last norm or residual sum of the width that most token tensors have.
+    let token = |row: &[i64]| row.len() == 2 && row[0] > 1 && row[1] > 1;
+    let mut widths: HashMap<i64, usize> = HashMap::new();
+    tensors.iter().filter(|(_, _, row)| token(row)).for_each(|(_, _, row)| *widths.entry(row[1]).or_default() += 1);
+    let width = widths.into_iter().max_by_key(|&(width, count)| (count, width)).map(|(width, _)| width);
+    let ends_block = |node: &NodeProto| node.is("Add") || node.is("LayerNormalization");
+    let last = tensors.iter().rfind(|(i, _, row)| token(row) && Some(row[1]) == width && ends_block(&graph.node[*i]));
+    if let Some((_, tensor, row)) = last {
+        add("tokens", tensor, row, Select::All);
+        // A class token stands before the square of patches.
+        let side = ((row[0] - 1) as f64).sqrt().round() as i64;
+        if row[0] > 4 && side * side == row[0] - 1 {
+            add("cls", tensor, row, Select::Token { index: 0 });
+            add("patch_mean", tensor, row, Select::MeanTokens { from: 1, to: None });
+        } else {
+            add("mean", tensor, row, Select::MeanTokens { from: 0, to: None });
+        }
+    }
+    // The vector that enters the last classifier.
+    let classifier = graph.node.iter().rfind(|node| node.is("Gemm") || node.is("MatMul"));
+    let vector = tensors.iter().rfind(|(_, name, row)| {
+        row.len() == 1 && classifier.is_some_and(|node| node.input.first().is_some_and(|input| input == name))
+    });
+    if let Some((_, tensor, row)) = vector {
+        add("pooled", tensor, row, Select::All);
+    } else if let Some((_, tensor, row)) =
+        tensors.iter().rfind(|(_, _, row)| row.len() == 3 && row[1] == 1 && row[2] == 1)
+    {
+        add("pooled", tensor, row, Select::Flatten);
+    }
+    cuts
+}
+
+/// The last map of every size while the sizes fall, with how often the input's height was halved.
+fn feature_maps<'a>(
+    tensors: &'a [(usize, &'a str, Vec<i64>)],
+    height: Option<usize>,
+) -> Vec<(u32, &'a str, &'a [i64])> {
+    let mut maps: Vec<(u32, &str, &[i64])> = Vec::new();
+    let Some(height) = height else { return maps };
+    for (_, tensor, row) in tensors {
+        let [_, rows, columns] = row[..] else { continue };
+        if rows < 2 || columns < 2 || rows > height as i64 {
+            continue;
+        }
+        let level = (height as f64 / rows as f64).log2().round() as u32;
+        match maps.last_mut() {
+            _ if level < 2 => {}
+            Some((last, ..)) if level < *last => break,
+            Some(map) if level == map.0 => *map = (level, tensor, row),
+            _ => maps.push((level, tensor, row)),
+        }
+    }
+    maps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{tiny_cnn, tiny_vit, vit_base_like};
+    use super::*;
+
+    #[test]
+    fn blocks_follow_the_scopes_and_count_each_weight_once() {
+        let summary = summarise(&tiny_cnn(), None).unwrap();
+        let names: Vec<&str> = summary.tree.children.iter().map(|block| block.name.as_str()).collect();
+        assert_eq!(names[..3], ["stem", "layer1", "layer2"]);
+        let layer2 = &summary.tree.children[2];
+        assert_eq!((layer2.tensor.as_str(), layer2.shape.as_str()), ("/layer2/Relu_output_0", "[batch, 16, 8, 8]"));
+        // Convolutions 8·16·9 + 16·16·9 + 8·16, and four vectors of 16 for each of three norms.
+        assert_eq!(layer2.parameters, 1152 + 2304 + 128 + 3 * 64);
+        assert_eq!(summary.tree.parameters, summary.parameters);
+        assert_eq!(layer2.flops, 2 * 64 * (1152 + 2304 + 128));
+        assert_eq!((summary.tree.flops, summary.uncounted), (summary.flops, 0));
+        assert_eq!(summary.inputs[0].shape, "[batch, 3, 32, 32]");
+    }
+
+    #[test]
+    fn likely_cuts_are_found() {
+        let cuts = |model: &ModelProto| {
+            let cuts = summarise(model, None).unwrap().cuts;
+            cuts.into_iter().map(|c| (c.name, c.tensor, c.shape)).collect::<Vec<_>>()
+        };
+        let is = |name: &str, tensor: &str, shape: &str| (name.to_string(), tensor.to_string(), shape.to_string());
+        assert_eq!(
+            cuts(&tiny_cnn()),
+            [is("c2", "/layer2/Relu_output_0", "[16, 8, 8]"), is("pooled", "/Flatten_output_0", "[16]")]
+        );
+        let norm = "/norm/Add_1_output_0";
+        assert_eq!(
+            cuts(&tiny_vit())[1..],
+            [is("tokens", norm, "[17, 16]"), is("cls", norm, "[16]"), is("patch_mean", norm, "[16]")]
+        );
+        assert!(cuts(&vit_base_like()).contains(&is("cls", norm, "[768]")));
+    }
+}
