@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cache;
 pub mod check;
 mod completions;
+pub mod engine;
 mod interrupt;
 mod load;
 pub mod models;
@@ -73,6 +74,7 @@ enum Command {
     Predict(predict::Args),
     Models(models::Args),
     Recipe(recipe::Args),
+    Engine(engine::Args),
     Runtime(runtime::Args),
     Schema(schema::Args),
     Cache(cache::Args),
@@ -90,6 +92,7 @@ impl Command {
             Self::Plan(args) => args.run(globals),
             Self::Models(args) => args.run(globals),
             Self::Recipe(args) => args.run(globals),
+            Self::Engine(args) => args.run(globals),
             Self::Runtime(args) => args.run(globals),
             Self::Schema(args) => args.run(globals),
             Self::Cache(args) => args.run(globals),

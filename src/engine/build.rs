@@ -127,6 +127,7 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         opset: onnx::default_opset(model)?,
         parameters: onnx::parameters(model),
         files,
+        checks: None,
     };
     manifest.write(folder)?;
     Ok(manifest)

@@ -46,6 +46,35 @@ pub struct Manifest {
     pub parameters: u64,
     /// The engine's files with their sizes and digests.
     pub files: BTreeMap<String, EngineFile>,
+    /// How it compared with its source when it was last verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checks>,
+}
+
+/// How an engine compares with its source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checks {
+    /// The inference runtime that ran both, with its version and provider.
+    pub runtime: String,
+    /// How many samples were compared.
+    pub samples: usize,
+    /// The agreement of every output.
+    pub parity: Vec<Parity>,
+    /// Whether a sample's outputs were the same to the bit alone and in batches.
+    pub batch_invariant: bool,
+}
+
+/// The agreement of an output with its source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parity {
+    /// The output.
+    pub output: String,
+    /// The cosine between all its values and the source's.
+    pub cosine: f64,
+    /// The largest difference of a value.
+    pub max_difference: f32,
 }
 
 /// The model an engine was cut from.

@@ -9,6 +9,8 @@ mod build;
 pub mod manifest;
 mod onnxruntime;
 pub mod runtime;
+pub mod shelf;
+pub mod verify;
 
 pub use build::{BuildRequest, Built, build};
 pub use manifest::Manifest;

@@ -101,7 +101,7 @@ pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
     let opset = default_opset(model)?;
     let empty = GraphProto::default();
     let graph = model.graph.as_ref().unwrap_or(&empty);
-    let facts = facts(graph, opset, row);
+    let facts = facts_of(graph, opset, row);
     let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let port = |name: &str| {
         let fact = facts.get(name).cloned().unwrap_or(Fact::UNKNOWN);
@@ -123,7 +123,16 @@ pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
     })
 }
 
-fn facts(graph: &GraphProto, opset: i64, row: Option<&[usize]>) -> Facts {
+/// What is known of every tensor of a model, with the open sizes of its input filled in by `row`.
+///
+/// # Errors
+/// The model does not name the version of its operators.
+pub fn facts(model: &ModelProto, row: Option<&[usize]>) -> Result<Facts> {
+    let opset = default_opset(model)?;
+    Ok(model.graph.as_ref().map(|graph| facts_of(graph, opset, row)).unwrap_or_default())
+}
+
+fn facts_of(graph: &GraphProto, opset: i64, row: Option<&[usize]>) -> Facts {
     let mut facts = shape::begin(graph);
     let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs = graph.input.iter().filter(|v| !constants.contains(v.name.as_str()));

@@ -1,0 +1,252 @@
+//! `caft engine build` and `verify`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use anyhow::Result;
+
+use super::inspect::show_select;
+use super::{Model, Surroundings};
+use crate::base::suggest::one_of;
+use crate::base::{Digest, Error};
+use crate::cli::table::Table;
+use crate::cli::{Globals, print, print_json};
+use crate::engine::manifest::Checks;
+use crate::engine::verify::{Reference, Scratch, verify};
+use crate::engine::{BuildRequest, Built, OnnxRuntime, build, runtime, shelf};
+use crate::graph::onnx::inspect::summarise;
+use crate::graph::onnx::{self, OutputSpec, Select};
+use crate::recipe::{Precision, Provider};
+
+/// Cut a model, compare it with its source, and keep it as an engine.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A catalogue name, an ONNX file, or an address of one.
+    model: String,
+    /// An output: of a catalogue entry its name (all of them if none is given), of another model
+    /// `NAME=TENSOR` or `NAME=TENSOR:SELECT`, where SELECT is `token=0`, `tokens=1`, `mean_tokens=1`, `gap`,
+    /// `gap_last` or `flatten`.
+    #[arg(long = "output", short, value_name = "OUTPUT")]
+    outputs: Vec<String>,
+    #[command(flatten)]
+    check: Check,
+}
+
+/// Compare an engine with its source again.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The engine's name, or the beginning of its id.
+    engine: String,
+    /// The source model, if it is no longer where it was.
+    #[arg(long, value_name = "FILE")]
+    source: Option<PathBuf>,
+    #[command(flatten)]
+    check: Check,
+}
+
+/// How engines are compared.
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// How many samples are compared.
+    #[arg(long, default_value_t = 4)]
+    samples: usize,
+    /// Height and width of pictures, where the model leaves them open.
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Never touch the network: use what was fetched before.
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Args {
+    /// Builds the engine, or finds it, and compares it with its source.
+    ///
+    /// # Errors
+    /// Those of the cut, the runtime and the comparison.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let here = Surroundings::new(globals, self.check.offline)?;
+        let model = Model::find(&self.model, &here.fetcher())?;
+        let outputs = self.specs(&model)?;
+        let request = BuildRequest {
+            name: &model.name,
+            source: &model.file.path,
+            address: &model.address,
+            digest: model.file.digest,
+            outputs: &outputs,
+            licence: model.entry.map(|entry| entry.licence.as_str()),
+            family: model.entry.map(|entry| entry.family.as_str()),
+        };
+        let built = build(&here.home, &request)?;
+        let size = self.check.image_size.or(model.entry.map(|entry| entry.input.size as usize));
+        let built = self.check.compare(&here, built, &model.file.path, size)?;
+        report(&built, globals)
+    }
+
+    fn specs(&self, model: &Model) -> Result<Vec<OutputSpec>> {
+        match model.entry {
+            Some(entry) if self.outputs.is_empty() => {
+                Ok(entry.output_names().map(|name| entry.output(name)).collect::<Result<_, _>>()?)
+            }
+            Some(entry) if self.outputs.iter().all(|output| !output.contains('=')) => {
+                Ok(self.outputs.iter().map(|name| entry.output(name)).collect::<Result<_, _>>()?)
+            }
+            _ if self.outputs.is_empty() => Err(no_outputs(model)?.into()),
+            _ => Ok(self.outputs.iter().map(|word| output(word)).collect::<Result<_, _>>()?),
+        }
+    }
+}
+
+impl VerifyArgs {
+    /// Compares the engine with its source.
+    ///
+    /// # Errors
+    /// The engine or its source cannot be found; the source is another file; those of the comparison.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let here = Surroundings::new(globals, self.check.offline)?;
+        let built = shelf::find(&here.home, &self.engine)?;
+        built.manifest.check_files(&built.folder, here.fetcher().digests()?)?;
+        let source = match &self.source {
+            Some(path) => path.clone(),
+            None => here.fetcher().fetch(&built.manifest.source.address.parse()?)?.path,
+        };
+        if Digest::of_file(&source)? != built.manifest.source.digest {
+            let shown = source.display();
+            return Err(Error::bad_input(format!("`{shown}` is not the file that the engine was cut from"))
+                .hint("name that file with `--source`, or build the engine again")
+                .into());
+        }
+        let built = self.check.compare(&here, built, &source, self.check.image_size)?;
+        report(&built, globals)
+    }
+}
+
+impl Check {
+    fn compare(&self, here: &Surroundings, mut built: Built, source: &Path, size: Option<usize>) -> Result<Built> {
+        let input = built.manifest.only_input()?;
+        let open = || {
+            size.ok_or_else(|| {
+                Error::bad_input("the model leaves the size of its input open").hint("give it with `--image-size`")
+            })
+        };
+        let row = match input.shape[..] {
+            [channels, height, width] if height.is_none() || width.is_none() => {
+                vec![channels.unwrap_or(3), height.map_or_else(open, Ok)?, width.map_or_else(open, Ok)?]
+            }
+            _ => input.shape.iter().map(|size| size.map_or_else(open, Ok)).collect::<Result<_, _>>()?,
+        };
+        let prepared = runtime::prepare(&here.fetcher(), Provider::Cpu, Precision::Fp32)?;
+        let threads = available_parallelism().map_or(1, usize::from);
+        let scratch = Scratch::beside(&built.folder)?;
+        let whole = scratch.file("source.onnx");
+        let reference = Reference::write(source, &built.manifest, &row, &whole)?;
+        let mut theirs = OnnxRuntime::open(&prepared, &here.home, &whole, threads)?;
+        let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
+        let runtime = format!("onnxruntime {} cpu", prepared.library.version);
+        let checks =
+            verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, self.samples.max(1), &runtime)?;
+        built.manifest.checks = Some(checks);
+        built.manifest.write(&built.folder)?;
+        Ok(built)
+    }
+}
+
+/// `NAME=TENSOR` or `NAME=TENSOR:SELECT`. Tensors may have `:` in their names, so only a known kind counts.
+fn output(word: &str) -> Result<OutputSpec, Error> {
+    let bad =
+        || Error::bad_input(format!("`{word}` is not an output")).hint("write `NAME=TENSOR` or `NAME=TENSOR:SELECT`");
+    let (name, rest) = word.split_once('=').ok_or_else(bad)?;
+    let (tensor, select) = match rest.rsplit_once(':').map(|(tensor, text)| (tensor, select(text))) {
+        Some((tensor, Some(select))) => (tensor, select),
+        _ => (rest, Select::All),
+    };
+    if name.is_empty() || tensor.is_empty() {
+        return Err(bad());
+    }
+    Ok(OutputSpec { name: name.into(), tensor: tensor.into(), select })
+}
+
+fn select(text: &str) -> Option<Select> {
+    let (kind, value) = text.split_once('=').map_or((text, None), |(kind, value)| (kind, Some(value)));
+    Some(match (kind, value) {
+        ("all", None) => Select::All,
+        ("gap", None) => Select::Gap,
+        ("gap_last", None) => Select::GapLast,
+        ("flatten", None) => Select::Flatten,
+        ("token", Some(index)) => Select::Token { index: index.parse().ok()? },
+        ("tokens", Some(from)) => Select::Tokens { from: from.parse().ok()? },
+        ("mean_tokens", None) => Select::MeanTokens { from: 0, to: None },
+        ("mean_tokens", Some(range)) => match range.split_once("..") {
+            Some((from, to)) => Select::MeanTokens { from: from.parse().ok()?, to: Some(to.parse().ok()?) },
+            None => Select::MeanTokens { from: range.parse().ok()?, to: None },
+        },
+        _ => return None,
+    })
+}
+
+/// Says where the model may be cut.
+fn no_outputs(model: &Model) -> Result<Error> {
+    let cuts = summarise(&onnx::read(&model.file.path)?, None)?.cuts;
+    let words: Vec<String> = cuts
+        .iter()
+        .map(|cut| match cut.select {
+            Select::All => format!("--output {}={}", cut.name, cut.tensor),
+            select => format!("--output {}={}:{}", cut.name, cut.tensor, show_select(select)),
+        })
+        .collect();
+    let error = Error::bad_input("which tensors to cut at is not said");
+    Ok(match words.is_empty() {
+        true => error.hint("`caft engine inspect MODEL` shows the tensors of a model"),
+        false => error.hint(format!("likely are {}", one_of(words.iter().map(String::as_str)))),
+    })
+}
+
+fn report(built: &Built, globals: &Globals) -> Result<ExitCode> {
+    if globals.json {
+        print_json(&built.manifest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let how = if built.reused { "was built before" } else { "built" };
+    let mut text = format!("{} {how}: {}\n", built.manifest.name, built.folder.display());
+    let Some(Checks { runtime, samples, parity, batch_invariant }) = &built.manifest.checks else {
+        print(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut table = Table::new(["output", "shape", "cosine", "max difference"]);
+    for (parity, output) in parity.iter().zip(&built.manifest.outputs) {
+        let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
+        let shape = output.shape.as_ref().map(|s| s.iter().map(size).collect::<Vec<_>>().join(", "));
+        table.row([
+            parity.output.clone(),
+            format!("[{}]", shape.unwrap_or_else(|| "?".into())),
+            format!("{:.9}", parity.cosine),
+            format!("{:.1e}", parity.max_difference),
+        ]);
+    }
+    text += &table.to_string();
+    text += &format!("compared with its source on {samples} random samples by {runtime}\n");
+    text += match batch_invariant {
+        true => "a sample's outputs are the same to the bit in every batch\n",
+        false => "a sample's outputs DEPEND ON ITS BATCH: stored activations would not be repeatable\n",
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_read_from_words() {
+        let spec = |name: &str, tensor: &str, select| OutputSpec { name: name.into(), tensor: tensor.into(), select };
+        let read = |word: &str| output(word).map_err(|error| error.to_string());
+        assert_eq!(read("c5=/layer4/Relu_output_0"), Ok(spec("c5", "/layer4/Relu_output_0", Select::All)));
+        assert_eq!(read("cls=x:token=0"), Ok(spec("cls", "x", Select::Token { index: 0 })));
+        assert_eq!(read("m=x:mean_tokens=1..9"), Ok(spec("m", "x", Select::MeanTokens { from: 1, to: Some(9) })));
+        assert_eq!(read("y=Identity:0"), Ok(spec("y", "Identity:0", Select::All)));
+        assert_eq!(read("y=Identity:0:gap"), Ok(spec("y", "Identity:0", Select::Gap)));
+        assert_eq!(read("cls").unwrap_err(), "`cls` is not an output");
+        assert!(read("=x").is_err() && read("x=").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! `caft engine`: look into models, and build, verify and keep engines.
+
+mod build;
+mod inspect;
+mod keep;
+mod svg;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::progress::Terminal;
+use super::{Globals, interrupt};
+use crate::backbone::{Entry, catalogue};
+use crate::base::home::Home;
+use crate::base::{Cancel, Error};
+use crate::resource::{Fetched, Fetcher, Resource};
+
+/// Look into models; build, verify and keep the engines that are cut from them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show what is in a model: inputs, outputs, blocks, and where it may be cut.
+    Inspect(inspect::Args),
+    /// Cut a model, compare it with its source, and keep it as an engine.
+    Build(build::Args),
+    /// Compare an engine with its source again.
+    Verify(build::VerifyArgs),
+    /// List the engines that are kept.
+    Ls,
+    /// Show the manifest of an engine.
+    Show(keep::Name),
+    /// Remove engines.
+    Rm(keep::Names),
+}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        match &self.action {
+            Action::Inspect(args) => args.run(globals),
+            Action::Build(args) => args.run(globals),
+            Action::Verify(args) => args.run(globals),
+            Action::Ls => keep::ls(globals),
+            Action::Show(args) => args.show(globals),
+            Action::Rm(args) => args.remove(),
+        }
+    }
+}
+
+/// What every engine command works with.
+struct Surroundings {
+    home: Home,
+    progress: Terminal,
+    cancel: Cancel,
+    offline: bool,
+}
+
+impl Surroundings {
+    fn new(globals: &Globals, offline: bool) -> Result<Self> {
+        let cancel = Cancel::default();
+        interrupt::handle(&cancel)?;
+        Ok(Self { home: Home::from_environment()?, progress: Terminal::new(globals.verbosity()), cancel, offline })
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher::new(&self.home, &self.progress, &self.cancel, self.offline)
+    }
+}
+
+/// A model that a command was given: an entry of the catalogue, or a file or address.
+struct Model {
+    name: String,
+    address: String,
+    file: Fetched,
+    entry: Option<&'static Entry>,
+}
+
+impl Model {
+    /// Finds and fetches a model. An existing file wins over an entry of the same name.
+    ///
+    /// # Errors
+    /// There is none; the entry publishes no ONNX file; those of the fetcher.
+    fn find(word: &str, fetcher: &Fetcher<'_>) -> Result<Self> {
+        let catalogue = catalogue()?;
+        let looks_like_a_name = !word.contains(['/', '\\', ':', '.']) && !Path::new(word).exists();
+        if !looks_like_a_name {
+            let resource: Resource = word.parse()?;
+            let file = fetcher.fetch(&resource)?;
+            let name = Path::new(word).file_stem().map_or_else(|| word.into(), |s| s.to_string_lossy().into_owned());
+            return Ok(Self { name, address: word.into(), file, entry: None });
+        }
+        let entry = catalogue.get(word)?;
+        let Some(resource) = &entry.weights.onnx else {
+            let how = entry.weights.export.as_ref().map(|export| export.model.clone()).unwrap_or_default();
+            return Err(Error::bad_input(format!("no ONNX file of `{word}` is published"))
+                .hint(format!("export `{how}` to ONNX and name the file"))
+                .into());
+        };
+        let file = fetcher.fetch(resource)?;
+        Ok(Self { name: entry.name.clone(), address: resource.to_string(), file, entry: Some(entry) })
+    }
+}
+
+/// `1234567` as `1.23 M`.
+fn short(count: u64) -> String {
+    let value = count as f64;
+    let (scaled, unit) = match count {
+        0..=999 => return count.to_string(),
+        1_000..=999_999 => (value / 1e3, "k"),
+        1_000_000..=999_999_999 => (value / 1e6, "M"),
+        _ => (value / 1e9, "G"),
+    };
+    format!("{scaled:.2} {unit}")
+}

@@ -1,0 +1,267 @@
+//! Verifying: an engine against its source, and a sample against its batch.
+
+use std::fs;
+use std::path::Path;
+
+use super::manifest::{Checks, Manifest, Parity};
+use super::{Engine, InputTensor};
+use crate::base::random::Stream;
+use crate::base::{Error, Result};
+use crate::graph::onnx::proto::DataType;
+use crate::graph::onnx::{self, Select, make, shape};
+
+/// A model that gives whole tensors of another.
+pub struct Reference {
+    /// The tensors, in the order of the model's outputs, with the shapes of their rows.
+    pub tensors: Vec<(String, Vec<usize>)>,
+}
+
+impl Reference {
+    /// Writes the source model as it is, but with the tensors that the engine takes from as its outputs.
+    ///
+    /// # Errors
+    /// Those of reading and writing; a shape that cannot be told without running.
+    pub fn write(source: &Path, manifest: &Manifest, row: &[usize], to: &Path) -> Result<Self> {
+        let mut model = onnx::read(source)?;
+        let facts = onnx::inspect::facts(&model, Some(row))?;
+        let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
+        for output in &manifest.outputs {
+            if tensors.iter().any(|(tensor, _)| *tensor == output.tensor) {
+                continue;
+            }
+            let shape = facts.get(&output.tensor).and_then(shape::Fact::row_shape);
+            let shape: Option<Vec<usize>> = shape.and_then(|shape| shape.into_iter().collect());
+            let tensor = &output.tensor;
+            let unknown = || Error::bad_input(format!("the shape of `{tensor}` is only known by running"));
+            tensors.push((output.tensor.clone(), shape.ok_or_else(unknown)?));
+        }
+        if let Some(graph) = &mut model.graph {
+            let output = |(tensor, _): &(String, Vec<usize>)| make::value_info(tensor, DataType::Float, None);
+            graph.output = tensors.iter().map(output).collect();
+        }
+        onnx::write(&model, to)?;
+        Ok(Self { tensors })
+    }
+}
+
+/// Compares an engine with its source on `samples` rows of random numbers, and checks that what it gives for a
+/// sample does not depend on its batch.
+///
+/// # Errors
+/// Those of the engines.
+pub fn verify(
+    manifest: &Manifest,
+    engine: &mut dyn Engine,
+    source: (&mut dyn Engine, &Reference),
+    row: &[usize],
+    samples: usize,
+    runtime: &str,
+) -> Result<Checks> {
+    let (runner, reference) = source;
+    let mut sums = vec![Agreement::default(); manifest.outputs.len()];
+    for sample in 0..samples as u64 {
+        let input = random_row(row, sample);
+        let ours = run(engine, row, &input, 1)?;
+        let theirs = run(runner, row, &input, 1)?;
+        for ((output, ours), sum) in manifest.outputs.iter().zip(&ours).zip(&mut sums) {
+            let place = reference.tensors.iter().position(|(tensor, _)| *tensor == output.tensor);
+            let Some(place) = place else { continue };
+            let wanted = selected(output.select, &reference.tensors[place].1, &theirs[place]);
+            sum.add(ours, &wanted).ok_or_else(|| {
+                let (ours, wanted, name) = (ours.len(), wanted.len(), &output.name);
+                Error::failed(format!("output `{name}` has {ours} values for a sample, its source {wanted}"))
+            })?;
+        }
+    }
+    let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
+    let batch_invariant = batch_invariant(engine, row, 8)?;
+    Ok(Checks { runtime: runtime.into(), samples, parity, batch_invariant })
+}
+
+/// Whether what an engine gives for a sample is the same to the bit alone, in both slots of a pair, and among
+/// `batch` mates.
+///
+/// # Errors
+/// Those of the engine.
+pub fn batch_invariant(engine: &mut dyn Engine, row: &[usize], batch: usize) -> Result<bool> {
+    let sample = random_row(row, 0);
+    let alone = run(engine, row, &sample, 1)?;
+    let size = sample.len();
+    for (count, place) in [(2, 0), (2, 1), (3, 1), (batch.max(2), batch / 2)] {
+        let mut input = Vec::with_capacity(count * size);
+        for slot in 0..count {
+            match slot == place {
+                true => input.extend_from_slice(&sample),
+                false => input.extend(random_row(row, 100 + slot as u64)),
+            }
+        }
+        let together = run(engine, row, &input, count)?;
+        for (alone, together) in alone.iter().zip(&together) {
+            let own = together.get(place * alone.len()..(place + 1) * alone.len());
+            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+            if !own.is_some_and(|own| alone.iter().zip(own).all(same)) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn run(engine: &mut dyn Engine, row: &[usize], data: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
+    let shape: Vec<usize> = std::iter::once(batch).chain(row.iter().copied()).collect();
+    let mut outputs = vec![Vec::new(); engine.outputs().len()];
+    engine.run(&[InputTensor::F32 { shape: &shape, data }], &mut outputs)?;
+    Ok(outputs)
+}
+
+fn random_row(row: &[usize], sample: u64) -> Vec<f32> {
+    let stream = Stream::new(sample, 0x766_572);
+    (0..row.iter().product::<usize>() as u64).map(|i| stream.normal(i)).collect()
+}
+
+/// What a selection takes from one row, computed plainly.
+fn selected(select: Select, row: &[usize], values: &[f32]) -> Vec<f32> {
+    let mean = |picked: &dyn Fn(usize) -> Vec<usize>, count: usize| -> Vec<f32> {
+        let one = |i: usize| {
+            let places = picked(i);
+            (places.iter().map(|&at| f64::from(values[at])).sum::<f64>() / places.len().max(1) as f64) as f32
+        };
+        (0..count).map(one).collect()
+    };
+    match (select, row) {
+        (Select::Token { index }, &[tokens, dim]) => {
+            let index = if index < 0 { index + tokens as i64 } else { index } as usize;
+            values[index * dim..(index + 1) * dim].to_vec()
+        }
+        (Select::Tokens { from }, &[_, dim]) => values[from as usize * dim..].to_vec(),
+        (Select::MeanTokens { from, to }, &[tokens, dim]) => {
+            let end = to.map_or(tokens, |to| (to as usize).min(tokens));
+            mean(&|i| (from as usize..end).map(|token| token * dim + i).collect(), dim)
+        }
+        (Select::Gap, &[channels, height, width]) => {
+            let area = height * width;
+            mean(&|i| (i * area..(i + 1) * area).collect(), channels)
+        }
+        (Select::GapLast, &[height, width, channels]) => {
+            mean(&|i| (0..height * width).map(|place| place * channels + i).collect(), channels)
+        }
+        _ => values.to_vec(),
+    }
+}
+
+/// Sums over samples for the cosine and the largest difference.
+#[derive(Debug, Clone, Default)]
+struct Agreement {
+    product: f64,
+    ours: f64,
+    theirs: f64,
+    largest: f32,
+}
+
+impl Agreement {
+    fn add(&mut self, ours: &[f32], theirs: &[f32]) -> Option<()> {
+        if ours.len() != theirs.len() {
+            return None;
+        }
+        for (&a, &b) in ours.iter().zip(theirs) {
+            self.product += f64::from(a) * f64::from(b);
+            self.ours += f64::from(a).powi(2);
+            self.theirs += f64::from(b).powi(2);
+            // A value that is not a number must not pass as a small difference.
+            let difference = if a == b { 0.0 } else { (a - b).abs() };
+            self.largest = if difference.is_nan() { f32::INFINITY } else { self.largest.max(difference) };
+        }
+        Some(())
+    }
+
+    fn parity(&self, output: &str) -> Parity {
+        let length = (self.ours * self.theirs).sqrt();
+        let cosine = if length > 0.0 { self.product / length } else { f64::from(u8::from(self.largest == 0.0)) };
+        Parity { output: output.into(), cosine: cosine.min(1.0), max_difference: self.largest }
+    }
+}
+
+/// A folder for a model that is needed for a moment; gone when dropped.
+pub struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    /// A new folder beside `path`.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let folder = crate::base::file::temporary_beside(path);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        Ok(Self(folder))
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A rest that cannot be removed does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Port;
+
+    /// Doubles its input; with `leaks`, adds the number of samples in the batch.
+    struct Double {
+        ports: Vec<Port>,
+        leaks: bool,
+    }
+
+    impl Engine for Double {
+        fn inputs(&self) -> &[Port] {
+            &self.ports
+        }
+
+        fn outputs(&self) -> &[Port] {
+            &self.ports
+        }
+
+        fn run(&mut self, inputs: &[InputTensor<'_>], outputs: &mut [Vec<f32>]) -> Result<()> {
+            if let InputTensor::F32 { shape, data } = inputs[0] {
+                let more = if self.leaks { shape[0] as f32 * 1e-6 } else { 0.0 };
+                outputs[0] = data.iter().map(|x| x * 2.0 + more).collect();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sample_that_depends_on_its_batch_is_noticed() {
+        let ports = || vec![Port { name: "x".into(), row_shape: vec![Some(4)] }];
+        assert!(batch_invariant(&mut Double { ports: ports(), leaks: false }, &[4], 8).unwrap());
+        assert!(!batch_invariant(&mut Double { ports: ports(), leaks: true }, &[4], 8).unwrap());
+    }
+
+    #[test]
+    fn selections_are_computed_plainly() {
+        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        assert_eq!(selected(Select::Token { index: -1 }, &[4, 3], &values), [9.0, 10.0, 11.0]);
+        assert_eq!(selected(Select::MeanTokens { from: 1, to: None }, &[4, 3], &values), [6.0, 7.0, 8.0]);
+        assert_eq!(selected(Select::Gap, &[3, 2, 2], &values), [1.5, 5.5, 9.5]);
+        assert_eq!(selected(Select::GapLast, &[2, 2, 3], &values), [4.5, 5.5, 6.5]);
+        assert_eq!(selected(Select::Tokens { from: 3 }, &[4, 3], &values), [9.0, 10.0, 11.0]);
+    }
+
+    #[test]
+    fn agreement_is_a_cosine_and_a_difference() {
+        let mut sum = Agreement::default();
+        sum.add(&[1.0, 2.0], &[1.0, 2.5]).unwrap();
+        let parity = sum.parity("x");
+        assert!((parity.cosine - 6.0 / (5.0f64 * 7.25).sqrt()).abs() < 1e-12 && parity.max_difference == 0.5);
+        assert!(sum.add(&[1.0], &[1.0, 2.0]).is_none());
+        sum.add(&[f32::NAN], &[1.0]).unwrap();
+        assert_eq!(sum.parity("x").max_difference, f32::INFINITY);
+    }
+}
