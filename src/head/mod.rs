@@ -8,9 +8,13 @@ use crate::base::Result;
 use crate::graph::op::Flatten;
 use crate::graph::{Graph, ValueId};
 
+mod cosine;
 mod linear;
+mod mlp;
 
+pub use cosine::Cosine;
 pub use linear::Linear;
+pub use mlp::{Activation, Mlp};
 
 /// What maps features to the task's outputs. The number of outputs comes from the data: one per class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +22,10 @@ pub use linear::Linear;
 pub enum HeadConfig {
     /// One fully connected layer: `logits = features · weightᵀ + bias`.
     Linear(Linear),
+    /// Fully connected layers with activations between them.
+    Mlp(Mlp),
+    /// The cosine between features and one vector per class, times a scale.
+    Cosine(Cosine),
 }
 
 impl HeadConfig {
@@ -28,6 +36,8 @@ impl HeadConfig {
     pub fn build(&self, graph: &mut Graph, features: ValueId, outputs: usize) -> Result<ValueId> {
         match self {
             Self::Linear(linear) => linear.build(graph, features, outputs),
+            Self::Mlp(mlp) => mlp.build(graph, features, outputs),
+            Self::Cosine(cosine) => cosine.build(graph, features, outputs),
         }
     }
 }

@@ -31,6 +31,33 @@ impl Confusion {
         })
     }
 
+    /// The mean precision over classes that occur or are predicted; 0 for one that is never predicted.
+    pub fn macro_precision(&self) -> f64 {
+        let found = self.per_class().filter(|(_, t, p)| t + p > 0.0);
+        mean(found.map(|(right, _, p)| if p > 0.0 { right / p } else { 0.0 }))
+    }
+
+    /// The mean recall over classes that occur or are predicted; 0 for one that never occurs.
+    pub fn macro_recall(&self) -> f64 {
+        let found = self.per_class().filter(|(_, t, p)| t + p > 0.0);
+        mean(found.map(|(right, t, _)| if t > 0.0 { right / t } else { 0.0 }))
+    }
+
+    /// Each class's F1 score, weighted by its rows.
+    pub fn weighted_f1(&self) -> f64 {
+        let rows: f64 = self.per_class().map(|(_, t, _)| t).sum();
+        let found = self.per_class().filter(|(_, t, _)| *t > 0.0);
+        found.map(|(right, t, p)| t * 2.0 * right / (t + p)).sum::<f64>() / rows.max(1.0)
+    }
+
+    /// `(agreement − chance) / (1 − chance)` (Cohen, 1960); 0 where chance alone explains everything.
+    pub fn cohen_kappa(&self) -> f64 {
+        let rows: f64 = self.per_class().map(|(_, t, _)| t).sum();
+        let agreement: f64 = self.per_class().map(|(right, _, _)| right).sum::<f64>() / rows.max(1.0);
+        let chance: f64 = self.per_class().map(|(_, t, p)| t * p).sum::<f64>() / (rows * rows).max(1.0);
+        if chance < 1.0 { (agreement - chance) / (1.0 - chance) } else { 0.0 }
+    }
+
     /// The mean of `2 · right / (of class + predicted)` over classes that occur or are predicted
     /// (scikit-learn's `f1_score(average="macro")`).
     pub fn macro_f1(&self) -> f64 {

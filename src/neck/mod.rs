@@ -13,9 +13,13 @@ use crate::graph::op::{Concat, Flatten};
 use crate::graph::{Graph, ValueId};
 
 mod identity;
+mod norm;
+mod pool;
 mod standardize;
 
 pub use identity::Identity;
+pub use norm::{L2Norm, LayerNorm};
+pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
 
 /// What stands between the cut's outputs and the head. Each output passes through the neck on its own;
@@ -27,6 +31,19 @@ pub enum NeckConfig {
     Identity(Identity),
     /// Subtracts the mean and divides by the standard deviation of each feature over the training rows.
     Standardize(Standardize),
+    /// Global average pooling: the mean over tokens or places.
+    Gap(Gap),
+    /// Global max pooling: the largest over tokens or places.
+    Gmp(Gmp),
+    /// Generalised-mean pooling: between the mean and the largest, with a trained power.
+    Gem(Gem),
+    /// Keeps the first token.
+    ClsToken(ClsToken),
+    /// Layer normalisation with a trained scale and bias.
+    LayerNorm(LayerNorm),
+    /// Divides by the Euclidean length.
+    #[serde(rename = "l2_norm")]
+    L2Norm(L2Norm),
 }
 
 /// The `neck` of a recipe: nothing, one neck, or a list of necks applied in order.
@@ -68,6 +85,12 @@ impl NeckConfig {
         match self {
             Self::Identity(_) => Ok(x),
             Self::Standardize(standardize) => standardize.build(graph, x, name),
+            Self::Gap(gap) => gap.build(graph, x, name),
+            Self::Gmp(gmp) => gmp.build(graph, x, name),
+            Self::Gem(gem) => gem.build(graph, x, name),
+            Self::ClsToken(token) => token.build(graph, x, name),
+            Self::LayerNorm(norm) => norm.build(graph, x, name),
+            Self::L2Norm(norm) => norm.build(graph, x, name),
         }
     }
 }

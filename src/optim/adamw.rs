@@ -36,17 +36,42 @@ impl Optimizer for AdamW {
 
     fn update(&self, update: &Update, weights: &mut [f32], grad: &[f32], state: &mut [&mut [f32]]) {
         let [m, v] = state else { return };
-        let step = i32::try_from(update.step).unwrap_or(i32::MAX);
-        let [beta1, beta2] = self.betas;
-        let rate = (update.lr / (1.0 - beta1.powi(step))) as f32;
-        let root = (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32;
+        let rates = Self::rates(self.betas, update);
         let keep = if update.decay { (1.0 - update.lr * self.weight_decay) as f32 } else { 1.0 };
-        let (gain, keep_square, gain_square) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
-        let eps = self.eps as f32;
         for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
-            *m += (*g - *m) * gain;
-            *v = *v * keep_square + *g * *g * gain_square;
-            *w = *w * keep - rate * *m / (v.sqrt() * root + eps);
+            *w = *w * keep - rates.step(*g, m, v, self.eps as f32);
         }
+    }
+}
+
+impl AdamW {
+    /// Adam's numbers of one step, with the averages' bias corrected.
+    pub(super) fn rates([beta1, beta2]: [f64; 2], update: &Update) -> Rates {
+        let step = i32::try_from(update.step).unwrap_or(i32::MAX);
+        Rates {
+            rate: (update.lr / (1.0 - beta1.powi(step))) as f32,
+            root: (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32,
+            gain: (1.0 - beta1) as f32,
+            keep_square: beta2 as f32,
+            gain_square: (1.0 - beta2) as f32,
+        }
+    }
+}
+
+pub(super) struct Rates {
+    rate: f32,
+    root: f32,
+    gain: f32,
+    keep_square: f32,
+    gain_square: f32,
+}
+
+impl Rates {
+    /// Updates the averages and returns what to subtract from the weight.
+    #[inline(always)]
+    pub fn step(&self, g: f32, m: &mut f32, v: &mut f32, eps: f32) -> f32 {
+        *m += (g - *m) * self.gain;
+        *v = *v * self.keep_square + g * g * self.gain_square;
+        self.rate * *m / (v.sqrt() * self.root + eps)
     }
 }

@@ -3,12 +3,18 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod adam;
 mod adamw;
+mod lion;
 mod schedule;
 mod sgd;
 
+pub use adam::Adam;
 pub use adamw::AdamW;
-pub use schedule::{Constant, Cosine, Progress, SchedulerConfig};
+pub use lion::Lion;
+pub use schedule::{
+    Constant, Cosine, Exponential, Linear, MultiStep, OneCycle, Polynomial, Progress, SchedulerConfig, Step,
+};
 pub use sgd::Sgd;
 
 /// How parameters follow their gradients.
@@ -20,6 +26,10 @@ pub enum OptimizerConfig {
     AdamW(AdamW),
     /// Stochastic gradient descent, with momentum.
     Sgd(Sgd),
+    /// Adam, with weight decay in the gradient.
+    Adam(Adam),
+    /// Lion, whose steps are signs.
+    Lion(Lion),
 }
 
 impl Default for OptimizerConfig {
@@ -58,6 +68,8 @@ impl OptimizerConfig {
         match self {
             Self::AdamW(adamw) => Box::new(adamw.clone()),
             Self::Sgd(sgd) => Box::new(sgd.clone()),
+            Self::Adam(adam) => Box::new(adam.clone()),
+            Self::Lion(lion) => Box::new(lion.clone()),
         }
     }
 
@@ -66,6 +78,8 @@ impl OptimizerConfig {
         match self {
             Self::AdamW(adamw) => adamw.lr,
             Self::Sgd(sgd) => sgd.lr,
+            Self::Adam(adam) => adam.lr,
+            Self::Lion(lion) => lion.lr,
         }
     }
 }

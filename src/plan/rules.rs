@@ -4,7 +4,6 @@
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
-use crate::optim::SchedulerConfig;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode};
 
 /// What a rule looks at, and where it tells what is wrong.
@@ -164,10 +163,8 @@ fn store_is_available(check: &mut Check<'_>) {
 
 fn warm_up_fits(check: &mut Check<'_>) {
     let epochs = f64::from(check.recipe.train.epochs);
-    if let SchedulerConfig::Cosine(cosine) = &check.recipe.train.scheduler
-        && cosine.warmup_epochs > epochs
-    {
-        let warmup = cosine.warmup_epochs;
+    let warmup = check.recipe.train.scheduler.warmup_epochs();
+    if warmup > epochs {
         let message = format!("{warmup} epochs of warm-up are more than the {epochs} of `train.epochs`");
         check.problem("train.scheduler.warmup_epochs", message);
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::loss::{ClassWeights, CrossEntropy};
-use crate::optim::{AdamW, Cosine, Progress, Sgd};
+use crate::optim::{Adam, AdamW, Cosine, Progress, Sgd};
 
 const ROWS: usize = 40;
 const WIDTH: usize = 6;
@@ -80,6 +80,12 @@ fn twenty_steps_give_pytorchs_numbers() {
         ("sgd_cosine", sgd(0.2, 0.9, false, 0.01), &cosine, plain.clone()),
         ("sgd_nesterov", sgd(0.1, 0.8, true, 0.0), &constant, plain.clone()),
         ("sgd_plain", sgd(0.1, 0.0, false, 0.0), &constant, plain),
+        (
+            "adam",
+            OptimizerConfig::Adam(Adam { lr: 0.05, weight_decay: 0.1, ..Adam::default() }),
+            &constant,
+            LossConfig::default(),
+        ),
         ("adamw_smooth_weighted", adamw(0.01), &constant, smooth),
     ];
     assert_eq!(cases.len(), reference.len());

@@ -28,7 +28,7 @@ impl Check {
     pub fn rows(mut self, dims: &[usize]) -> Self {
         let n = self.inputs.len();
         let x = self.graph.input(&format!("x{n}"), dims).unwrap();
-        let p = self.graph.parameter(&format!("p{n}"), dims, Init::Normal(0.5), true).unwrap();
+        let p = self.graph.parameter(&format!("p{n}"), dims, Init::Uniform(0.8), true).unwrap();
         let sum = self.graph.node(&format!("s{n}"), super::Binary(super::BinaryKind::Add), &[x, p]).unwrap();
         self.inputs.push(sum);
         self
@@ -37,7 +37,9 @@ impl Check {
     /// A parameter.
     pub fn fixed(mut self, dims: &[usize]) -> Self {
         let name = format!("p{}", self.inputs.len());
-        self.inputs.push(self.graph.parameter(&name, dims, Init::Normal(1.0), true).unwrap());
+        // A power must not be near 0.
+        let init = if self.positive { Init::Fill(2.5) } else { Init::Normal(1.0) };
+        self.inputs.push(self.graph.parameter(&name, dims, init, true).unwrap());
         self
     }
 
@@ -56,7 +58,6 @@ impl Check {
     }
 
     /// Makes the inputs positive, for operators such as a root.
-    #[expect(dead_code, reason = "for operators that need it")]
     pub fn positive(mut self) -> Self {
         self.positive = true;
         self

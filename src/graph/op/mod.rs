@@ -11,19 +11,33 @@ mod binary;
 #[cfg(test)]
 pub(crate) mod check;
 mod concat;
+mod dropout;
 mod flatten;
+mod gelu;
+mod gem;
 mod gemm;
+mod l2_norm;
+mod layer_norm;
 mod normalize;
+mod reduce;
 mod relu;
 mod softmax;
+mod token;
 
 pub use binary::{Binary, BinaryKind};
 pub use concat::Concat;
+pub use dropout::Dropout;
 pub use flatten::Flatten;
+pub use gelu::Gelu;
+pub use gem::Gem;
 pub use gemm::Gemm;
+pub use l2_norm::L2Norm;
+pub use layer_norm::LayerNorm;
 pub use normalize::Normalize;
+pub use reduce::{Reduce, ReduceKind};
 pub use relu::Relu;
 pub use softmax::Softmax;
+pub use token::Token;
 
 /// What an operator is: the shape it computes and how ONNX says it.
 pub trait Operator {
@@ -142,16 +156,30 @@ operators! {
     Binary,
     /// Joins values along their last dimension.
     Concat,
+    /// Drops elements at random in training.
+    Dropout,
     /// Makes each row one-dimensional.
     Flatten,
+    /// The Gaussian error linear unit.
+    Gelu,
+    /// Generalised-mean pooling.
+    Gem,
     /// A fully connected layer.
     Gemm,
+    /// Vectors of length one.
+    L2Norm,
+    /// Layer normalisation.
+    LayerNorm,
     /// Subtracts and scales by two vectors.
     Normalize,
+    /// The mean or the largest along dimensions.
+    Reduce,
     /// The positive part.
     Relu,
     /// Probabilities from logits.
     Softmax,
+    /// One token of many.
+    Token,
 }
 
 impl Op {
