@@ -1,6 +1,7 @@
 //! `caft bench`: measures parts of caft on this machine, beside what else does the same.
 
 mod data;
+mod train;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     Data(data::Args),
+    Train(train::Args),
 }
 
 impl Args {
@@ -28,6 +30,7 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match &self.what {
             What::Data(args) => args.run(globals),
+            What::Train(args) => args.run(globals),
         }
     }
 }

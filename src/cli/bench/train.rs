@@ -1,0 +1,145 @@
+//! `caft bench train`: rows per second of training on features in memory, beside PyTorch's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::base::Cancel;
+use crate::base::random::Stream;
+use crate::cli::table::Table;
+use crate::cli::{Globals, print, print_json};
+use crate::graph::Targets;
+use crate::head::{Activation, HeadConfig, Mlp};
+use crate::loss::LossConfig;
+use crate::neck::NeckChain;
+use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::train::{Backend, Data, InMemory, Session, TrainConfig, build_graph, train};
+
+/// Measure training on features in memory: shuffled, AdamW, cross-entropy, in f32, on all cores. Speeds are
+/// medians over epochs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Rows of features.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rows: u32,
+    /// Numbers per row.
+    #[arg(long, default_value_t = 768, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    width: u32,
+    /// Units of the mlp head's hidden layer.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    hidden: u32,
+    /// Classes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    classes: u32,
+    /// Rows per step.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_size: u32,
+    /// Epochs to measure, after one to warm up.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    epochs: u32,
+    /// A Python interpreter that has PyTorch, to measure it too.
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
+
+/// One head, by every trainer.
+#[derive(Debug, Serialize)]
+struct Case {
+    head: &'static str,
+    rows_per_sec: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pytorch: Option<PyTorch>,
+}
+
+/// What the script prints: rows per second of a loop that indexes tensors and of one with a `DataLoader`.
+#[derive(Debug, Serialize, Deserialize)]
+struct PyTorch {
+    version: String,
+    threads: u32,
+    indexing: f64,
+    loader: f64,
+}
+
+impl Args {
+    pub(super) fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let mlp = Mlp { hidden: vec![self.hidden], activation: Activation::Relu, dropout: 0.0 };
+        let heads = [("linear", HeadConfig::default(), 0), ("mlp", HeadConfig::Mlp(mlp), self.hidden)];
+        let mut cases = Vec::new();
+        for (head, config, hidden) in heads {
+            let rows_per_sec = self.ours(&config)?;
+            let pytorch = self.python.as_deref().map(|python| self.pytorch(python, hidden)).transpose()?;
+            cases.push(Case { head, rows_per_sec, pytorch });
+        }
+        if globals.json {
+            print_json(&cases)?;
+        } else {
+            print(&self.table(&cases))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Rows per second of the embedded trainer.
+    fn ours(&self, head: &HeadConfig) -> Result<f64> {
+        let (rows, width) = (self.rows as usize, self.width as usize);
+        let numbers = Stream::named(0, "bench");
+        let values = (0..rows * width).map(|i| 2.0 * numbers.uniform(i as u64) - 1.0).collect();
+        let features = InMemory::new(rows).with("features", &[width], values)?;
+        let classes: Vec<u32> = (0..self.rows).map(|i| i % self.classes).collect();
+        let all: Vec<u32> = (0..self.rows).collect();
+        let graph =
+            build_graph(&NeckChain::default(), head, crate::train::Features::inputs(&features), self.classes as usize)?;
+        let config = TrainConfig {
+            epochs: self.epochs + 1,
+            batch_size: self.batch_size as usize,
+            optimizer: OptimizerConfig::default(),
+            scheduler: SchedulerConfig::default(),
+            loss: LossConfig::default(),
+            metrics: Vec::new(),
+            order_seed: 0,
+            seed: 0,
+            backend: Backend::Embedded,
+        };
+        let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
+        let cancel = Cancel::default();
+        let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
+        let trained = train(&graph, &data, &config, session)?;
+        let mut seconds: Vec<f64> = trained.epochs.iter().skip(1).map(|epoch| epoch.seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        Ok(rows as f64 / seconds[seconds.len() / 2])
+    }
+
+    fn pytorch(&self, python: &Path, hidden: u32) -> Result<PyTorch> {
+        let numbers = [self.rows, self.width, hidden, self.classes, self.batch_size, self.epochs];
+        let output = Command::new(python)
+            .args(["-c", include_str!("train.py")])
+            .args(numbers.map(|n| n.to_string()))
+            .output()
+            .with_context(|| format!("cannot run `{}`", python.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` could not run PyTorch: {}", python.display(), said.lines().last().unwrap_or_default());
+        }
+        serde_json::from_slice(&output.stdout).context("the PyTorch script printed something else")
+    }
+
+    fn table(&self, cases: &[Case]) -> String {
+        let mut table = Table::new(["head", "trainer", "rows/s", "caft is"]);
+        for case in cases {
+            let name = match case.head {
+                "mlp" => format!("mlp {}→{}→{}", self.width, self.hidden, self.classes),
+                head => format!("{head} {}→{}", self.width, self.classes),
+            };
+            table.row([name.clone(), "caft embedded".into(), format!("{:.0}", case.rows_per_sec), String::new()]);
+            if let Some(pytorch) = &case.pytorch {
+                for (how, speed) in [("indexing", pytorch.indexing), ("DataLoader", pytorch.loader)] {
+                    let trainer = format!("PyTorch {} ({how}, {} threads)", pytorch.version, pytorch.threads);
+                    let ratio = format!("{:.1} times as fast", case.rows_per_sec / speed);
+                    table.row([name.clone(), trainer, format!("{speed:.0}"), ratio]);
+                }
+            }
+        }
+        table.to_string()
+    }
+}
