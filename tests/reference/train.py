@@ -45,7 +45,7 @@ def run(make_optimizer, make_scheduler=None, loss=None):
         optimizer.step()
         if scheduler:
             scheduler.step()
-        losses.append(float(value))
+        losses.append(value.item())
     return {"losses": losses, "weight": model.weight.flatten().tolist(), "bias": model.bias.tolist()}
 
 
@@ -57,6 +57,7 @@ result = {
     "sgd_cosine": run(lambda g: optim.SGD(g, lr=0.2, momentum=0.9, weight_decay=0.01), cosine),
     "sgd_nesterov": run(lambda g: optim.SGD(g, lr=0.1, momentum=0.8, nesterov=True)),
     "sgd_plain": run(lambda g: optim.SGD(g, lr=0.1)),
+    "adam": run(lambda g: optim.Adam(g, lr=0.05, weight_decay=0.1)),
     "adamw_smooth_weighted": run(lambda g: optim.AdamW(g, lr=0.05), loss=smooth),
 }
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
