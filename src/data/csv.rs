@@ -119,6 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_stays_to_be_skipped_and_a_path_outside_never_does() {
+        let fixture = Fixture::new();
+        fixture.write("d/1.png", b"");
+        let load = |table: &[u8]| {
+            fixture.write("d/t.csv", table);
+            fixture.load(json!({"kind": "csv", "root": "d", "train": {"path": "t.csv"}, "on_error": "skip"}))
+        };
+        assert_eq!(load(b"image,label\n1.png,a\nnone.png,b\n").unwrap().rows.len(), 2);
+        assert!(load(b"image,label\n../1.png,a\n").unwrap_err().to_string().contains("is outside of"));
+    }
+
+    #[test]
     fn missing_columns_are_all_named() {
         let fixture = Fixture::new();
         fixture.table("t.csv", 4);

@@ -78,6 +78,12 @@ fn read_folder(path: &Path, set: &mut Set) -> Result<()> {
     Ok(())
 }
 
+/// Whether a name ends as pictures' names do.
+pub(super) fn is_picture(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
 /// The pictures in a folder and below, by folder and then by name, each with its path from the set's
 /// folder.
 fn collect(folder: &Path, shown: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
@@ -85,11 +91,7 @@ fn collect(folder: &Path, shown: &str, depth: usize, files: &mut Vec<String>) ->
         return Err(Error::bad_input(format!("`{}` is nested more than {DEEPEST} folders deep", folder.display())));
     }
     let (folders, names) = entries(folder)?;
-    let picture = |name: &String| {
-        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-        extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-    };
-    files.extend(names.into_iter().filter(picture).map(|name| format!("{shown}/{name}")));
+    files.extend(names.into_iter().filter(|name| is_picture(name)).map(|name| format!("{shown}/{name}")));
     for name in folders {
         collect(&folder.join(&name), &format!("{shown}/{name}"), depth + 1, files)?;
     }

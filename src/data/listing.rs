@@ -49,12 +49,13 @@ pub(super) struct TableRows<'a, 'b> {
 }
 
 impl TableRows<'_, '_> {
-    /// The sample of an image's path: from the root and inside of it, or from the table's folder.
+    /// The sample of an image's path: from the root and inside of it, or from the table's folder. A missing
+    /// file is reported, unless bad rows are to be skipped.
     pub fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
         let rooted = self.listing.place.root.is_some();
         let file = if rooted { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
         match file {
-            Ok(file) if file.is_file() => return Some(Sample::file(file)),
+            Ok(file) if self.listing.place.skip || file.is_file() => return Some(Sample::file(file)),
             Ok(file) => self.bad(line, format!("there is no file `{}`", file.display())),
             Err(error) => self.bad(line, error.to_string()),
         }

@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::config::{Fold, Marked};
-use super::{DataConfig, Dataset, Field, Row, SetConfig, Splits, Targets, split};
+use super::{DataConfig, Dataset, Field, OnError, Row, SetConfig, Splits, Targets, split};
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems, Result};
@@ -48,6 +48,8 @@ pub(super) struct SetPlace<'a> {
     pub fetcher: &'a Fetcher<'a>,
     /// Columns whose cells the set is to keep.
     pub marks: &'a [String],
+    /// Whether a row whose file is missing stays, to be skipped and recorded when it is read.
+    pub skip: bool,
 }
 
 /// The rows of one set, in their final order.
@@ -102,13 +104,14 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         (None, None) => return Err(Error::bad_input("data: either `train` or `root` is needed")),
     };
 
+    let skip = common.on_error == OnError::Skip;
     let marks: Vec<String> = [&common.valid, &common.test]
         .into_iter()
         .filter_map(
             |set| if let Some(SetConfig::Column(Marked { name, .. })) = set { Some(name.clone()) } else { None },
         )
         .collect();
-    let place = SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks };
+    let place = SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks, skip };
     let seed = common.seed.unwrap_or(context.seed);
     let mut joined = Joined { subset: common.subset.map(|n| n as usize), seed, ..Joined::default() };
     let train = reader.read(&paths.train, &place)?;
@@ -316,7 +319,7 @@ pub(super) mod tests {
 
         pub fn with_place<T>(&self, body: impl FnOnce(&SetPlace<'_>) -> T) -> T {
             let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
-            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[] })
+            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[], skip: false })
         }
 
         /// Loads a config whose paths are relative to the folder of data.

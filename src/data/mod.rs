@@ -1,8 +1,9 @@
 //! Rank 2: data sets: rows with samples, targets and splits, read from what a recipe's `data:` names.
 //!
 //! A kind of data set is one file here with its config, its reading and its tests, plus its `mod` line
-//! and its line in [`Format`]. It reads one [`Set`] at a time; fractions, subsets and the joining of
-//! class names are common to all ([`split`], [`load`]).
+//! and its line in [`Format`]. It reads one set at a time; fractions, folds, subsets and the joining of
+//! class names are common to all ([`load()`]). Rows never hold pixels: a sample says where its bytes are, in a
+//! file of its own, in a shard, or in a column that is unpacked once to the home.
 
 mod cifar10;
 mod cifar100;
@@ -18,6 +19,8 @@ mod parquet;
 mod parquet_file;
 mod split;
 mod table;
+mod tar;
+mod webdataset;
 
 pub use config::{Common, DataConfig, Fold, Marked, OnError, SetConfig, TrainSet};
 pub use label::LabelConfig;
@@ -66,6 +69,7 @@ formats! {
     jsonl::Jsonl = "jsonl",
     mnist::Mnist = "mnist",
     parquet::Parquet = "parquet",
+    webdataset::Webdataset = "webdataset",
 }
 
 /// A data set: rows in a fixed order that does not depend on the file system.

@@ -205,22 +205,21 @@ fn look_at(sample: &Sample, buffer: &mut Vec<u8>) -> Result<()> {
     const HEAD: u64 = 64 << 10;
     const TAIL: u64 = 4 << 10;
     let len = sample.read_part(0, HEAD, buffer)?;
-    let mut encoded = sample.encoding == Encoding::Encoded;
-    if len > HEAD && encoded {
+    if decode::header(buffer, &sample.encoding).is_err() && len > HEAD {
         // A header may be longer, with a colour profile or a preview in it.
-        if decode::header(buffer, &sample.encoding).is_ok() {
-            let head = buffer[..64].to_vec();
-            sample.read_part(len - TAIL, TAIL, buffer)?;
-            encoded = !decode::ends_well(&head, buffer);
-        }
-        if encoded {
-            sample.read(buffer)?;
-        }
-    } else {
-        decode::header(buffer, &sample.encoding)?;
-        encoded = encoded && !decode::ends_well(buffer, &buffer[buffer.len().saturating_sub(TAIL as usize)..]);
+        sample.read(buffer)?;
     }
-    if encoded { decode::decode(buffer, &sample.encoding, &mut Pixels::default()) } else { Ok(()) }
+    decode::header(buffer, &sample.encoding)?;
+    if sample.encoding != Encoding::Encoded {
+        return Ok(());
+    }
+    let head = buffer[..buffer.len().min(64)].to_vec();
+    sample.read_part(len.saturating_sub(TAIL), TAIL, buffer)?;
+    if decode::ends_well(&head, buffer, len) {
+        return Ok(());
+    }
+    sample.read(buffer)?;
+    decode::decode(buffer, &sample.encoding, &mut Pixels::default())
 }
 
 /// One error of the samples that [`scan`] found.

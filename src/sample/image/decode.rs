@@ -81,17 +81,21 @@ pub fn decode(bytes: &[u8], encoding: &Encoding, pixels: &mut Pixels) -> Result<
     }
 }
 
-/// Whether the last bytes of a picture are such as a whole file has. `false` is only a suspicion, and
-/// `true` only says that the file was not cut off.
-pub fn ends_well(head: &[u8], tail: &[u8]) -> bool {
+/// Whether a file of `len` bytes ends as a whole picture does. `false` is only a suspicion, and `true` only says
+/// that the file was not cut off.
+pub fn ends_well(head: &[u8], tail: &[u8], len: u64) -> bool {
     let has = |end: &[u8]| tail.windows(end.len()).any(|window| window == end);
+    let stated =
+        |at: usize| head.get(at..at + 4).map_or(0, |four| four.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)));
     if is_jpeg(head) {
         return has(&[0xff, 0xd9]);
     }
     match image::guess_format(head) {
         Ok(ImageFormat::Png) => has(b"IEND"),
         Ok(ImageFormat::Gif) => tail.iter().rev().find(|byte| **byte != 0) == Some(&b';'),
-        // Others state their lengths in places of their own; they are small, or decoded to be sure.
+        Ok(ImageFormat::Bmp) => (1..=len).contains(&stated(2)),
+        Ok(ImageFormat::WebP) => (1..=len).contains(&(stated(4) + 8)),
+        // Others do not say; they are decoded to be sure.
         _ => false,
     }
 }
@@ -269,8 +273,11 @@ mod tests {
                 assert!(message(cut).contains("damaged"), "{}", message(cut));
             }
         }
-        assert!(ends_well(&jpeg(9, 9), &jpeg(9, 9)) && !ends_well(&jpeg(9, 9), b"abc"));
-        assert!(ends_well(&encoded(ImageFormat::Png), &encoded(ImageFormat::Png)));
+        let well = |bytes: &[u8], part: usize| ends_well(bytes, &bytes[..part], part as u64);
+        for bytes in FORMATS[..5].iter().filter(|f| **f != ImageFormat::Tiff).map(|f| encoded(*f)).chain([jpeg(40, 30)])
+        {
+            assert!(well(&bytes, bytes.len()) && !well(&bytes, bytes.len() - 20));
+        }
     }
 
     #[test]
