@@ -5,8 +5,8 @@ use std::thread::available_parallelism;
 
 use super::context::Context;
 use super::engine::Source;
-use crate::base::{Digest, Error, Result};
-use crate::data::{self, Dataset, LoadContext, Targets};
+use crate::base::{Digest, Error, KeyWriter, Result};
+use crate::data::{self, Dataset, LoadContext, OnError, Row, Targets};
 use crate::plan::{Manifest, Plan, ResolvedPlan};
 use crate::resource::DigestTable;
 use crate::sample::pipeline::{self, Item};
@@ -38,7 +38,7 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     }
     context.cancel.check()?;
     let table = DigestTable::open(context.home)?;
-    let digests = sample_digests(&dataset, &table, context)?;
+    let digests = sample_digests(&dataset, plan.data.common.on_error, &table, context)?;
     table.save()?;
     let Targets::Classes { names, .. } = &dataset.targets;
     let plan = ResolvedPlan {
@@ -52,7 +52,12 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     Ok(Resolved { plan, dataset, digests, source })
 }
 
-fn sample_digests(dataset: &Dataset, table: &DigestTable, context: &Context<'_>) -> Result<Vec<Digest>> {
+fn sample_digests(
+    dataset: &Dataset,
+    on_error: OnError,
+    table: &DigestTable,
+    context: &Context<'_>,
+) -> Result<Vec<Digest>> {
     let items: Vec<Item<'_>> = dataset
         .rows
         .iter()
@@ -60,7 +65,14 @@ fn sample_digests(dataset: &Dataset, table: &DigestTable, context: &Context<'_>)
         .map(|(index, row)| Item { index, sample: &row.samples[0], origin: &row.origin })
         .collect();
     let threads = available_parallelism().map_or(1, usize::from);
-    pipeline::digests(&items, threads, context.cancel, &|path| table.digest(path))?.into_iter().collect()
+    let digests = pipeline::digests(&items, threads, context.cancel, &|path| table.digest(path))?;
+    let skip = on_error == OnError::Skip;
+    let digest = |(digest, row): (Result<Digest>, &Row)| match digest {
+        // A digest that no bytes have: the pass finds the row bad once more, and records it.
+        Err(_) if skip => Ok(KeyWriter::new("unreadable").field("row", &row.origin).finish()),
+        digest => digest,
+    };
+    digests.into_iter().zip(&dataset.rows).map(digest).collect()
 }
 
 impl Resolved {
