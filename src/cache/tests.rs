@@ -379,6 +379,18 @@ fn a_folder_that_cannot_be_used_is_one_clear_error() {
 }
 
 #[test]
+fn a_folder_that_vanishes_is_not_made_anew() {
+    let sandbox = Sandbox::new(&[2], DType::F32);
+    let mut writer = sandbox.column().writer().unwrap();
+    writer.push(digest(0), &row(0, 2)).unwrap();
+    std::fs::remove_dir_all(sandbox.store.folder()).unwrap();
+    let error = writer.flush().unwrap_err();
+    assert!(error.to_string().ends_with("is gone") && error.hint_text().unwrap().contains("unmounted"));
+    drop(writer);
+    assert!(!sandbox.store.folder().exists());
+}
+
+#[test]
 fn many_threads_read_at_once() {
     let sandbox = Sandbox::new(&[1000], DType::F16);
     fill(&sandbox.column(), 0..3000, 1000);

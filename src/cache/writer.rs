@@ -103,6 +103,12 @@ impl Writer {
         if self.digests.is_empty() {
             return Ok(());
         }
+        if !self.folder.is_dir() {
+            // Made anew it would lie on another disk when a mount has vanished.
+            self.failed = true;
+            let gone = Error::failed(format!("the folder `{}` is gone", self.folder.display()));
+            return Err(gone.hint("was its disk unmounted? run the same command again when it is back"));
+        }
         let body = [&self.digests, &self.rows.scales, &self.rows.values];
         let mut sums = Sums::default();
         body.iter().for_each(|part| sums.update(part));

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use caft::base::progress::Silent;
 use caft::base::random::Stream;
-use caft::base::{DType, Digest, Home};
+use caft::base::{DType, Digest, Error, Home};
 use caft::cache::{Column, ColumnSpec, Limits, Store};
 
 const FOLDER: &str = "CAFT_TEST_CACHE_FOLDER";
 /// Which rows a child adds and in which order, as `start..end`, or `end..start` for backwards.
 const ROWS: &str = "CAFT_TEST_CACHE_ROWS";
+/// Where a child writes the error that it ends with.
+const ERROR: &str = "CAFT_TEST_CACHE_ERROR";
 /// Set to a number for more kills than the suite does.
 const KILLS: &str = "CAFT_TEST_KILLS";
 
@@ -42,16 +44,16 @@ fn row(i: usize) -> Vec<f32> {
 }
 
 /// Adds the rows that are missing, slowly, as an engine would, in shards of 16 rows.
-fn fill(folder: &Path, rows: &[usize], pause: Duration) {
+fn fill(folder: &Path, rows: &[usize], pause: Duration) -> Result<(), Error> {
     let column = column(folder);
     let digests: Vec<Digest> = rows.iter().map(|&i| digest(i)).collect();
     let limits = Limits { bytes: 16 * ROW * 2, age: Duration::from_millis(5) };
-    let mut writer = column.writer_with(limits).unwrap();
+    let mut writer = column.writer_with(limits)?;
     for at in column.missing(&digests) {
         std::thread::sleep(pause);
-        writer.push(digests[at], &row(rows[at])).unwrap();
+        writer.push(digests[at], &row(rows[at]))?;
     }
-    writer.finish().unwrap();
+    writer.finish().map(drop)
 }
 
 /// Not a test: what a child process does.
@@ -61,13 +63,22 @@ fn child() {
     let rows = std::env::var(ROWS).unwrap();
     let (from, to) = rows.split_once("..").map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap();
     let rows: Vec<usize> = if from < to { (from..to).collect() } else { (to..from).rev().collect() };
-    fill(folder.as_ref(), &rows, Duration::from_micros(200));
+    match (fill(folder.as_ref(), &rows, Duration::from_micros(200)), std::env::var_os(ERROR)) {
+        (Err(error), Some(file)) => {
+            let cause = std::error::Error::source(&error).unwrap();
+            std::fs::write(file, format!("{error}: {cause}; {}", error.hint_text().unwrap_or_default())).unwrap();
+        }
+        (outcome, _) => outcome.unwrap(),
+    }
+}
+
+fn child_name() -> String {
+    format!("{}::child", module_path!().split_once("::").unwrap().1)
 }
 
 fn spawn(folder: &Path, rows: &str) -> Child {
-    let name = format!("{}::child", module_path!().split_once("::").unwrap().1);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([&name, "--exact", "--test-threads=1"]).env(FOLDER, folder).env(ROWS, rows);
+    command.args([&child_name(), "--exact", "--test-threads=1"]).env(FOLDER, folder).env(ROWS, rows);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -88,7 +99,7 @@ fn rows(folder: &Path) -> BTreeMap<usize, Vec<u32>> {
 
 fn uninterrupted() -> BTreeMap<usize, Vec<u32>> {
     let folder = tempfile::tempdir().unwrap();
-    fill(folder.path(), &(0..TOTAL).collect::<Vec<_>>(), Duration::ZERO);
+    fill(folder.path(), &(0..TOTAL).collect::<Vec<_>>(), Duration::ZERO).unwrap();
     rows(folder.path())
 }
 
@@ -125,6 +136,70 @@ fn two_processes_that_fill_one_column_give_the_union() {
     }
     assert_eq!(rows(folder.path()), uninterrupted());
     assert!(!walk(folder.path()).iter().any(|name| name.contains(".tmp-")), "nothing is left behind");
+}
+
+/// A limit on the size of files stands for a full disk where no small disk can be made: the write fails in
+/// its middle in the same way. A shell sets the limit and ignores the signal that would come first.
+#[cfg(unix)]
+#[test]
+fn a_write_that_fails_in_the_middle_is_a_clear_error_and_what_was_stored_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), &(0..100).collect::<Vec<_>>(), Duration::ZERO).unwrap();
+    let error = folder.path().join("error");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    command.args([&child_name(), "--exact", "--test-threads=1"]);
+    command.env(FOLDER, folder.path()).env(ROWS, format!("0..{TOTAL}")).env(ERROR, &error);
+    assert!(command.stdout(Stdio::null()).status().unwrap().success());
+    let error = std::fs::read_to_string(error).unwrap();
+    assert!(error.starts_with("cannot write `") && error.contains("File too large"), "{error}");
+    assert_eq!(rows(folder.path()).len(), 100);
+    assert!(!walk(folder.path()).iter().any(|name| name.contains(".tmp-")), "nothing is left behind");
+    fill(folder.path(), &(0..TOTAL).collect::<Vec<_>>(), Duration::ZERO).unwrap();
+    assert_eq!(rows(folder.path()), uninterrupted());
+}
+
+/// A small file system of its own, where this user may mount one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=128k", "tmpfs"];
+        let status = Command::new("mount").args(mount).arg(folder.path()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_and_a_read_only_one_are_clear_errors_and_what_was_stored_stays() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let folder = disk.0.path();
+    let all: Vec<usize> = (0..TOTAL).collect();
+    let error = fill(folder, &all, Duration::ZERO).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write `"));
+    assert!(error.hint_text().unwrap().starts_with("the disk is full; what was stored before is good"));
+    let (stored, whole) = (rows(folder), uninterrupted());
+    assert!(!stored.is_empty() && stored.iter().all(|(i, row)| whole[i] == *row));
+
+    let remount = |options: &str| Command::new("mount").args(["-o", options]).arg(folder).status().unwrap().success();
+    assert!(remount("remount,ro"));
+    assert_eq!(rows(folder), stored);
+    let error = fill(folder, &all, Duration::ZERO).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write `"), "{error}");
+    assert!(remount("remount,rw,size=1m"));
+    fill(folder, &all, Duration::ZERO).unwrap();
+    assert_eq!(rows(folder), whole);
 }
 
 fn walk(folder: &Path) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! `caft bench`: measures parts of caft on this machine, beside what else does the same.
 
+mod cache;
 mod data;
 mod train;
 
@@ -18,6 +19,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Cache(cache::Args),
     Data(data::Args),
     Train(train::Args),
 }
@@ -29,6 +31,7 @@ impl Args {
     /// Those of what is measured, or standard output is closed.
     pub fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match &self.what {
+            What::Cache(args) => args.run(globals),
             What::Data(args) => args.run(globals),
             What::Train(args) => args.run(globals),
         }

@@ -78,6 +78,13 @@ fn tensor(info: &ColumnInfo) -> String {
     let name: Vec<&str> = name.into_iter().rev().collect();
     match info.spec.ingredients.get("select") {
         None | Some(Value::Null) => name.join("/"),
+        Some(Value::Object(select)) => {
+            let parts = select.iter().map(|(key, value)| match key.as_str() {
+                "kind" => plain(value),
+                key => format!("{key}={}", plain(value)),
+            });
+            format!("{} {}", name.join("/"), parts.collect::<Vec<_>>().join(" "))
+        }
         Some(select) => format!("{} {}", name.join("/"), plain(select)),
     }
 }
