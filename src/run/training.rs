@@ -88,7 +88,7 @@ impl Training {
                 log.metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             values.push(("train/lr", log.lr));
             tracker.log(step, &values)?;
-            context.progress.event(Event::WorkAdvanced { done: step + 1, detail: self.detail(log) });
+            context.progress.event(Event::WorkAdvanced { done: step, detail: self.detail(log) });
             Ok(())
         };
         let session = Session { cancel: context.cancel, checkpoint: Some(&checkpoint), on_epoch: &mut on_epoch };
@@ -116,7 +116,7 @@ impl Training {
         let last = trained.epochs.last().map(|log| self.detail(log)).unwrap_or_default();
         let best = trained.epochs.iter().find(|log| log.epoch == trained.best_epoch);
         let best = best.and_then(|log| Some((log.epoch, log.metrics.get(&self.main_valid())?)));
-        let best = best.map(|(epoch, value)| format!("; best {} {value:.4} in epoch {}", self.main_valid(), epoch + 1));
+        let best = best.map(|(epoch, value)| format!("; best {} {value:.4} in epoch {epoch}", self.main_valid()));
         format!("{} epochs, {last}{}", trained.epochs.len(), best.unwrap_or_default())
     }
 
