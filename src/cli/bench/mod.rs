@@ -2,6 +2,7 @@
 
 mod cache;
 mod data;
+mod engine;
 mod train;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub struct Args {
 enum What {
     Cache(cache::Args),
     Data(data::Args),
+    Engine(engine::Args),
     Train(train::Args),
 }
 
@@ -33,6 +35,7 @@ impl Args {
         match &self.what {
             What::Cache(args) => args.run(globals),
             What::Data(args) => args.run(globals),
+            What::Engine(args) => args.run(globals),
             What::Train(args) => args.run(globals),
         }
     }
