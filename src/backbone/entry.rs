@@ -73,6 +73,13 @@ pub struct Export {
     /// The name of the weights in the framework, where it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// The submodule that is exported in place of the whole model, such as a detector's `backbone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// What the exported file names after modules of the framework: tensor name to module path. The tensor
+    /// is the module's output, or with `:input` behind the path what enters the module.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub modules: IndexMap<String, String>,
 }
 
 /// Whether an entry is known to work as it says.
@@ -82,9 +89,10 @@ pub enum Proof {
     /// Written from the model's documentation; no engine has been built from it yet.
     #[default]
     Unproven,
-    /// Built from an export with the published layout, but not from the published file itself.
-    Layout,
-    /// Built from the published file; its outputs have the shapes given here.
+    /// The architecture was exported at full size with random weights; every output has the shape given
+    /// here, and ONNX Runtime gives the framework's values.
+    Exported,
+    /// Built from the published file; its outputs have the shapes given here, and a head was trained on them.
     Built,
 }
 

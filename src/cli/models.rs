@@ -98,7 +98,7 @@ fn show(entry: &Entry) -> String {
     }
     let proof = match entry.proof {
         Proof::Unproven => "none: no engine has been built from it yet",
-        Proof::Layout => "built from an export with the published layout",
+        Proof::Exported => "exported with random weights: shapes and values are the framework's",
         Proof::Built => "built from the published file",
     };
     line("proof", proof.into());

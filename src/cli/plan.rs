@@ -198,7 +198,7 @@ fn cost(plan: &Plan) -> String {
         .map(|output| format!("{} {}", output["output"].as_str().unwrap_or_default(), output["shape"]))
         .collect();
     format!(
-        "stored of each sample: {} in {}, {} ({} for 1,000 samples); one pass of the backbone for each sample that is not stored yet\n",
+        "stored of each sample: {} in {}, {} ({} for 1,000 samples)\n",
         parts.join(" and "),
         plan.cache.dtype.name(),
         indicatif::HumanBytes(total),

@@ -16,6 +16,9 @@ pub struct Args {
     /// Which schema.
     #[arg(value_enum, default_value = "recipe")]
     which: Which,
+    /// Print the reference of a recipe's keys as Markdown instead.
+    #[arg(long, conflicts_with = "which")]
+    markdown: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -34,6 +37,10 @@ impl Args {
     /// # Errors
     /// Standard output cannot be written.
     pub fn run(&self, _: &Globals) -> Result<ExitCode> {
+        if self.markdown {
+            super::print(&crate::recipe::reference::markdown())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let kind = match self.which {
             Which::Recipe => Kind::Recipe,
             Which::RecipeMerged => Kind::Merged,

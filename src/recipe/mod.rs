@@ -7,6 +7,7 @@
 pub mod check;
 pub mod layers;
 mod load;
+pub mod reference;
 pub mod schema;
 pub mod shipped;
 pub mod tree;

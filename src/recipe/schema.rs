@@ -122,15 +122,15 @@ fn choices(schema: &mut Map<String, Value>) {
 /// `anyOf` something or null becomes `if not null then something`, so that an error points into it.
 fn nullable(schema: &mut Map<String, Value>) {
     let Some(branches) = schema.get("anyOf").and_then(Value::as_array) else { return };
-    let null = json!({"type": "null"});
+    let nothing = json!({"type": "null"});
     let [first, second] = branches.as_slice() else { return };
-    let inner = match (*first == null, *second == null) {
+    let inner = match (*first == nothing, *second == nothing) {
         (true, false) => second.clone(),
         (false, true) => first.clone(),
         _ => return,
     };
     schema.remove("anyOf");
-    schema.insert("if".into(), json!({"not": (null)}));
+    schema.insert("if".into(), json!({"not": nothing}));
     schema.insert("then".into(), inner);
 }
 
