@@ -1,5 +1,6 @@
 mod cache;
 mod fetch;
+mod headline;
 mod hub;
 mod images;
 mod pip;

@@ -113,5 +113,5 @@ data:
   test: {path: data/test}
   valid: {fraction: 0.25}
   preprocess: {resize: {size: 32, mode: exact}, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
-train: {epochs: 20, batch_size: 8}
+train: {epochs: 40, batch_size: 8, optimizer: {kind: adamw, lr: 2.0e-2}}
 ";
