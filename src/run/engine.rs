@@ -28,6 +28,14 @@ impl Columns {
         self.names.iter().cloned().zip(self.columns.iter().map(|column| column.spec().key))
     }
 
+    /// The engine that fills the columns, ready to run.
+    ///
+    /// # Errors
+    /// Those of [`Source::open`].
+    pub fn open(&self, source: &Source) -> Result<Box<dyn Engine>> {
+        source.open(&self.engine)
+    }
+
     /// Each output with its column.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Column)> {
         self.names.iter().map(String::as_str).zip(&self.columns)

@@ -11,6 +11,7 @@ mod forecast;
 mod history;
 pub mod lock;
 mod predict;
+mod recheck;
 pub mod record;
 mod resolve;
 mod rows;
@@ -23,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use context::Context;
 pub use forecast::{Forecast, forecast};
 pub use predict::{Predicted, Predictor};
+pub use recheck::{Rechecked, recheck};
 pub use resolve::{Resolved, resolve};
 
 use crate::base::{Digest, Error, Result, file};

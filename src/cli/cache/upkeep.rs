@@ -1,5 +1,6 @@
 //! `caft cache verify`, `gc` and `compact`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,17 +8,25 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Work, bytes, short};
-use crate::base::Error;
+use crate::base::{Error, Home};
 use crate::cache::{COMPACT_SHARD_BYTES, Garbage, GcRules};
-use crate::cli::{Globals, print, print_json};
+use crate::cli::{Globals, load, print, print_json};
+use crate::run::{self, Context, Rechecked};
 
 /// Check every stored byte against its checksum.
 ///
-/// Damaged shards are set aside, and the next run computes their rows again. Exits with 1 if there are any.
+/// Damaged shards are set aside, and the next run computes their rows again. Exits with 1 if there are any. With
+/// `--recipe` some stored samples of that recipe are computed again as well, and the difference is printed.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     /// The first digits of the keys of the columns to check; all columns if none is given.
     keys: Vec<String>,
+    /// A recipe whose samples are computed again
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// How many samples are computed again
+    #[arg(long, value_name = "COUNT", default_value_t = 16, requires = "recipe")]
+    sample: usize,
 }
 
 /// Delete columns by age, use or size, and what killed processes left behind.
@@ -68,10 +77,32 @@ impl Verify {
                 print(&format!("  damaged and set aside: {} ({why})\n", path.display()))?;
             }
         }
+        let rechecked = self.recipe.as_ref().map(|recipe| self.recheck(recipe, &work)).transpose()?;
+        if rechecked.iter().flatten().any(|result| !result.is_good()) {
+            code = ExitCode::FAILURE;
+        }
         if globals.json {
-            print_json(&all)?;
+            print_json(&json!({"columns": all, "recomputed": rechecked}))?;
+            return Ok(code);
+        }
+        for result in rechecked.iter().flatten() {
+            let Rechecked { output, rows, largest_difference, relative_error, tolerance, .. } = result;
+            let verdict = if result.is_good() { "good" } else { "NOT what is stored" };
+            print(&format!(
+                "{}  `{output}` computed again for {rows} samples: {verdict}, relative error {relative_error:.1e} (at most \
+                 {tolerance:.0e}), largest difference {largest_difference:.1e}\n",
+                result.key.short(12)
+            ))?;
         }
         Ok(code)
+    }
+
+    fn recheck(&self, recipe: &Path, work: &Work) -> Result<Vec<Rechecked>> {
+        let planned = load::load(recipe, &[])?;
+        let home = Home::from_environment()?;
+        let (progress, cancel) = (&work.progress, &work.cancel);
+        let context = Context { home: &home, runs: PathBuf::from("runs"), progress, cancel, offline: false };
+        Ok(run::recheck(&planned.plan, &context, self.sample.max(1))?)
     }
 }
 
