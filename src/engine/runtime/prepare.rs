@@ -180,12 +180,10 @@ impl Prepared {
         let failed =
             |error: ort::Error| Error::failed(format!("`provider: {}` cannot be set up", info.name)).because(error);
         let builder = Session::builder(&environment).map_err(failed)?;
-        let builder = builder
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .and_then(|builder| builder.with_intra_threads(threads))
-            // Spinning threads would take the cores from the decoders that prepare the next batch.
-            .and_then(|builder| builder.with_intra_op_spinning(false))
-            .map_err(|error| failed(error.into()))?;
+        let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|e| failed(e.into()))?;
+        let builder = builder.with_intra_threads(threads).map_err(|e| failed(e.into()))?;
+        // Spinning threads would take the cores from the decoders that prepare the next batch.
+        let builder = builder.with_intra_op_spinning(false).map_err(|e| failed(e.into()))?;
         if let Some(plugin) = &self.plugin {
             plugin.register(&environment)?;
             let devices: Vec<_> =
