@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 
 mod adam;
 mod adamw;
+mod early_stopping;
 mod lion;
 mod schedule;
 mod sgd;
 
 pub use adam::Adam;
 pub use adamw::AdamW;
+pub use early_stopping::EarlyStopping;
 pub use lion::Lion;
 pub use schedule::{
     Constant, Cosine, Exponential, Linear, MultiStep, OneCycle, Polynomial, Progress, SchedulerConfig, Step,

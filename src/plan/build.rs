@@ -50,6 +50,8 @@ impl Plan {
                 optimizer: train.optimizer.clone(),
                 scheduler: train.scheduler.clone(),
                 loss: train.loss.clone(),
+                clip_norm: train.clip_norm,
+                early_stopping: train.early_stopping,
                 backend: "embedded".into(),
             },
             metrics: recipe.metrics.clone(),

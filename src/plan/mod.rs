@@ -20,7 +20,7 @@ use crate::head::HeadConfig;
 use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig};
 use crate::recipe::{Precision, Provider};
 use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
@@ -123,6 +123,10 @@ pub struct TrainPlan {
     pub scheduler: SchedulerConfig,
     /// The loss.
     pub loss: LossConfig,
+    /// The longest gradient of a step; `None` leaves it alone.
+    pub clip_norm: Option<f64>,
+    /// When to stop before the last epoch; `None` for never.
+    pub early_stopping: Option<EarlyStopping>,
     /// The trainer.
     pub backend: String,
 }

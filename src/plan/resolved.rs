@@ -35,7 +35,7 @@ impl ResolvedPlan {
     pub fn id(&self) -> Digest {
         let Plan { seeds, model, train, metrics, cache, .. } = &self.plan;
         let EnginePlan { precision, .. } = &self.plan.engine;
-        let TrainPlan { epochs, batch_size, optimizer, scheduler, loss, backend } = train;
+        let TrainPlan { epochs, batch_size, optimizer, scheduler, loss, clip_norm, early_stopping, backend } = train;
         KeyWriter::new("run")
             .json("weights", &self.weights)
             .json("dataset", &self.dataset)
@@ -50,6 +50,7 @@ impl ResolvedPlan {
             // The seed of the data is in its manifest already.
             .json("seeds", &[seeds.order, seeds.train])
             .json("train", &(epochs, batch_size, optimizer, scheduler, loss, backend))
+            .json("stopping", &(clip_norm, early_stopping))
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION))
             .finish()

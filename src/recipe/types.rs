@@ -11,7 +11,7 @@ use crate::head::HeadConfig;
 use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::{OptimizerConfig, SchedulerConfig};
+use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig};
 use crate::resource::Resource;
 
 /// A caft recipe: a backbone, what is trained on top of it, and the data.
@@ -256,6 +256,13 @@ pub struct TrainConfig {
     pub scheduler: SchedulerConfig,
     /// What training makes small.
     pub loss: LossConfig,
+    /// Scales the gradient of a step down to this Euclidean length if it is longer; by default it is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0e-12))]
+    pub clip_norm: Option<f64>,
+    /// Ends training once validation no longer improves; by default it goes on to the last epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
     /// What trains.
     pub backend: Backend,
     /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
@@ -274,6 +281,8 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             scheduler: SchedulerConfig::default(),
             loss: LossConfig::default(),
+            clip_norm: None,
+            early_stopping: None,
             backend: Backend::default(),
             seed: None,
             order_seed: None,

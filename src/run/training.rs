@@ -167,6 +167,8 @@ fn config(plan: &Plan) -> TrainConfig {
         optimizer: train.optimizer.clone(),
         scheduler: train.scheduler.clone(),
         loss: train.loss.clone(),
+        clip_norm: train.clip_norm,
+        early_stopping: train.early_stopping,
         metrics: plan.metrics.clone(),
         order_seed: plan.seeds.order,
         seed: plan.seeds.train,

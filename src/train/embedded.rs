@@ -22,6 +22,7 @@ pub struct Embedded {
     state: Vec<Vec<Vec<f32>>>,
     decays: Vec<bool>,
     row_losses: Vec<f64>,
+    clip_norm: Option<f64>,
     seed: u64,
 }
 
@@ -41,7 +42,17 @@ impl Embedded {
         let decays = run.parameters().iter().map(decays).collect();
         let row_losses = vec![0.0; config.batch_size];
         let loss = config.loss.build(facts)?;
-        Ok(Self { output: *output, run, loss, optimizer, state, decays, row_losses, seed: config.seed })
+        Ok(Self {
+            output: *output,
+            run,
+            loss,
+            optimizer,
+            state,
+            decays,
+            row_losses,
+            clip_norm: config.clip_norm,
+            seed: config.seed,
+        })
     }
 
     fn load(&mut self, batch: &mut Batch) {
@@ -54,6 +65,20 @@ impl Embedded {
     fn loss(&mut self, batch: &Batch) -> LossSum {
         let (outputs, grad) = self.run.value_and_grad_mut(self.output);
         self.loss.compute(outputs, batch.targets(), &mut self.row_losses[..batch.rows], grad)
+    }
+
+    /// Scales all gradients so that their common Euclidean length is at most `longest` (PyTorch's
+    /// `clip_grad_norm_`).
+    fn clip(&mut self, longest: f64) {
+        let squares = |id: &ValueId| self.run.grad(*id).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+        let length = self.run.parameters().iter().map(squares).sum::<f64>().sqrt();
+        let scale = longest / (length + 1e-6);
+        if scale < 1.0 {
+            for i in 0..self.state.len() {
+                let (_, grad) = self.run.parameter_and_grad(self.run.parameters()[i]);
+                grad.par_chunks_mut(CHUNK).for_each(|part| part.iter_mut().for_each(|g| *g *= scale as f32));
+            }
+        }
     }
 
     fn state_names(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
@@ -71,6 +96,9 @@ impl Trainer for Embedded {
         self.run.forward(batch.rows, Pass { training: true, seed: self.seed, step: update.step });
         let loss = self.loss(batch);
         self.run.backward(&[self.output]);
+        if let Some(longest) = self.clip_norm {
+            self.clip(longest);
+        }
         for (i, state) in self.state.iter_mut().enumerate() {
             let (weights, grad) = self.run.parameter_and_grad(self.run.parameters()[i]);
             apply(&*self.optimizer, update.of_parameter(self.decays[i]), weights, grad, state);

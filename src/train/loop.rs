@@ -23,6 +23,10 @@ pub(super) fn run(
     session: Session<'_>,
 ) -> Result<Trained> {
     let Session { cancel, checkpoint, on_epoch } = session;
+    if config.early_stopping.is_some() && data.valid.is_empty() {
+        let error = Error::bad_input("`train.early_stopping` needs validation rows, and there are none");
+        return Err(error.hint("give `data.valid`, such as `{fraction: 0.1}`"));
+    }
     let width = graph.outputs().first().map_or(0, |(_, id)| graph.shape(*id).last());
     let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size)?;
     let checkpoints = checkpoint.map(|folder| Checkpoints::new(folder, graph, data, config));
@@ -38,7 +42,7 @@ pub(super) fn run(
         on_epoch(log)?;
     }
     let mut saved = Instant::now();
-    while state.epoch < config.epochs {
+    while !is_finished(&state, config) {
         let began = Instant::now();
         let lr = match epoch(trainer, &mut reader, data, config, &mut state, cancel) {
             Err(Error::Interrupted) => {
@@ -65,13 +69,19 @@ pub(super) fn run(
         (state.step_in_epoch, state.seconds) = (0, 0.0);
         state.set_loss(Default::default());
         if let Some(checkpoints) = &checkpoints
-            && (state.epoch == config.epochs || saved.elapsed() >= CHECKPOINT_EVERY)
+            && (is_finished(&state, config) || saved.elapsed() >= CHECKPOINT_EVERY)
         {
             checkpoints.save(trainer, &best, &state)?;
             saved = Instant::now();
         }
     }
     Ok(Trained { best, last: trainer.weights(), best_epoch: state.best_epoch, epochs: state.epochs })
+}
+
+/// Whether all epochs are done, or the best was too many epochs ago.
+fn is_finished(state: &State, config: &TrainConfig) -> bool {
+    let since_best = state.epoch - state.best_epoch.min(state.epoch);
+    state.epoch >= config.epochs || config.early_stopping.is_some_and(|stop| since_best >= stop.patience)
 }
 
 /// The rest of an epoch; returns its last learning rate.

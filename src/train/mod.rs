@@ -31,7 +31,7 @@ use crate::head::HeadConfig;
 use crate::loss::{LossConfig, LossSum, TargetFacts};
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::{OptimizerConfig, SchedulerConfig, Update};
+use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig, Update};
 
 mod batch;
 mod checkpoint;
@@ -61,6 +61,10 @@ pub struct TrainConfig {
     pub scheduler: SchedulerConfig,
     /// The loss.
     pub loss: LossConfig,
+    /// The longest gradient of a step, by its Euclidean length over all parameters; `None` leaves it alone.
+    pub clip_norm: Option<f64>,
+    /// When to stop before the last epoch; `None` for never.
+    pub early_stopping: Option<EarlyStopping>,
     /// What is measured on the validation rows after each epoch. The first chooses the best epoch.
     pub metrics: Vec<MetricName>,
     /// The seed of the order of rows: an epoch's order is a function of this and the epoch alone.

@@ -26,7 +26,12 @@ fn numbers(n: usize, factor: usize, modulus: usize) -> Vec<f32> {
 }
 
 /// Trains as the script does.
-fn train(optimizer: OptimizerConfig, scheduler: &SchedulerConfig, loss: LossConfig) -> (Vec<f64>, Weights) {
+fn train(
+    optimizer: OptimizerConfig,
+    scheduler: &SchedulerConfig,
+    loss: LossConfig,
+    clip_norm: Option<f64>,
+) -> (Vec<f64>, Weights) {
     let values = numbers(ROWS * WIDTH, 37, 101);
     let classes: Vec<u32> = (0..ROWS).map(|i| ((i * 7 + i / 3) % CLASSES) as u32).collect();
     let features = InMemory::new(ROWS).with("x", &[WIDTH], values).unwrap();
@@ -41,6 +46,8 @@ fn train(optimizer: OptimizerConfig, scheduler: &SchedulerConfig, loss: LossConf
         optimizer,
         scheduler: scheduler.clone(),
         loss,
+        clip_norm,
+        early_stopping: None,
         metrics: Vec::new(),
         order_seed: 0,
         seed: 0,
@@ -79,6 +86,7 @@ fn twenty_steps_give_pytorchs_numbers() {
         ("adamw", adamw(0.1), &constant, plain.clone()),
         ("sgd_cosine", sgd(0.2, 0.9, false, 0.01), &cosine, plain.clone()),
         ("sgd_nesterov", sgd(0.1, 0.8, true, 0.0), &constant, plain.clone()),
+        ("sgd_clipped", sgd(0.5, 0.9, false, 0.0), &constant, plain.clone()),
         ("sgd_plain", sgd(0.1, 0.0, false, 0.0), &constant, plain),
         (
             "adam",
@@ -90,7 +98,8 @@ fn twenty_steps_give_pytorchs_numbers() {
     ];
     assert_eq!(cases.len(), reference.len());
     for (name, optimizer, scheduler, loss) in cases {
-        let (losses, weights) = train(optimizer, scheduler, loss);
+        let clip_norm = (name == "sgd_clipped").then_some(0.2);
+        let (losses, weights) = train(optimizer, scheduler, loss, clip_norm);
         let expected = &reference[name];
         for (i, (ours, theirs)) in losses.iter().zip(&expected.losses).enumerate() {
             assert!((ours - theirs).abs() < 1e-5, "{name}, step {i}: {ours}, not {theirs}");

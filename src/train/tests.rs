@@ -33,6 +33,8 @@ fn config() -> TrainConfig {
         optimizer: OptimizerConfig::AdamW(AdamW { lr: 0.01, ..AdamW::default() }),
         scheduler: SchedulerConfig::Cosine(Cosine { warmup_epochs: 0.5, ..Cosine::default() }),
         loss: LossConfig::default(),
+        clip_norm: None,
+        early_stopping: None,
         metrics: vec![MetricName::Accuracy, MetricName::MacroF1],
         order_seed: 1,
         seed: 2,
@@ -234,4 +236,24 @@ fn what_does_not_fit_is_refused() {
     let error = train(&plain, &data, &config(), Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet })
         .unwrap_err();
     assert_eq!(error.to_string(), "the loss is not finite in step 1 (epoch 1)");
+}
+
+#[test]
+fn early_stopping_ends_after_patience_and_stays_ended() {
+    let (features, classes) = dataset();
+    let stop = EarlyStopping { patience: 2 };
+    let config = TrainConfig { epochs: 60, early_stopping: Some(stop), ..config() };
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::default();
+    let mut quiet = |_: &EpochLog| Ok(());
+    let session = Session { cancel: &cancel, checkpoint: Some(folder.path()), on_epoch: &mut quiet };
+    let trained = run(&features, &classes, &config, session).unwrap();
+    let epochs = trained.epochs.len() as u32;
+    assert!(epochs < 60 && epochs == trained.best_epoch + 2, "{epochs} {}", trained.best_epoch);
+    let session = Session { cancel: &cancel, checkpoint: Some(folder.path()), on_epoch: &mut quiet };
+    assert_eq!(run(&features, &classes, &config, session).unwrap(), trained);
+    let data = Data { features: &features, targets: Targets::Classes(&classes), train: &[0, 1], valid: &[] };
+    let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet };
+    let error = train(&graph(&features), &data, &config, session).unwrap_err();
+    assert!(error.to_string().contains("needs validation rows"), "{error}");
 }

@@ -29,7 +29,7 @@ def linear():
     return model
 
 
-def run(make_optimizer, make_scheduler=None, loss=None):
+def run(make_optimizer, make_scheduler=None, loss=None, clip_norm=None):
     x = numbers(ROWS * WIDTH, 37, 101).reshape(ROWS, WIDTH)
     y = torch.tensor([(i * 7 + i // 3) % CLASSES for i in range(ROWS)])
     model = linear()
@@ -42,6 +42,8 @@ def run(make_optimizer, make_scheduler=None, loss=None):
         value = loss(model(x[rows]), y[rows])
         optimizer.zero_grad()
         value.backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         if scheduler:
             scheduler.step()
@@ -56,6 +58,7 @@ result = {
     "adamw": run(lambda g: optim.AdamW(g, lr=0.05, weight_decay=0.1)),
     "sgd_cosine": run(lambda g: optim.SGD(g, lr=0.2, momentum=0.9, weight_decay=0.01), cosine),
     "sgd_nesterov": run(lambda g: optim.SGD(g, lr=0.1, momentum=0.8, nesterov=True)),
+    "sgd_clipped": run(lambda g: optim.SGD(g, lr=0.5, momentum=0.9), clip_norm=0.2),
     "sgd_plain": run(lambda g: optim.SGD(g, lr=0.1)),
     "adam": run(lambda g: optim.Adam(g, lr=0.05, weight_decay=0.1)),
     "adamw_smooth_weighted": run(lambda g: optim.AdamW(g, lr=0.05), loss=smooth),

@@ -96,6 +96,8 @@ impl Args {
             optimizer: OptimizerConfig::default(),
             scheduler: SchedulerConfig::default(),
             loss: LossConfig::default(),
+            clip_norm: None,
+            early_stopping: None,
             metrics: Vec::new(),
             order_seed: 0,
             seed: 0,
