@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::column::{Column, list};
+use super::column::list;
+use super::info::ColumnInfo;
 use super::shard::{self, Shard, Unusable};
+use super::store::Store;
 use crate::base::progress::{Unit, work};
 use crate::base::{Cancel, Error, Event, Progress, Result};
 
@@ -23,13 +25,13 @@ pub struct Verified {
     pub damaged: Vec<(PathBuf, String)>,
 }
 
-impl Column {
-    /// Checks every block of every shard. Damaged shards are set aside; the next run computes their rows.
+impl Store {
+    /// Checks every block of every shard of a column. Damaged shards are set aside; the next run computes their rows.
     ///
     /// # Errors
     /// A file cannot be read, or the work was cancelled.
-    pub fn verify(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Verified> {
-        let mut paths = list(self.folder())?;
+    pub fn verify(&self, column: &ColumnInfo, progress: &dyn Progress, cancel: &Cancel) -> Result<Verified> {
+        let mut paths = list(&column.folder)?;
         paths.sort();
         let total = paths.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum();
         let done = AtomicU64::new(0);
@@ -39,12 +41,12 @@ impl Column {
         };
         let check = |path: PathBuf| -> Result<Shard, (PathBuf, Unusable)> {
             let failed = |problem| (path.clone(), problem);
-            let shard = Shard::open(self.spec(), path.clone(), true).map_err(failed)?;
+            let shard = Shard::open(&column.spec, path.clone(), true).map_err(failed)?;
             shard.check_all(cancel, &advance).map_err(failed)?;
             Ok(shard)
         };
         let checked: Vec<_> =
-            work(progress, format!("verify {}", self.spec().tensor()), Some(total), Unit::Bytes, || {
+            work(progress, format!("verify {}", column.spec.tensor()), Some(total), Unit::Bytes, || {
                 paths.into_par_iter().map(check).collect()
             });
         let mut verified = Verified::default();
@@ -62,9 +64,6 @@ impl Column {
                     verified.damaged.push((path, why));
                 }
             }
-        }
-        if !verified.damaged.is_empty() {
-            self.refresh(progress)?;
         }
         Ok(verified)
     }
@@ -98,7 +97,8 @@ mod tests {
     fn a_flipped_byte_anywhere_is_found_and_its_shard_set_aside() {
         let sandbox = Sandbox::new(&[50_000], DType::F32);
         fill(&sandbox.column(), 0..40, 10);
-        let verify = || sandbox.column().verify(&Silent, &Cancel::default()).unwrap();
+        let info = || sandbox.store.columns().unwrap().remove(0);
+        let verify = || sandbox.store.verify(&info(), &Silent, &Cancel::default()).unwrap();
         let verified = verify();
         assert_eq!((verified.shards, verified.rows, verified.damaged.len()), (4, 40, 0));
         assert_eq!(verified.bytes, 4 * (4096 + 10 * 200_032));
@@ -110,6 +110,6 @@ mod tests {
         assert!(!victim.exists() && verify().damaged.is_empty());
         let cancelled = Cancel::default();
         cancelled.cancel();
-        assert_eq!(sandbox.column().verify(&Silent, &cancelled).unwrap_err().exit_code(), 130);
+        assert_eq!(sandbox.store.verify(&info(), &Silent, &cancelled).unwrap_err().exit_code(), 130);
     }
 }

@@ -1,4 +1,5 @@
 mod cache;
+mod cache_commands;
 mod fetch;
 mod headline;
 mod hub;
