@@ -63,7 +63,9 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     let missing = || Error::bad_input("model.backbone: names neither a catalogue entry nor an `onnx` file");
     let config = recipe.model.backbone.as_ref().ok_or_else(missing)?;
     let entry = config.name.as_deref().map(|name| catalogue.get(name)).transpose()?;
-    let source = entry.and_then(|entry| entry.weights.onnx.as_ref()).or(config.onnx.as_ref()).ok_or_else(missing)?;
+    // A file beside a name is the user's own export of the entry.
+    let published = entry.and_then(|entry| entry.weights.onnx.as_ref());
+    let source = config.onnx.as_ref().or(published).ok_or_else(missing)?;
     let outputs = match entry {
         Some(entry) => cut_at(entry, config.outputs.as_deref())?,
         None => config.outputs.iter().flatten().map(|tensor| whole(tensor)).collect(),

@@ -55,7 +55,6 @@ fn one_backbone(check: &mut Check<'_>) {
         return check.problem("model.backbone", "is missing; name a catalogue entry (`caft models`) or an `onnx` file");
     };
     match (name, onnx) {
-        (Some(_), Some(_)) => check.problem("model.backbone", "has both `name` and `onnx`; only one can be used"),
         (None, None) => check.problem("model.backbone", "needs a `name` from the catalogue or an `onnx` file"),
         (None, Some(_)) if outputs.is_none() => {
             let message = "is missing; for an `onnx` file it names the tensors at which the model is cut";
@@ -73,9 +72,11 @@ fn backbone_is_known(check: &mut Check<'_>) {
             check
                 .problem("model.backbone.name", format!("unknown backbone `{name}`{guess} (`caft models` lists them)"));
         }
-        Ok(entry) if entry.weights.onnx.is_none() => {
+        Ok(entry) if entry.weights.onnx.is_none() && check.backbone().is_some_and(|b| b.onnx.is_none()) => {
             let export = entry.weights.export.as_ref().map(|export| format!(" `{}`", export.model)).unwrap_or_default();
-            let message = format!("no ONNX file of `{name}` is published; export{export} and name the file by `onnx`");
+            let message = format!(
+                "no ONNX file of `{name}` is published; export{export} and write `backbone: {{name: {name}, onnx: FILE}}`"
+            );
             check.problem("model.backbone.name", message);
         }
         Ok(_) => {}
@@ -97,7 +98,9 @@ fn outputs_are_known(check: &mut Check<'_>) {
 
 fn preprocess_is_known(check: &mut Check<'_>) {
     let preprocess = &check.recipe.data.common.preprocess;
-    if check.backbone().is_some_and(|backbone| backbone.onnx.is_some()) && preprocess.is_auto() {
+    if check.backbone().is_some_and(|backbone| backbone.onnx.is_some() && backbone.name.is_none())
+        && preprocess.is_auto()
+    {
         let message =
             "an `onnx` file does not say what it expects of a picture: give `resize` or `crop`, `mean`, `std`";
         return check.problem("data.preprocess", message);

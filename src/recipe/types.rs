@@ -72,14 +72,15 @@ pub struct Model {
     pub full: Option<FullConfig>,
 }
 
-/// The pretrained part of the network: a catalogue entry by `name`, or a file by `onnx`.
+/// The pretrained part of the network: a catalogue entry by `name`, or a file by `onnx`. Both together
+/// are your own export of that entry: its outputs and preprocess, the file's weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackboneConfig {
     /// A catalogue entry; `caft models` lists them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// An ONNX file in place of a catalogue entry.
+    /// An ONNX file, in place of a catalogue entry or as the entry's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnx: Option<Resource>,
     /// Which outputs are the cut: names of the catalogue entry's outputs, or tensors of the `onnx` file.

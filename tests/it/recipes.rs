@@ -245,6 +245,22 @@ fn a_plan_shows_the_source_of_every_value() {
 }
 
 #[test]
+fn an_entry_without_a_published_file_takes_ones_own() {
+    let sandbox = Sandbox::new();
+    sandbox.file("cats.yaml", CATS);
+    let shown = sandbox.shows(&["check", "cats.yaml", "model.backbone={name: resnet50, outputs: [pooled]}"]);
+    assert!(
+        shown.contains("export `torchvision:resnet50` and write `backbone: {name: resnet50, onnx: FILE}`"),
+        "{shown}"
+    );
+    let word = "model.backbone={name: resnet50, onnx: own.onnx, outputs: [pooled]}";
+    assert_eq!(sandbox.shows(&["check", "cats.yaml", word]), "exit 0\ncats.yaml: valid\n");
+    let (_, plan, _) = sandbox.run(&["plan", "cats.yaml", word]);
+    assert!(plan.contains("[HERE]/own.onnx"), "{plan}");
+    assert!(plan.contains("size: 232 "), "{plan}");
+}
+
+#[test]
 fn models_are_listed_and_shown() {
     let sandbox = Sandbox::new();
     let (code, listed, _) = sandbox.run(&["models", "--task", "image_classification"]);

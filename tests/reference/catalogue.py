@@ -72,7 +72,7 @@ def build(model, weights):
 
 def module(net, path):
     for part in path.split("."):
-        net = net[int(part)] if part.isdigit() else getattr(net, part)
+        net = getattr(net, part)
     return net
 
 
