@@ -1,8 +1,9 @@
 //! `caft bench data`: photographs per second through decode, resize, crop and normalise, beside a PyTorch
 //! `DataLoader` with torchvision's transforms.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +14,7 @@ use crate::base::home::Home;
 use crate::base::progress::Silent;
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
-use crate::data::{self, DataConfig, LoadContext};
+use crate::data::{self, DataConfig, Dataset, LoadContext};
 use crate::resource::Fetcher;
 use crate::sample::image::{Filter, ImagePreprocess, Resize, ResizeMode};
 use crate::sample::pipeline::{Item, Options, prepare};
@@ -41,22 +42,21 @@ const CROP: u32 = 224;
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Prints the seconds of each pass as JSON.
+/// Makes one pass per line of its input, and prints the number of photographs and the seconds.
 const PYTHON: &str = r#"
 import json, sys, time
 import torch
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
-folder, workers, passes, batch, size, crop, mean, std = json.loads(sys.argv[1])
+folder, workers, batch, size, crop, mean, std = json.loads(sys.argv[1])
 steps = [transforms.Resize(size), transforms.CenterCrop(crop), transforms.ToTensor(), transforms.Normalize(mean, std)]
 data = ImageFolder(folder, transforms.Compose(steps))
 loader = torch.utils.data.DataLoader(data, batch_size=batch, num_workers=workers, persistent_workers=True)
-seconds = []
-for _ in range(passes + 1):
+print(torch.__version__, flush=True)
+for _ in sys.stdin:
     begin = time.perf_counter()
     images = sum(len(labels) for _, labels in loader)
-    seconds.append(time.perf_counter() - begin)
-print(json.dumps({"images": images, "seconds": seconds[1:], "version": torch.__version__}))
+    print(json.dumps([images, time.perf_counter() - begin]), flush=True)
 "#;
 
 impl Args {
@@ -65,14 +65,24 @@ impl Args {
     /// # Errors
     /// The folder has no photographs, one cannot be decoded, or Python fails.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
-        let (images, seconds) = self.caft()?;
-        let ours = images as f64 / median(seconds);
-        let threads = self.threads;
+        let task = json!([self.folder, self.threads, BATCH, RESIZE, CROP, MEAN, STD]);
+        let mut torch = self.python.as_deref().map(|python| Torch::start(python, &task)).transpose()?;
+        let data = self.load()?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        // Pass by pass in turn, so that what else the machine does slows both.
+        for pass in 0..=self.passes {
+            let rates = (self.pass(&data)?, torch.as_mut().map(Torch::pass).transpose()?);
+            if pass > 0 {
+                ours.push(rates.0);
+                theirs.extend(rates.1);
+            }
+        }
+        let (ours, threads, images) = (median(ours), self.threads, data.rows.len());
         let mut result = json!({"images": images, "threads": threads, "caft": {"images_per_second": ours}});
         let mut table = Table::new(["", "images/s", "ratio"]);
         table.row([format!("caft, {threads} threads"), format!("{ours:.1}"), String::new()]);
-        if let Some(python) = &self.python {
-            let (theirs, version) = self.torch(python)?;
+        if let Some(torch) = &torch {
+            let (theirs, version) = (median(theirs), &torch.version);
             let ratio = ours / theirs;
             result["torch"] = json!({"images_per_second": theirs, "version": version});
             result["ratio"] = ratio.into();
@@ -87,52 +97,78 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The number of photographs and the seconds of each pass.
-    fn caft(&self) -> Result<(usize, Vec<f64>)> {
+    fn load(&self) -> Result<Dataset> {
         let config: DataConfig =
             serde_json::from_value(json!({"kind": "image_folder", "train": {"path": self.folder}}))?;
         let (home, cancel) = (Home::from_environment()?, Cancel::default());
         let fetcher = Fetcher::new(&home, &Silent, &cancel, true);
-        let data = data::load(&config, &LoadContext { fetcher: &fetcher, home: &home, seed: 0 })?;
+        Ok(data::load(&config, &LoadContext { fetcher: &fetcher, home: &home, seed: 0 })?)
+    }
+
+    /// Photographs per second of one pass.
+    fn pass(&self, data: &Dataset) -> Result<f64> {
         let rows = data.rows.iter().enumerate();
         let items: Vec<Item<'_>> =
             rows.map(|(index, row)| Item { index, sample: &row.samples[0], origin: &row.origin }).collect();
         let resize = Resize { size: RESIZE, mode: ResizeMode::Shortest, filter: Filter::Bilinear, antialias: true };
         let steps =
             ImagePreprocess { resize: Some(resize), crop: Some(CROP), scale: 1.0 / 255.0, mean: MEAN, std: STD };
+        let cancel = Cancel::default();
         let options = Options { batch_size: BATCH, threads: self.threads.into(), cancel: &cancel, skip_bad: false };
-        let mut seconds = Vec::new();
-        for _ in 0..=self.passes {
-            let begin = Instant::now();
-            prepare(&items, &steps, &options, |_| Ok(()))?;
-            seconds.push(begin.elapsed().as_secs_f64());
-        }
-        seconds.remove(0);
-        Ok((items.len(), seconds))
-    }
-
-    /// PyTorch's photographs per second, and its version.
-    fn torch(&self, python: &Path) -> Result<(f64, String)> {
-        let task = json!([self.folder, self.threads, self.passes, BATCH, RESIZE, CROP, MEAN, STD]);
-        let output = Command::new(python)
-            .args(["-c", PYTHON, &task.to_string()])
-            .output()
-            .with_context(|| format!("cannot start `{}`", python.display()))?;
-        if !output.status.success() {
-            let last = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_string();
-            bail!("`{}` failed: {last}", python.display());
-        }
-        let told: Value = serde_json::from_slice(&output.stdout).context("Python's answer is not JSON")?;
-        let seconds: Vec<f64> = serde_json::from_value(told["seconds"].clone())?;
-        // torchvision leaves out files that caft reads, such as GIFs, so each has its own count.
-        let Some(images) = told["images"].as_u64().filter(|_| !seconds.is_empty()) else {
-            bail!("Python's answer lacks a number of photographs");
-        };
-        Ok((images as f64 / median(seconds), told["version"].as_str().unwrap_or_default().to_string()))
+        let begin = Instant::now();
+        prepare(&items, &steps, &options, |_| Ok(()))?;
+        Ok(items.len() as f64 / begin.elapsed().as_secs_f64())
     }
 }
 
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
+/// A Python that makes passes when asked; it ends with its input.
+struct Torch {
+    program: String,
+    version: String,
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Torch {
+    fn start(python: &Path, task: &Value) -> Result<Self> {
+        let program = python.display().to_string();
+        let mut child = Command::new(python)
+            .args(["-c", PYTHON, &task.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{program}`"))?;
+        let answers = BufReader::new(child.stdout.take().context("Python has no output")?);
+        let mut torch = Self { program, version: String::new(), child, answers };
+        torch.version = torch.answer()?;
+        Ok(torch)
+    }
+
+    /// Photographs per second of one pass. (torchvision leaves out files that caft reads, such as GIFs, so each
+    /// has its own count.)
+    fn pass(&mut self) -> Result<f64> {
+        writeln!(self.child.stdin.as_mut().context("Python has no input")?)?;
+        let (images, seconds): (u64, f64) = serde_json::from_str(&self.answer()?).context("Python's answer is odd")?;
+        Ok(images as f64 / seconds)
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("`{}` ended early; what it says is above", self.program);
+        }
+        Ok(line.trim().to_string())
+    }
+}
+
+impl Drop for Torch {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
