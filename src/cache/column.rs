@@ -212,7 +212,7 @@ impl Snapshot {
 
 /// Moves the shards of an index to the front, in its order, and says how many they are. An index that
 /// names a shard which is not there, or another number of rows, is dropped.
-fn put_indexed_first(shards: &mut Vec<Arc<Shard>>, sorted: Option<(Sorted, Vec<String>)>) -> (Option<Sorted>, usize) {
+fn put_indexed_first(shards: &mut [Arc<Shard>], sorted: Option<(Sorted, Vec<String>)>) -> (Option<Sorted>, usize) {
     let Some((sorted, names)) = sorted else { return (None, 0) };
     let places: HashMap<&str, usize> = names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
     let place = |shard: &Arc<Shard>| places.get(shard.name()).copied().unwrap_or(usize::MAX);

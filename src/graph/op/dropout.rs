@@ -22,7 +22,7 @@ impl Dropout {
         let mut block = [0; 4];
         for i in 0..n {
             let element = start + i;
-            if i == 0 || element % 4 == 0 {
+            if i == 0 || element.is_multiple_of(4) {
                 block = stream.block((element / 4) as u64);
             }
             body(i, if u64::from(block[element % 4]) < threshold { F::ZERO } else { keep });
