@@ -1,7 +1,7 @@
 //! Rank 0: what every other module builds on and that knows nothing of models or data.
 //!
 //! Errors and [problems](problem), [shapes and dtypes](tensor), [digests](digest) and stable keys,
-//! [atomic files](file), [progress events](progress), [counter-based random numbers](random),
+//! [atomic files](mod@file), [progress events](progress), [counter-based random numbers](random),
 //! [cancellation](cancel), and the [folders](home) caft keeps things in.
 
 pub mod cancel;

@@ -1,7 +1,7 @@
 //! Rank 10: the command line, one file per command; the only place that prints.
 //!
 //! A command is a file with a clap `Args` struct whose `run` takes the [`Globals`], one variant of
-//! [`Command`] and one arm of [`Command::run`]. What a command computes goes to standard output, through
+//! `Command` and one arm of `Command::run`. What a command computes goes to standard output, through
 //! [`print()`] or [`print_json`]; what it says about its work goes to standard error.
 
 pub mod bench;

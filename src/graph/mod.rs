@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] is what stands above the cut: nodes in ONNX's operators, with inputs that have a row per
 //! sample, parameters that are trained, buffers that are fitted or tracked, and constants. Necks and heads
-//! are functions that add nodes; [`Execution`] runs a graph forwards and backwards; [`print`] gives its ONNX
+//! are functions that add nodes; [`Execution`] runs a graph forwards and backwards; [`mod@print`] gives its ONNX
 //! form. Each operator is one file under [`op`].
 
 pub mod execution;

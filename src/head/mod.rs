@@ -1,5 +1,5 @@
 //! Rank 2: heads, one file per kind. A head is a function from its config, the shape of what it
-//! gets and the task to nodes of a [`Graph`](crate::graph::Graph); trainers and exporters never see it.
+//! gets and the task to nodes of a [`Graph`]; trainers and exporters never see it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
