@@ -238,13 +238,13 @@ impl Bench<'_> {
     }
 }
 
-/// The cosine of all values together, in f64.
+/// The cosine of all values together, in f64; 1 if they are equal, also where all are 0.
 fn cosine(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     let dot = |a: &[Vec<f32>], b: &[Vec<f32>]| -> f64 {
         let pairs = a.iter().flatten().zip(b.iter().flatten());
         pairs.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
     };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    if a == b { 1.0 } else { dot(a, b) / (dot(a, a) * dot(b, b)).sqrt() }
 }
 
 #[cfg(test)]
@@ -255,6 +255,7 @@ mod tests {
     fn equal_outputs_have_cosine_one() {
         let a = [vec![1.0, 2.0], vec![-3.0]];
         assert!((cosine(&a, &a) - 1.0).abs() < 1e-12);
+        assert_eq!(cosine(&[vec![0.0]], &[vec![0.0]]), 1.0);
         assert!(cosine(&a, &[vec![-2.0, 1.0], vec![0.0]]).abs() < 1e-12);
     }
 
