@@ -164,8 +164,7 @@ fn normalise(
     for row in 0..rows {
         let from = &pixels[(skip_y + row) * from_width + skip_x..][..columns];
         let at = (pad_y + row) * width + pad_x;
-        let channels =
-            red[at..][..columns].iter_mut().zip(&mut green[at..][..columns]).zip(&mut blue[at..][..columns]);
+        let channels = red[at..][..columns].iter_mut().zip(&mut green[at..][..columns]).zip(&mut blue[at..][..columns]);
         for (((red, green), blue), [r, g, b]) in channels.zip(from) {
             *red = table[0][usize::from(*r)];
             *green = table[1][usize::from(*g)];
