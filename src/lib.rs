@@ -13,7 +13,7 @@
 //! | 5 | [`engine`] |
 //! | 6 | [`cache`] |
 //! | 7 | [`train`] |
-//! | 8 | [`export`], [`track`] |
+//! | 8 | [`track`] |
 //! | 9 | [`run`] |
 //! | 10 | [`cli`] |
 
@@ -23,7 +23,6 @@ pub mod cache;
 pub mod cli;
 pub mod data;
 pub mod engine;
-pub mod export;
 pub mod graph;
 pub mod head;
 pub mod loss;
