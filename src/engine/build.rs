@@ -11,7 +11,7 @@ use crate::graph::onnx::{self, OutputSpec};
 use crate::resource::DigestTable;
 
 /// Raised when the same request gives another file, so that engines built before are not reused.
-const BUILD_VERSION: &str = "1";
+const BUILD_VERSION: &str = "2";
 
 /// What to build.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::manifest::{Checks, Manifest, Parity};
-use super::{Engine, InputTensor};
+use super::{Built, Engine, InputTensor};
 use crate::base::random::Stream;
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::DataType;
@@ -76,6 +76,22 @@ pub fn verify(
     let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
     let batch_invariant = batch_invariant(engine, row, 8)?;
     Ok(Checks { runtime: runtime.into(), samples, parity, batch_invariant })
+}
+
+/// Whether an engine may run batches: what [`batch_invariant`] found for this runtime before, else what it finds
+/// now, noted in the engine's manifest.
+///
+/// # Errors
+/// Those of the engine; the manifest cannot be written.
+pub fn may_batch(built: &Built, engine: &mut dyn Engine, row: &[usize], runtime: &str) -> Result<bool> {
+    let mut manifest = Manifest::read(&built.folder)?;
+    if let Some(checks) = manifest.checks.as_ref().filter(|checks| checks.runtime == runtime) {
+        return Ok(checks.batch_invariant);
+    }
+    let batch_invariant = batch_invariant(engine, row, 8)?;
+    manifest.checks = Some(Checks { runtime: runtime.into(), samples: 0, parity: Vec::new(), batch_invariant });
+    manifest.write(&built.folder)?;
+    Ok(batch_invariant)
 }
 
 /// Whether what an engine gives for a sample is the same to the bit alone, in both slots of a pair, and among

@@ -11,6 +11,7 @@ use crate::base::progress::Event;
 use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::runtime::{self, Prepared};
+use crate::engine::verify::may_batch;
 use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build};
 use crate::plan::Plan;
 use crate::resource::Fetched;
@@ -81,7 +82,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
 /// Those of [`Task::fill`].
 pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
     let plan = &resolved.plan.plan;
-    let task = Task {
+    let mut task = Task {
         dataset: &resolved.dataset,
         digests: &resolved.digests,
         columns: &columns.columns,
@@ -98,6 +99,13 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
         return Ok((Outcome { activations, skipped: Vec::new() }, summary));
     }
     let mut engine = resolved.source.open(&columns.engine)?;
+    let runtime = format!("{} {}", resolved.plan.runtime, resolved.plan.numeric_class);
+    if !may_batch(&columns.engine, &mut *engine, &task.preprocess.output_shape(), &runtime)? {
+        let name = &plan.model.backbone.name;
+        let what = format!("what `{name}` gives for a sample depends on its batch here, so each runs alone");
+        context.progress.event(Event::Warning(what));
+        task.batch_size = 1;
+    }
     let begin = std::time::Instant::now();
     let outcome = task.fill(&missing, &mut *engine)?;
     for column in &columns.columns {

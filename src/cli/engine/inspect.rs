@@ -82,9 +82,14 @@ fn text(name: &str, summary: &Summary, depth: usize) -> String {
 }
 
 fn rows(block: &Block, level: usize, depth: usize, summary: &Summary, table: &mut Table<5>) {
+    let alone = block.children.len() == 1 && level > 0;
     for child in &block.children {
+        // A block of one operator says it all.
+        if alone && child.operator.is_some() && marks(child, summary).next().is_none() {
+            continue;
+        }
         // Single operators without weights would drown the blocks.
-        if child.operator.is_some() && child.parameters == 0 && !marks(child, summary).any(|_| true) {
+        if child.operator.is_some() && child.parameters == 0 && !marks(child, summary).next().is_some() {
             continue;
         }
         let operator = child.operator.as_ref().filter(|op| **op != child.name);
@@ -104,7 +109,7 @@ fn rows(block: &Block, level: usize, depth: usize, summary: &Summary, table: &mu
 }
 
 fn shown(block: &Block, summary: &Summary) -> bool {
-    block.operator.is_none() || block.parameters > 0 || marks(block, summary).any(|_| true)
+    block.operator.is_none() || block.parameters > 0 || marks(block, summary).next().is_some()
 }
 
 /// The likely cuts at a block's last tensor.

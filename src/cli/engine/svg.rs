@@ -68,7 +68,7 @@ pub fn draw(name: &str, summary: &Summary) -> String {
 
 /// Blocks, and single operators that carry a likely cut.
 fn blocks<'a>(block: &'a Block, summary: &'a Summary) -> impl Iterator<Item = &'a Block> {
-    block.children.iter().filter(|child| child.operator.is_none() || marks(child, summary).any(|_| true))
+    block.children.iter().filter(|child| child.operator.is_none() || marks(child, summary).next().is_some())
 }
 
 fn row(block: &Block, indent: usize, summary: &Summary) -> Row {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::batch::free_batch;
 use super::make::{self, Size};
+use super::pool::steady_means;
 use super::proto::{AttributeProto, DataType, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::select::{OutputSpec, Select};
 use super::shape;
@@ -16,7 +17,8 @@ use crate::base::{Error, Result};
 ///
 /// The result has one output per spec, in their order, of f32 and with a first axis named `batch`. It
 /// keeps the inputs, nodes, constants and functions that these need, the operator sets and the metadata;
-/// everything else is gone. A batch that the export froze is freed, see [`free_batch`].
+/// everything else is gone. A batch that the export froze is freed, see [`free_batch`], and means over places
+/// get a form that does not depend on the batch, see [`steady_means`].
 ///
 /// # Errors
 /// - no outputs, or two of one name;
@@ -53,6 +55,7 @@ pub fn cut(mut model: ModelProto, outputs: &[OutputSpec]) -> Result<ModelProto> 
     model.ir_version = model.ir_version.max(4);
     model.graph = Some(graph);
     free_batch(&mut model, opset)?;
+    steady_means(&mut model, opset, &outputs.iter().map(|spec| spec.tensor.as_str()).collect::<Vec<_>>());
     append_outputs(&mut model, opset, outputs)?;
     Ok(model)
 }

@@ -184,6 +184,13 @@ fn tree(graph: &GraphProto, facts: &Facts, counted: &[Option<u64>]) -> Block {
         if node.is("Constant") {
             continue;
         }
+        // Exporters share equal constants by naming them twice.
+        if let ("Identity", [from], [to]) = (node.op_type.as_str(), &node.input[..], &node.output[..])
+            && let Some(count) = weights.remove(from.as_str())
+        {
+            weights.insert(to, count);
+            continue;
+        }
         // A node without a scope of its own belongs to what stands before it.
         let path = scopes(node, &names).unwrap_or_else(|| last.clone());
         let mut own = 0;
@@ -252,16 +259,16 @@ fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
         }
     };
     let height = graph.input.iter().filter_map(|v| facts.get(&v.name)?.dims.as_ref()?.get(2)?.known()).next();
-    for (level, tensor, row) in feature_maps(&tensors, height) {
+    let maps = feature_maps(graph, &tensors, height);
+    // A single size is the patches of a transformer, not a stage.
+    let tokens = tensors.iter().any(|(_, _, row)| row.len() == 2);
+    for (level, tensor, row) in maps.iter().filter(|_| !tokens || maps.len() > 1) {
         add(&format!("c{level}"), tensor, row, Select::All);
     }
-    // The last norm or residual sum of the width that most token tensors have.
+    // The last norm or residual sum over tokens.
     let token = |row: &[i64]| row.len() == 2 && row[0] > 1 && row[1] > 1;
-    let mut widths: HashMap<i64, usize> = HashMap::new();
-    tensors.iter().filter(|(_, _, row)| token(row)).for_each(|(_, _, row)| *widths.entry(row[1]).or_default() += 1);
-    let width = widths.into_iter().max_by_key(|&(width, count)| (count, width)).map(|(width, _)| width);
     let ends_block = |node: &NodeProto| node.is("Add") || node.is("LayerNormalization");
-    let last = tensors.iter().rfind(|(i, _, row)| token(row) && Some(row[1]) == width && ends_block(&graph.node[*i]));
+    let last = tensors.iter().rfind(|(i, _, row)| token(row) && ends_block(&graph.node[*i]));
     if let Some((_, tensor, row)) = last {
         add("tokens", tensor, row, Select::All);
         // A class token stands before the square of patches.
@@ -290,13 +297,19 @@ fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
 
 /// The last map of every size while the sizes fall, with how often the input's height was halved.
 fn feature_maps<'a>(
+    graph: &GraphProto,
     tensors: &'a [(usize, &'a str, Vec<i64>)],
     height: Option<usize>,
 ) -> Vec<(u32, &'a str, &'a [i64])> {
     let mut maps: Vec<(u32, &str, &[i64])> = Vec::new();
     let Some(height) = height else { return maps };
-    for (_, tensor, row) in tensors {
+    for (node, tensor, row) in tensors {
         let [_, rows, columns] = row[..] else { continue };
+        // Heads of an attention and windows have four axes too.
+        let moves = ["Reshape", "Transpose", "Slice", "MatMul", "Softmax", "Split", "Gather", "Pad", "Unsqueeze"];
+        if rows != columns || moves.contains(&graph.node[*node].op_type.as_str()) {
+            continue;
+        }
         if rows < 2 || columns < 2 || rows > height as i64 {
             continue;
         }
@@ -344,7 +357,7 @@ mod tests {
         );
         let norm = "/norm/Add_1_output_0";
         assert_eq!(
-            cuts(&tiny_vit())[1..],
+            cuts(&tiny_vit()),
             [is("tokens", norm, "[17, 16]"), is("cls", norm, "[16]"), is("patch_mean", norm, "[16]")]
         );
         assert!(cuts(&vit_base_like()).contains(&is("cls", norm, "[768]")));

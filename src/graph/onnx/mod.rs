@@ -9,6 +9,7 @@ mod batch;
 mod cut;
 pub mod inspect;
 pub mod make;
+mod pool;
 pub mod proto;
 mod read;
 mod select;
@@ -21,6 +22,7 @@ mod write;
 
 pub use batch::free_batch;
 pub use cut::{cut, default_opset, describe, parameters};
+pub use pool::steady_means;
 pub use read::{LARGEST_FILE, NEWEST_IR, read};
 pub use select::{OutputSpec, Select};
 pub use write::{write, write_split};
