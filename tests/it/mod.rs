@@ -1,5 +1,6 @@
 mod cache;
 mod cache_commands;
+mod engine;
 mod fetch;
 mod headline;
 mod hub;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
+use super::batch::free_batch;
 use super::cut::default_opset;
 use super::proto::{DataType, GraphProto, ModelProto, NodeProto};
 use super::select::Select;
@@ -101,7 +102,7 @@ pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
     let opset = default_opset(model)?;
     let empty = GraphProto::default();
     let graph = model.graph.as_ref().unwrap_or(&empty);
-    let facts = facts_of(graph, opset, row);
+    let facts = facts(model, row)?;
     let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let port = |name: &str| {
         let fact = facts.get(name).cloned().unwrap_or(Fact::UNKNOWN);
@@ -123,13 +124,17 @@ pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
     })
 }
 
-/// What is known of every tensor of a model, with the open sizes of its input filled in by `row`.
+/// What is known of every tensor of a model, with the open sizes of its input filled in by `row`, and as if a
+/// batch that the export froze were freed.
 ///
 /// # Errors
 /// The model does not name the version of its operators.
 pub fn facts(model: &ModelProto, row: Option<&[usize]>) -> Result<Facts> {
     let opset = default_opset(model)?;
-    Ok(model.graph.as_ref().map(|graph| facts_of(graph, opset, row)).unwrap_or_default())
+    let of = |model: &ModelProto| model.graph.as_ref().map(|graph| facts_of(graph, opset, row)).unwrap_or_default();
+    // The weights are shared with the clone.
+    let mut freed = model.clone();
+    Ok(if free_batch(&mut freed, opset).is_ok() { of(&freed) } else { of(model) })
 }
 
 fn facts_of(graph: &GraphProto, opset: i64, row: Option<&[usize]>) -> Facts {

@@ -1,0 +1,77 @@
+//! `caft engine`, as a user sees it.
+
+use caft::graph::onnx::make::Size;
+use caft::graph::onnx::{self, testing};
+
+use super::project::Project;
+
+const NORM: &str = "/norm/Add_1_output_0";
+
+#[test]
+fn an_engine_is_inspected_built_listed_verified_and_removed() {
+    let project = Project::new(1);
+    onnx::write(&testing::frozen_vit(), &project.path("vit.onnx")).unwrap();
+    let seen = project.run(&["engine", "inspect", "vit.onnx", "--svg", "vit.svg"]);
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    assert!(seen.stdout.contains(&format!("cls         [16]      {NORM}  token=0")), "{}", seen.stdout);
+    let svg = std::fs::read_to_string(project.path("vit.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    let json = project.run(&["engine", "inspect", "vit.onnx", "--json"]).json();
+    assert_eq!(json["outputs"][0]["shape"], "[batch, 17, 16]");
+
+    let unsaid = project.run(&["engine", "build", "vit.onnx"]);
+    assert_eq!(unsaid.code, Some(2), "{unsaid:?}");
+    assert!(unsaid.stderr.contains(&format!("`--output cls={NORM}:token=0`")), "{unsaid:?}");
+
+    let outputs = [format!("cls={NORM}:token=0"), format!("mean={NORM}:mean_tokens=1"), format!("tokens={NORM}")];
+    let build = ["engine", "build", "vit.onnx", "--json", "-o", &outputs[0], "-o", &outputs[1], "-o", &outputs[2]];
+    let manifest = project.run(&build).json();
+    assert_eq!(manifest["checks"]["batch_invariant"], true, "{manifest}");
+    for parity in manifest["checks"]["parity"].as_array().unwrap() {
+        assert!(parity["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
+        assert!(parity["max_difference"].as_f64().unwrap() < 1e-5, "{manifest}");
+    }
+    assert_eq!(manifest["outputs"][2]["shape"], serde_json::json!([17, 16]));
+
+    let verified = project.run(&["engine", "verify", "vit", "--samples", "2"]);
+    assert!(verified.stdout.contains("the same to the bit in every batch"), "{verified:?}");
+    assert_eq!(project.run(&["engine", "ls", "--json"]).json().as_array().unwrap().len(), 1);
+    assert!(project.run(&["engine", "show", "vit"]).stdout.contains("opset: 17"));
+    let slip = project.run(&["engine", "show", "vitt"]);
+    assert!(slip.code == Some(2) && slip.stderr.contains("did you mean `vit`?"), "{slip:?}");
+    assert_eq!(project.run(&["engine", "rm", "vit"]).code, Some(0));
+    assert_eq!(project.run(&["engine", "ls", "--json"]).json(), serde_json::json!([]));
+}
+
+#[test]
+fn what_cannot_become_an_engine_is_one_clear_error() {
+    let project = Project::new(1);
+    let refused = |arguments: &[&str]| {
+        let ran = project.run(arguments);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        let engines = std::fs::read_dir(project.path("home/engines")).map_or(0, Iterator::count);
+        assert_eq!(engines, 0, "nothing half-written stays");
+        ran.stderr
+    };
+    let four = testing::vit_like(&testing::Vit { frozen: Some(4), ..Default::default() });
+    onnx::write(&four, &project.path("four.onnx")).unwrap();
+    let cut = format!("cls={NORM}:token=0");
+    let said = refused(&["engine", "build", "four.onnx", "-o", &cut]);
+    assert!(said.contains("fixed to a batch of 4 and cannot be freed: the node `/embeddings/Concat`"), "{said}");
+
+    let mut b = testing::Builder::new("two", 17, 0);
+    let (left, right) = (b.input("left", vec!["n".into(), 4.into()]), b.input("right", vec!["n".into(), 4.into()]));
+    let sum = b.op("Add", &[&left, &right], Vec::new());
+    b.output(&sum, "sum", vec![Size::from("n"), 4.into()]);
+    onnx::write(&b.finish(), &project.path("two.onnx")).unwrap();
+    let ran = project.run(&["engine", "build", "two.onnx", "-o", "sum=/Add_output_0"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("has 2 inputs (`left`, `right`), and only one is fed"), "{ran:?}");
+    assert_eq!(project.run(&["engine", "rm", "two"]).code, Some(0));
+
+    let said = refused(&["engine", "build", "four.onnx", "-o", "x=/norm/Add_1_output_9"]);
+    assert!(said.contains("did you mean `/norm/Add_1_output_0`?"), "{said}");
+    project.write("page.onnx", "<!DOCTYPE html><title>sign in</title>");
+    assert!(refused(&["engine", "inspect", "page.onnx"]).contains("is not an ONNX model but a web page"));
+    assert!(refused(&["engine", "inspect", "none.onnx"]).contains("none.onnx"));
+}
