@@ -30,10 +30,14 @@ impl<F: Real> Kernel<F> for Relu {
     fn backward(&self, run: &mut Backward<'_, F>) {
         run.grad(0, |dx, accumulate, run| {
             let (y, dy) = (run.output(), run.output_grad());
+            // Two loops without a branch inside: these become vector instructions.
+            let pass = |y: F, dy: F| if y > F::ZERO { dy } else { F::ZERO };
             chunks(dx, CHUNK, |start, dx| {
-                for ((dx, y), dy) in dx.iter_mut().zip(&y[start..]).zip(&dy[start..]) {
-                    let step = if *y > F::ZERO { *dy } else { F::ZERO };
-                    *dx = if accumulate { *dx + step } else { step };
+                let all = dx.iter_mut().zip(&y[start..]).zip(&dy[start..]);
+                if accumulate {
+                    all.for_each(|((dx, y), dy)| *dx += pass(*y, *dy));
+                } else {
+                    all.for_each(|((dx, y), dy)| *dx = pass(*y, *dy));
                 }
             });
         });
