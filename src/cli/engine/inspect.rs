@@ -89,7 +89,7 @@ fn rows(block: &Block, level: usize, depth: usize, summary: &Summary, table: &mu
             continue;
         }
         // Single operators without weights would drown the blocks.
-        if child.operator.is_some() && child.parameters == 0 && !marks(child, summary).next().is_some() {
+        if child.operator.is_some() && child.parameters == 0 && marks(child, summary).next().is_none() {
             continue;
         }
         let operator = child.operator.as_ref().filter(|op| **op != child.name);
