@@ -11,10 +11,12 @@ mod onnxruntime;
 pub mod runtime;
 pub mod shelf;
 pub mod verify;
+mod weights;
 
 pub use build::{BuildRequest, Built, build};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
+pub use weights::weights_digest;
 
 use std::ops::Range;
 

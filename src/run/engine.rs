@@ -12,7 +12,7 @@ use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build};
+use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build, weights_digest};
 use crate::plan::Plan;
 use crate::resource::Fetched;
 
@@ -125,7 +125,7 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
 
 /// What an engine is made of: the source model and the provider that runs it, on this machine.
 pub struct Source {
-    /// The source model.
+    /// The source model; its digest is that of all its weights, those in files beside it included.
     pub model: Fetched,
     /// The provider with all it needs.
     pub engine: Prepared,
@@ -142,7 +142,9 @@ impl Source {
         let engine = runtime::prepare(&fetcher, plan.engine.provider, plan.engine.precision)?;
         let why = format!("`{}` runs the engine: {}", engine.choice.info.name, engine.choice.why);
         context.progress.event(Event::Detail(why));
-        Ok(Self { model: fetcher.fetch(&plan.model.backbone.source)?, engine, home: context.home.clone() })
+        let mut model = fetcher.fetch(&plan.model.backbone.source)?;
+        model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
+        Ok(Self { model, engine, home: context.home.clone() })
     }
 
     /// A built engine, ready to run.

@@ -15,6 +15,7 @@ use super::{Globals, interrupt};
 use crate::backbone::{Entry, catalogue};
 use crate::base::home::Home;
 use crate::base::{Cancel, Error};
+use crate::engine::weights_digest;
 use crate::resource::{Fetched, Fetcher, Resource};
 
 /// Look into models; build, verify and keep the engines that are cut from them.
@@ -86,6 +87,13 @@ struct Model {
 }
 
 impl Model {
+    /// A model's file with the digest of all its weights.
+    fn whole(resource: &Resource, fetcher: &Fetcher<'_>) -> Result<Fetched> {
+        let mut file = fetcher.fetch(resource)?;
+        file.digest = weights_digest(&file.path, file.digest, fetcher.digests()?)?;
+        Ok(file)
+    }
+
     /// Finds and fetches a model. An existing file wins over an entry of the same name.
     ///
     /// # Errors
@@ -95,7 +103,7 @@ impl Model {
         let looks_like_a_name = !word.contains(['/', '\\', ':', '.']) && !Path::new(word).exists();
         if !looks_like_a_name {
             let resource: Resource = word.parse()?;
-            let file = fetcher.fetch(&resource)?;
+            let file = Self::whole(&resource, fetcher)?;
             let name = Path::new(word).file_stem().map_or_else(|| word.into(), |s| s.to_string_lossy().into_owned());
             return Ok(Self { name, address: word.into(), file, entry: None });
         }
@@ -106,7 +114,7 @@ impl Model {
                 .hint(format!("export `{how}` to ONNX and name the file"))
                 .into());
         };
-        let file = fetcher.fetch(resource)?;
+        let file = Self::whole(resource, fetcher)?;
         Ok(Self { name: entry.name.clone(), address: resource.to_string(), file, entry: Some(entry) })
     }
 }

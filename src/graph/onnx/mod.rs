@@ -23,6 +23,6 @@ mod write;
 pub use batch::free_batch;
 pub use cut::{cut, default_opset, describe, parameters};
 pub use pool::steady_means;
-pub use read::{LARGEST_FILE, NEWEST_IR, read};
+pub use read::{LARGEST_FILE, NEWEST_IR, external_files, read};
 pub use select::{OutputSpec, Select};
 pub use write::{write, write_split};

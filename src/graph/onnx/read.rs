@@ -1,7 +1,7 @@
 //! Reading a model: the file is mapped, weights stay where they are in it, and every way in which a
 //! file is not a model gives its own error.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -43,6 +43,36 @@ pub fn read(path: &Path) -> Result<ModelProto> {
     let mut outside = ExternalData::beside(path);
     for_each_tensor_mut(&mut model, &mut |tensor| outside.attach(tensor))?;
     Ok(model)
+}
+
+/// The files beside a model that hold values of its tensors, each once, by the names that the model has
+/// for them. Together with the model's own file they are its weights.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn external_files(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let bytes = map(path)?;
+    recognise(path, &bytes)?;
+    let mut model = ModelProto::decode(bytes).map_err(|error| not_a_model(path, "").because(error))?;
+    let mut files = BTreeMap::new();
+    for_each_tensor_mut(&mut model, &mut |tensor| {
+        if tensor.data_location() == DataLocation::External
+            && let Some(location) = tensor.external_data.iter().find(|entry| entry.key == "location")
+            && !files.contains_key(&location.value)
+        {
+            let file = inside(path, &location.value).map_err(|why| {
+                let (shown, location) = (path.display(), &location.value);
+                let error = Error::bad_input(format!("`{shown}` keeps values in `{location}`"));
+                match why {
+                    Escape::Outside => error.hint("that is outside the model's folder, and is not read"),
+                    Escape::Missing(cause) => error.because(cause),
+                }
+            })?;
+            files.insert(location.value.clone(), file);
+        }
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 fn map(path: &Path) -> Result<Bytes> {
