@@ -20,6 +20,7 @@ mod run;
 pub mod runs;
 pub mod runtime;
 pub mod schema;
+mod surroundings;
 pub mod table;
 
 use std::io::Write as _;

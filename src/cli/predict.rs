@@ -5,14 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::progress::Terminal;
 use super::runs::RunsDir;
+use super::surroundings::Surroundings;
 use super::table::Table;
-use super::{Globals, interrupt, print, print_json};
-use crate::base::home::Home;
-use crate::base::{Cancel, Error};
+use super::{Globals, print, print_json};
+use crate::base::Error;
 use crate::run::record::Status;
-use crate::run::{Context, Predictor, directory};
+use crate::run::{Predictor, directory};
 
 /// Classify new pictures with a finished run, through the same preprocess and engine.
 #[derive(Debug, clap::Args)]
@@ -40,12 +39,8 @@ impl Args {
             let what = format!("run `{}` is not finished", record.path);
             return Err(Error::bad_input(what).hint("run its recipe again; it goes on from where it stopped").into());
         }
-        let home = Home::from_environment()?;
-        let cancel = Cancel::default();
-        interrupt::handle(&cancel)?;
-        let progress = Terminal::new(globals.verbosity());
-        let runs = self.place.runs_dir.clone();
-        let context = Context { home: &home, runs, progress: &progress, cancel: &cancel, offline: self.offline };
+        let here = Surroundings::new(globals, self.offline)?;
+        let context = here.context(&self.place.runs_dir);
         let mut predictor = Predictor::open(record.path.as_ref(), &context)?;
         let predicted = predictor.predict(&self.files, &context)?;
         if globals.json {

@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::progress::Terminal;
 use super::runs::{RunsDir, main_metric};
-use super::{Globals, interrupt, load, print, print_json};
-use crate::base::home::Home;
-use crate::base::{Cancel, Error};
+use super::surroundings::Surroundings;
+use super::{Globals, load, print, print_json};
+use crate::base::Error;
 use crate::run::record::RunRecord;
-use crate::run::{self, Context, Finished};
+use crate::run::{self, Finished};
 
 /// Run a recipe: compute what is not stored yet, train, evaluate.
 #[derive(Debug, clap::Args)]
@@ -38,12 +37,8 @@ impl Args {
     /// Those of the recipe and of every stage.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let planned = load::load(&self.recipe, &self.overrides)?;
-        let home = Home::from_environment()?;
-        let cancel = Cancel::default();
-        interrupt::handle(&cancel)?;
-        let progress = Terminal::new(globals.verbosity());
-        let runs = self.place.runs_dir.clone();
-        let context = Context { home: &home, runs, progress: &progress, cancel: &cancel, offline: self.offline };
+        let here = Surroundings::new(globals, self.offline)?;
+        let context = here.context(&self.place.runs_dir);
         let finished = match run::run(&planned.plan, &planned.loaded.to_yaml(), &context, self.fresh) {
             Err(Error::Interrupted) => {
                 super::say("interrupted; what was computed is stored, and the same command goes on from there\n");

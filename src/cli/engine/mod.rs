@@ -10,11 +10,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::progress::Terminal;
-use super::{Globals, interrupt};
+use super::Globals;
+use super::surroundings::Surroundings;
 use crate::backbone::{Entry, catalogue};
-use crate::base::home::Home;
-use crate::base::{Cancel, Error};
+use crate::base::Error;
 use crate::engine::weights_digest;
 use crate::resource::{Fetched, Fetcher, Resource};
 
@@ -55,26 +54,6 @@ impl Args {
             Action::Show(args) => args.show(globals),
             Action::Rm(args) => args.remove(),
         }
-    }
-}
-
-/// What every engine command works with.
-struct Surroundings {
-    home: Home,
-    progress: Terminal,
-    cancel: Cancel,
-    offline: bool,
-}
-
-impl Surroundings {
-    fn new(globals: &Globals, offline: bool) -> Result<Self> {
-        let cancel = Cancel::default();
-        interrupt::handle(&cancel)?;
-        Ok(Self { home: Home::from_environment()?, progress: Terminal::new(globals.verbosity()), cancel, offline })
-    }
-
-    fn fetcher(&self) -> Fetcher<'_> {
-        Fetcher::new(&self.home, &self.progress, &self.cancel, self.offline)
     }
 }
 
