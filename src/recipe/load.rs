@@ -11,7 +11,7 @@ use super::tree::{Node, Origin, Segment, Source, Value};
 use super::types::Recipe;
 use super::{KeyPath, check, shipped, yaml};
 use crate::backbone::catalogue;
-use crate::base::suggest::nearest;
+use crate::base::suggest::{did_you_mean, nearest};
 use crate::base::{Error, Place, Problems, Result, file};
 use crate::resource::Address;
 
@@ -184,8 +184,11 @@ impl Loader {
         self.file(path).map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 let missing = format!("there is no file `{}`", path.display());
-                let near = near_file(&path).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                Error::bad_input(missing + &near)
+                let near = near_file(&path).map(|near| format!("; did you mean `{near}`?"));
+                // A bare word may have been meant as the name of a recipe that comes with caft.
+                let shipped = || did_you_mean(&name, shipped::all().iter().map(|shipped| shipped.name));
+                Error::bad_input(missing + &near.unwrap_or_else(shipped))
+                    .hint("`caft recipe ls` lists the recipes that come with caft")
             }
             other => other,
         })

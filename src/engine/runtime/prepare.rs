@@ -221,6 +221,8 @@ impl Prepared {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads.to_string(),
+            // Pinned, the threads of all sessions would be put on the same first cores.
+            "ENABLE_CPU_PINNING": "NO",
         }});
         vec![(format!("{}.load_config", self.choice.info.ep), config.to_string())]
     }
