@@ -184,11 +184,12 @@ impl Loader {
         self.file(path).map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 let missing = format!("there is no file `{}`", path.display());
-                let near = near_file(&path).map(|near| format!("; did you mean `{near}`?"));
+                if let Some(near) = near_file(&path) {
+                    return Error::bad_input(format!("{missing}; did you mean `{near}`?"));
+                }
                 // A bare word may have been meant as the name of a recipe that comes with caft.
-                let shipped = || did_you_mean(&name, shipped::all().iter().map(|shipped| shipped.name));
-                Error::bad_input(missing + &near.unwrap_or_else(shipped))
-                    .hint("`caft recipe ls` lists the recipes that come with caft")
+                let shipped = did_you_mean(&name, shipped::all().iter().map(|shipped| shipped.name));
+                Error::bad_input(missing + &shipped).hint("`caft recipe ls` lists the recipes that come with caft")
             }
             other => other,
         })

@@ -119,6 +119,11 @@ fn a_file_that_cannot_be_read_is_one_clear_line() {
         ("folder", "! error: `folder` is a folder, not a file\n"),
         ("large.yaml", "! error: `large.yaml` has 5242880 bytes; at most 4194304 are read\n"),
         ("cat.yaml", "! error: there is no file `cat.yaml`; did you mean `cats.yaml`?\n"),
+        (
+            "quickstrat",
+            "! error: there is no file `quickstrat`; did you mean `quickstart`?\n\
+             ! hint: `caft recipe ls` lists the recipes that come with caft\n",
+        ),
     ] {
         assert_eq!(sandbox.shows(&["check", file]), format!("exit 2\n{said}"), "{file}");
     }
