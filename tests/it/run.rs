@@ -98,6 +98,20 @@ fn a_bad_picture_stops_the_run_or_is_skipped_and_told() {
     assert!(list.lines().count() == 1 && list.contains("broken.png"), "{list}");
 }
 
+/// Waits until the only run of a project has logged so many epochs.
+#[cfg(unix)]
+fn wait_for_epochs(project: &Project, wanted: usize) {
+    for _ in 0..600 {
+        std::thread::sleep(Duration::from_millis(100));
+        let runs = std::fs::read_dir(project.path("runs/warmth")).into_iter().flatten();
+        let logs = runs.filter_map(|run| std::fs::read_to_string(run.ok()?.path().join("metrics.jsonl")).ok());
+        if logs.map(|log| log.lines().count()).max().unwrap_or(0) >= wanted {
+            return;
+        }
+    }
+    panic!("no {wanted} epochs within a minute");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_leaves_a_run_that_goes_on() {
@@ -107,7 +121,7 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     for _ in 0..2 {
         let mut command = project.command(&arguments);
         let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs(4));
+        wait_for_epochs(&project, epochs.last().copied().unwrap_or(0) + 1);
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         let stopped = ran(child.wait_with_output().unwrap());
         assert_eq!(stopped.code, Some(130), "{stopped:?}");
