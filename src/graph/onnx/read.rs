@@ -15,8 +15,8 @@ use crate::base::{Error, Result};
 
 /// What a protobuf message can hold; larger models keep their weights in files beside.
 pub const LARGEST_FILE: u64 = i32::MAX as u64;
-/// The newest version of the file format that caft knows.
-pub const NEWEST_IR: i64 = 14;
+/// The newest version of the file format that the pinned ONNX Runtime loads.
+pub const NEWEST_IR: i64 = 13;
 /// Before it, nothing said which operators a model means.
 const OLDEST_IR: i64 = 3;
 
@@ -182,9 +182,9 @@ fn check_version(path: &Path, model: &ModelProto) -> Result<()> {
     let (ir, shown) = (model.ir_version, path.display());
     if ir > NEWEST_IR {
         return Err(Error::bad_input(format!(
-            "`{shown}` has ONNX format version {ir}; caft knows versions {OLDEST_IR} to {NEWEST_IR}"
+            "`{shown}` has ONNX format version {ir}; versions {OLDEST_IR} to {NEWEST_IR} can be run"
         ))
-        .hint("export it for an older version, or use a newer caft"));
+        .hint("export it for an older version, or lower `ir_version` if it uses nothing newer"));
     }
     if ir == 0 || model.graph.is_none() {
         let what = if ir == 0 { ": it has no format version" } else { ": it has no graph" };
@@ -345,7 +345,7 @@ mod tests {
             format!("`m.onnx` is truncated: it has {} bytes of at least {}", whole.len() - 4, whole.len())
         );
         model.ir_version = 99;
-        assert_eq!(fails(&model.encode_to_vec()), "`m.onnx` has ONNX format version 99; caft knows versions 3 to 14");
+        assert_eq!(fails(&model.encode_to_vec()), "`m.onnx` has ONNX format version 99; versions 3 to 13 can be run");
         model.ir_version = 8;
         model.graph = None;
         assert_eq!(fails(&model.encode_to_vec()), "`m.onnx` is not an ONNX model: it has no graph");
