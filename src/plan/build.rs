@@ -1,11 +1,11 @@
 //! From a recipe to a plan.
 
 use super::rules::{Check, RULES};
-use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TrainPlan};
+use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
 use crate::graph::onnx::{OutputSpec, Select};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TrainConfig};
 use crate::sample::image::ImagePreprocess;
 
 impl Plan {
@@ -44,16 +44,7 @@ impl Plan {
             },
             data: recipe.data.clone(),
             cache: CachePlan { dtype: recipe.cache.dtype },
-            train: TrainPlan {
-                epochs: train.epochs as usize,
-                batch_size: train.batch_size as usize,
-                optimizer: train.optimizer.clone(),
-                scheduler: train.scheduler.clone(),
-                loss: train.loss.clone(),
-                clip_norm: train.clip_norm,
-                early_stopping: train.early_stopping,
-                backend: "embedded".into(),
-            },
+            train: TrainConfig { seed: None, order_seed: None, ..train.clone() },
             metrics: recipe.metrics.clone(),
         })
     }

@@ -17,11 +17,9 @@ use crate::base::DType;
 use crate::data::DataConfig;
 use crate::graph::onnx::OutputSpec;
 use crate::head::HeadConfig;
-use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig};
-use crate::recipe::{Precision, Provider};
+use crate::recipe::{Precision, Provider, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
 
@@ -41,8 +39,8 @@ pub struct Plan {
     pub data: DataConfig,
     /// How activations are stored.
     pub cache: CachePlan,
-    /// How the part above the cut is trained.
-    pub train: TrainPlan,
+    /// How the part above the cut is trained. Its seeds are in `seeds`.
+    pub train: TrainConfig,
     /// What is measured on each split that has targets.
     pub metrics: Vec<MetricName>,
 }
@@ -107,26 +105,4 @@ pub struct EnginePlan {
 pub struct CachePlan {
     /// The stored element type.
     pub dtype: DType,
-}
-
-/// How the part above the cut is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainPlan {
-    /// Passes over the training rows.
-    pub epochs: usize,
-    /// Rows of one step.
-    pub batch_size: usize,
-    /// The optimiser.
-    pub optimizer: OptimizerConfig,
-    /// The learning rate over time.
-    pub scheduler: SchedulerConfig,
-    /// The loss.
-    pub loss: LossConfig,
-    /// The longest gradient of a step; `None` leaves it alone.
-    pub clip_norm: Option<f64>,
-    /// When to stop before the last epoch; `None` for never.
-    pub early_stopping: Option<EarlyStopping>,
-    /// The trainer.
-    pub backend: String,
 }

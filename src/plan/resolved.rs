@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::key::{Ingredients, NUMERICS_VERSION};
-use super::{EnginePlan, Plan, TrainPlan};
+use super::{EnginePlan, Plan};
 use crate::base::{Digest, KeyWriter};
 use crate::data::{Dataset, Targets};
 use crate::graph::onnx::OutputSpec;
@@ -35,7 +35,6 @@ impl ResolvedPlan {
     pub fn id(&self) -> Digest {
         let Plan { seeds, model, train, metrics, cache, .. } = &self.plan;
         let EnginePlan { precision, .. } = &self.plan.engine;
-        let TrainPlan { epochs, batch_size, optimizer, scheduler, loss, clip_norm, early_stopping, backend } = train;
         KeyWriter::new("run")
             .json("weights", &self.weights)
             .json("dataset", &self.dataset)
@@ -49,8 +48,7 @@ impl ResolvedPlan {
             .json("head", &model.head)
             // The seed of the data is in its manifest already.
             .json("seeds", &[seeds.order, seeds.train])
-            .json("train", &(epochs, batch_size, optimizer, scheduler, loss, backend))
-            .json("stopping", &(clip_norm, early_stopping))
+            .json("train", train)
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION))
             .finish()

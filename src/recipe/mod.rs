@@ -10,11 +10,13 @@ mod load;
 pub mod reference;
 pub mod schema;
 pub mod shipped;
+mod train;
 pub mod tree;
 mod types;
 pub mod yaml;
 
 pub use layers::Overrides;
 pub use load::{Checked, Loaded, Provenance, check_file, load};
+pub use train::{Backend, TrainConfig};
 pub use tree::{KeyPath, Segment};
 pub use types::*;

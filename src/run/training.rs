@@ -13,7 +13,7 @@ use crate::data;
 use crate::graph::{Graph, Targets, Weights};
 use crate::plan::{Plan, ResolvedPlan};
 use crate::track::Tracker;
-use crate::train::{self, Backend, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained};
+use crate::train::{self, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained};
 
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -73,7 +73,7 @@ impl Training {
     /// Those of the trainer, of the cache and of the files of the run directory.
     pub fn train(&self, context: &Context<'_>, directory: &RunDirectory) -> Result<(Weights, String)> {
         let checkpoint = directory.file(CHECKPOINT);
-        let epochs = u64::from(self.config.epochs);
+        let epochs = u64::from(self.config.recipe.epochs);
         let what = "training".to_string();
         context.progress.event(Event::WorkStarted { what, total: Some(epochs), unit: Unit::Epochs });
         let mut tracker = None;
@@ -160,18 +160,10 @@ pub fn probabilities(graph: &Graph, weights: &Weights, features: &dyn train::Fea
 }
 
 fn config(plan: &Plan) -> TrainConfig {
-    let train = &plan.train;
     TrainConfig {
-        epochs: train.epochs as u32,
-        batch_size: train.batch_size,
-        optimizer: train.optimizer.clone(),
-        scheduler: train.scheduler.clone(),
-        loss: train.loss.clone(),
-        clip_norm: train.clip_norm,
-        early_stopping: train.early_stopping,
+        recipe: plan.train.clone(),
         metrics: plan.metrics.clone(),
         order_seed: plan.seeds.order,
         seed: plan.seeds.train,
-        backend: Backend::Embedded,
     }
 }

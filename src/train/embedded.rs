@@ -33,15 +33,15 @@ impl Embedded {
     /// The graph has no output, a weight is missing, or the loss does not fit the targets.
     pub fn new(graph: &Graph, weights: &Weights, config: &TrainConfig, facts: &TargetFacts) -> Result<Self> {
         let (_, output) = graph.outputs().first().ok_or_else(|| Error::bad_input("the trained part has no output"))?;
-        let run = Execution::new(graph, weights, config.batch_size, true)?;
-        let optimizer = config.optimizer.build();
+        let run = Execution::new(graph, weights, config.batch_size(), true)?;
+        let optimizer = config.recipe.optimizer.build();
         let value = |id: &ValueId| &graph.values()[id.index()];
         let zeros = |id| vec![vec![0.0; value(id).shape.elements()]; optimizer.slots()];
         let state = run.parameters().iter().map(zeros).collect();
         let decays = |id| matches!(value(id).origin, Origin::Parameter { decay: true, .. });
         let decays = run.parameters().iter().map(decays).collect();
-        let row_losses = vec![0.0; config.batch_size];
-        let loss = config.loss.build(facts)?;
+        let row_losses = vec![0.0; config.batch_size()];
+        let loss = config.recipe.loss.build(facts)?;
         Ok(Self {
             output: *output,
             run,
@@ -50,7 +50,7 @@ impl Embedded {
             state,
             decays,
             row_losses,
-            clip_norm: config.clip_norm,
+            clip_norm: config.recipe.clip_norm,
             seed: config.seed,
         })
     }

@@ -44,7 +44,7 @@ pub fn evaluate(
     let facts = data.facts(graph)?;
     check_rows(data.features, data.targets, facts.width, &[rows])?;
     let mut trainer = Embedded::new(graph, weights, config, &facts)?;
-    let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size)?;
+    let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size())?;
     embedded::on_workers(|| measure(&mut trainer, &mut reader, rows, facts.width, &config.metrics, split))
 }
 

@@ -23,12 +23,12 @@ pub(super) fn run(
     session: Session<'_>,
 ) -> Result<Trained> {
     let Session { cancel, checkpoint, on_epoch } = session;
-    if config.early_stopping.is_some() && data.valid.is_empty() {
+    if config.recipe.early_stopping.is_some() && data.valid.is_empty() {
         let error = Error::bad_input("`train.early_stopping` needs validation rows, and there are none");
         return Err(error.hint("give `data.valid`, such as `{fraction: 0.1}`"));
     }
     let width = graph.outputs().first().map_or(0, |(_, id)| graph.shape(*id).last());
-    let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size)?;
+    let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size())?;
     let checkpoints = checkpoint.map(|folder| Checkpoints::new(folder, graph, data, config));
     let resumed = checkpoints.as_ref().map(|c| c.load(trainer)).transpose()?.flatten();
     let (mut best, mut state) = match resumed {
@@ -81,7 +81,7 @@ pub(super) fn run(
 /// Whether all epochs are done, or the best was too many epochs ago.
 fn is_finished(state: &State, config: &TrainConfig) -> bool {
     let since_best = state.epoch - state.best_epoch.min(state.epoch);
-    state.epoch >= config.epochs || config.early_stopping.is_some_and(|stop| since_best >= stop.patience)
+    state.epoch >= config.recipe.epochs || config.recipe.early_stopping.is_some_and(|stop| since_best >= stop.patience)
 }
 
 /// The rest of an epoch; returns its last learning rate.
@@ -94,13 +94,13 @@ fn epoch(
     cancel: &Cancel,
 ) -> Result<f64> {
     let order = epoch_order(data.train, config.order_seed, state.epoch, data.features.block_rows());
-    let steps_per_epoch = order.len().div_ceil(config.batch_size) as u64;
+    let steps_per_epoch = order.len().div_ceil(config.batch_size()) as u64;
     let mut lr = 0.0;
-    let done = (state.step_in_epoch as usize * config.batch_size).min(order.len());
+    let done = (state.step_in_epoch as usize * config.batch_size()).min(order.len());
     reader.each(&order[done..], |batch| {
         cancel.check()?;
-        let at = Progress { step: state.step, steps_per_epoch, epochs: u64::from(config.epochs) };
-        lr = config.scheduler.lr(config.optimizer.lr(), at);
+        let at = Progress { step: state.step, steps_per_epoch, epochs: u64::from(config.recipe.epochs) };
+        lr = config.recipe.scheduler.lr(config.recipe.optimizer.lr(), at);
         let loss = trainer.step(batch, StepUpdate { lr, step: state.step + 1 })?;
         if !loss.sum.is_finite() {
             let epoch = state.epoch + 1;

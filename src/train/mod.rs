@@ -22,16 +22,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Cancel, Result};
+use crate::base::{Cancel, Error, Result};
 use crate::graph::{Graph, Targets, Weights};
 use crate::head::HeadConfig;
-use crate::loss::{LossConfig, LossSum, TargetFacts};
+use crate::loss::{LossSum, TargetFacts};
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig, Update};
+use crate::optim::Update;
+use crate::recipe::{self, Backend};
 
 mod batch;
 mod checkpoint;
@@ -48,40 +48,24 @@ pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};
 pub use order::epoch_order;
 
-/// How to train: every default filled in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How to train.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainConfig {
-    /// Passes over the training rows.
-    pub epochs: u32,
-    /// Rows per step. The last step of an epoch takes what is left.
-    pub batch_size: usize,
-    /// The optimiser.
-    pub optimizer: OptimizerConfig,
-    /// The learning-rate schedule.
-    pub scheduler: SchedulerConfig,
-    /// The loss.
-    pub loss: LossConfig,
-    /// The longest gradient of a step, by its Euclidean length over all parameters; `None` leaves it alone.
-    pub clip_norm: Option<f64>,
-    /// When to stop before the last epoch; `None` for never.
-    pub early_stopping: Option<EarlyStopping>,
+    /// The recipe's `train` section. Its seeds are not read; those below are.
+    pub recipe: recipe::TrainConfig,
     /// What is measured on the validation rows after each epoch. The first chooses the best epoch.
     pub metrics: Vec<MetricName>,
     /// The seed of the order of rows: an epoch's order is a function of this and the epoch alone.
     pub order_seed: u64,
     /// The seed of initial weights and dropout.
     pub seed: u64,
-    /// Which trainer.
-    pub backend: Backend,
 }
 
-/// Which trainer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
-    /// caft's own, in Rust.
-    #[default]
-    Embedded,
+impl TrainConfig {
+    /// Rows per step. The last step of an epoch takes what is left.
+    pub fn batch_size(&self) -> usize {
+        self.recipe.batch_size as usize
+    }
 }
 
 /// What is trained on: features and targets of a dataset, and which of its rows are for what.
@@ -216,9 +200,10 @@ pub fn build_graph(neck: &NeckChain, head: &HeadConfig, inputs: &[InputSpec], ou
 pub fn train(graph: &Graph, data: &Data<'_>, config: &TrainConfig, session: Session<'_>) -> Result<Trained> {
     let facts = data.facts(graph)?;
     let weights = graph.initial_weights(config.seed);
-    let mut trainer = match config.backend {
-        Backend::Embedded => Embedded::new(graph, &weights, config, &facts)?,
-    };
+    if config.recipe.backend == Backend::Libtorch {
+        return Err(Error::bad_input("this build has no libtorch trainer").hint("use `train.backend: embedded`"));
+    }
+    let mut trainer = Embedded::new(graph, &weights, config, &facts)?;
     embedded::on_workers(|| r#loop::run(&mut trainer, graph, data, config, session))
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::*;
-use crate::loss::{ClassWeights, CrossEntropy};
-use crate::optim::{Adam, AdamW, Cosine, Progress, Sgd};
+use crate::loss::{ClassWeights, CrossEntropy, LossConfig};
+use crate::optim::{Adam, AdamW, Cosine, OptimizerConfig, Progress, SchedulerConfig, Sgd};
 
 const ROWS: usize = 40;
 const WIDTH: usize = 6;
@@ -40,19 +40,16 @@ fn train(
     let scaled = |values: Vec<f32>, scale: f32| values.iter().map(|x| x * scale).collect();
     weights.insert("head.weight", [CLASSES, WIDTH], scaled(numbers(CLASSES * WIDTH, 29, 61), 0.3));
     weights.insert("head.bias", [CLASSES], scaled(numbers(CLASSES, 17, 31), 0.1));
-    let config = TrainConfig {
+    let recipe = recipe::TrainConfig {
         epochs: 1,
-        batch_size: BATCH,
+        batch_size: BATCH as u32,
         optimizer,
         scheduler: scheduler.clone(),
         loss,
         clip_norm,
-        early_stopping: None,
-        metrics: Vec::new(),
-        order_seed: 0,
-        seed: 0,
-        backend: Backend::Embedded,
+        ..recipe::TrainConfig::default()
     };
+    let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
     let facts = TargetFacts { width: CLASSES, class_counts: vec![1; CLASSES] };
     let mut trainer = Embedded::new(&graph, &weights, &config, &facts).unwrap();
     let mut reader = batch::Reader::new(&graph, &features, Targets::Classes(&classes), BATCH).unwrap();
@@ -61,7 +58,8 @@ fn train(
     reader
         .each(&order, |batch| {
             let step = losses.len() as u64;
-            let lr = scheduler.lr(config.optimizer.lr(), Progress { step, steps_per_epoch: STEPS as u64, epochs: 1 });
+            let lr =
+                scheduler.lr(config.recipe.optimizer.lr(), Progress { step, steps_per_epoch: STEPS as u64, epochs: 1 });
             losses.push(trainer.step(batch, StepUpdate { lr, step: step + 1 })?.mean());
             Ok(())
         })

@@ -6,7 +6,7 @@ use super::*;
 use crate::base::Error;
 use crate::base::random::Stream;
 use crate::neck::{NeckConfig, Standardize};
-use crate::optim::{AdamW, Cosine};
+use crate::optim::{AdamW, Cosine, EarlyStopping, OptimizerConfig, SchedulerConfig};
 
 const ROWS: usize = 230;
 const WIDTH: usize = 24;
@@ -27,19 +27,21 @@ fn dataset() -> (InMemory, Vec<u32>) {
 }
 
 fn config() -> TrainConfig {
-    TrainConfig {
+    let recipe = recipe::TrainConfig {
         epochs: 4,
         batch_size: 32,
         optimizer: OptimizerConfig::AdamW(AdamW { lr: 0.01, ..AdamW::default() }),
         scheduler: SchedulerConfig::Cosine(Cosine { warmup_epochs: 0.5, ..Cosine::default() }),
-        loss: LossConfig::default(),
-        clip_norm: None,
-        early_stopping: None,
-        metrics: vec![MetricName::Accuracy, MetricName::MacroF1],
-        order_seed: 1,
-        seed: 2,
-        backend: Backend::Embedded,
-    }
+        ..recipe::TrainConfig::default()
+    };
+    TrainConfig { recipe, metrics: vec![MetricName::Accuracy, MetricName::MacroF1], order_seed: 1, seed: 2 }
+}
+
+/// The config with other settings.
+fn with(change: impl FnOnce(&mut recipe::TrainConfig)) -> TrainConfig {
+    let mut config = config();
+    change(&mut config.recipe);
+    config
 }
 
 fn graph(features: &dyn Features) -> Graph {
@@ -94,7 +96,7 @@ impl Features for Streamed<'_> {
 #[test]
 fn a_linear_head_learns_and_is_measured() {
     let (features, classes) = dataset();
-    let trained = run_alone(&features, &classes, &TrainConfig { epochs: 20, ..config() });
+    let trained = run_alone(&features, &classes, &with(|train| train.epochs = 20));
     assert_eq!(trained.epochs.len(), 20);
     let log = &trained.epochs[trained.best_epoch as usize - 1];
     assert!(log.metrics["valid/accuracy"] > 0.85, "{log:?}");
@@ -127,7 +129,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let all: Vec<u32> = (0..rows as u32).collect();
     let neck = NeckChain(vec![NeckConfig::Standardize(Standardize::default())]);
     let graph = build_graph(&neck, &HeadConfig::default(), features.inputs(), outputs).unwrap();
-    let config = TrainConfig { epochs: 1, batch_size: 128, ..config() };
+    let config = with(|train| (train.epochs, train.batch_size) = (1, 128));
     let run = |threads| {
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &all[..50] };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -242,7 +244,7 @@ fn what_does_not_fit_is_refused() {
 fn early_stopping_ends_after_patience_and_stays_ended() {
     let (features, classes) = dataset();
     let stop = EarlyStopping { patience: 2 };
-    let config = TrainConfig { epochs: 60, early_stopping: Some(stop), ..config() };
+    let config = with(|train| (train.epochs, train.early_stopping) = (60, Some(stop)));
     let folder = tempfile::tempdir().unwrap();
     let cancel = Cancel::default();
     let mut quiet = |_: &EpochLog| Ok(());

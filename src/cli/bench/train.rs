@@ -12,10 +12,9 @@ use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
 use crate::graph::Targets;
 use crate::head::{Activation, HeadConfig, Mlp};
-use crate::loss::LossConfig;
 use crate::neck::NeckChain;
-use crate::optim::{OptimizerConfig, SchedulerConfig};
-use crate::train::{Backend, Data, InMemory, Session, TrainConfig, build_graph, train};
+use crate::recipe;
+use crate::train::{Data, InMemory, Session, TrainConfig, build_graph, train};
 
 /// Measure training on features in memory: shuffled, AdamW, cross-entropy, in f32, on all cores. Speeds are
 /// medians over epochs.
@@ -90,19 +89,12 @@ impl Args {
         let all: Vec<u32> = (0..self.rows).collect();
         let graph =
             build_graph(&NeckChain::default(), head, crate::train::Features::inputs(&features), self.classes as usize)?;
-        let config = TrainConfig {
+        let recipe = recipe::TrainConfig {
             epochs: self.epochs + 1,
-            batch_size: self.batch_size as usize,
-            optimizer: OptimizerConfig::default(),
-            scheduler: SchedulerConfig::default(),
-            loss: LossConfig::default(),
-            clip_norm: None,
-            early_stopping: None,
-            metrics: Vec::new(),
-            order_seed: 0,
-            seed: 0,
-            backend: Backend::Embedded,
+            batch_size: self.batch_size,
+            ..recipe::TrainConfig::default()
         };
+        let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };

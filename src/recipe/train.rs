@@ -1,0 +1,69 @@
+//! The `train` section: how what is above the cut is trained. It is also the plan's and the trainer's, so a
+//! key is added here alone.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::loss::LossConfig;
+use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig};
+
+/// How what is above the cut is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Passes over the training rows.
+    #[schemars(range(min = 1))]
+    pub epochs: u32,
+    /// Rows in one step.
+    #[schemars(range(min = 1))]
+    pub batch_size: u32,
+    /// How parameters follow their gradients.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes over the run.
+    pub scheduler: SchedulerConfig,
+    /// What training makes small.
+    pub loss: LossConfig,
+    /// Scales the gradient of a step down to this Euclidean length if it is longer; by default it is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0e-12))]
+    pub clip_norm: Option<f64>,
+    /// Ends training once validation no longer improves; by default it goes on to the last epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+    /// What trains.
+    pub backend: Backend,
+    /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Seed of the order of rows; the recipe's top `seed` if it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_seed: Option<u64>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 50,
+            batch_size: 256,
+            optimizer: OptimizerConfig::default(),
+            scheduler: SchedulerConfig::default(),
+            loss: LossConfig::default(),
+            clip_norm: None,
+            early_stopping: None,
+            backend: Backend::default(),
+            seed: None,
+            order_seed: None,
+        }
+    }
+}
+
+/// What trains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// The trainer inside caft, in pure Rust.
+    #[default]
+    Embedded,
+    /// PyTorch's C++ library.
+    Libtorch,
+}
