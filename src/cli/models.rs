@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use super::Globals;
 use super::table::Table;
 use crate::backbone::{Entry, Proof, Task, catalogue};
+use crate::sample::image::ImagePreprocess;
 
 /// List the catalogue of backbones, or show one.
 #[derive(Debug, clap::Args)]
@@ -79,6 +80,20 @@ fn source(entry: &Entry) -> &'static str {
     }
 }
 
+/// The steps of a preprocess in words.
+pub(super) fn show_preprocess(preprocess: &ImagePreprocess) -> String {
+    let mut steps = Vec::new();
+    if let Some(resize) = &preprocess.resize {
+        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+        let (mode, filter) = (serde_json::json!(resize.mode), serde_json::json!(resize.filter));
+        let antialias = if resize.antialias { "antialias" } else { "no antialias" };
+        steps.push(format!("resize {} ({}, {}, {antialias})", resize.size, word(mode), word(filter)));
+    }
+    steps.extend(preprocess.crop.map(|crop| format!("crop {crop}")));
+    steps.push(format!("mean {:?}, std {:?}", preprocess.mean, preprocess.std));
+    steps.join("; ")
+}
+
 fn shape(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
 }
@@ -103,17 +118,7 @@ fn show(entry: &Entry) -> String {
     };
     line("proof", proof.into());
     line("input", format!("`{}` [batch, 3, {1}, {1}]", entry.input.name, entry.input.size));
-    let preprocess = &entry.preprocess;
-    let mut steps = Vec::new();
-    if let Some(resize) = &preprocess.resize {
-        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
-        let (mode, filter) = (serde_json::json!(resize.mode), serde_json::json!(resize.filter));
-        let antialias = if resize.antialias { "antialias" } else { "no antialias" };
-        steps.push(format!("resize {} ({}, {}, {antialias})", resize.size, word(mode), word(filter)));
-    }
-    steps.extend(preprocess.crop.map(|crop| format!("crop {crop}")));
-    steps.push(format!("mean {:?}, std {:?}", preprocess.mean, preprocess.std));
-    line("preprocess", steps.join("; "));
+    line("preprocess", show_preprocess(&entry.preprocess));
     text += "\n";
     let mut table = Table::new(["output", "shape", "tensor", "taken"]);
     for (name, output) in &entry.outputs {

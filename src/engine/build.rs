@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{EngineFile, EngineInput, EngineOutput, FORMAT, MODEL, Manifest, SourceModel};
+use crate::backbone::Task;
 use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
 use crate::graph::onnx::proto::{DataType, ModelProto, ValueInfoProto};
 use crate::graph::onnx::{self, OutputSpec};
 use crate::resource::DigestTable;
+use crate::sample::image::ImagePreprocess;
 
 /// Raised when the same request gives another file, so that engines built before are not reused.
-const BUILD_VERSION: &str = "2";
+const BUILD_VERSION: &str = "3";
 
 /// What to build.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,10 @@ pub struct BuildRequest<'a> {
     pub licence: Option<&'a str>,
     /// The family of backbones, where it is known.
     pub family: Option<&'a str>,
+    /// The tasks its features serve, where they are known.
+    pub tasks: &'a [Task],
+    /// How a picture becomes the input, where it is known.
+    pub preprocess: Option<&'a ImagePreprocess>,
 }
 
 /// An engine on disk.
@@ -108,11 +114,12 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         name: spec.name.clone(),
         tensor: spec.tensor.clone(),
         select: spec.select,
+        dtype: dtype_name(value),
         shape: row_shape(value),
     });
     let inputs = graph.input.iter().map(|value| EngineInput {
         name: value.name.clone(),
-        element: element_name(value),
+        dtype: dtype_name(value),
         shape: row_shape(value).unwrap_or_default(),
     });
     let manifest = Manifest {
@@ -121,13 +128,18 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         source: SourceModel { address: request.address.into(), digest: request.digest },
         licence: request.licence.map(Into::into),
         family: request.family.map(Into::into),
+        tasks: request.tasks.to_vec(),
         inputs: inputs.collect(),
         outputs: outputs.collect(),
+        preprocess: request.preprocess.cloned(),
         precision: "fp32".into(),
+        provider: "any".into(),
+        calibration: None,
         opset: onnx::default_opset(model)?,
         parameters: onnx::parameters(model),
+        flops: onnx::inspect::flops(model, request.preprocess.map(ImagePreprocess::output_shape))?,
         files,
-        checks: None,
+        checks: Vec::new(),
     };
     manifest.write(folder)?;
     Ok(manifest)
@@ -149,9 +161,16 @@ fn row_shape(value: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
     Some(shape.dim.iter().skip(1).map(onnx::proto::Dimension::fixed).collect())
 }
 
-fn element_name(value: &ValueInfoProto) -> String {
-    let element = value.tensor().map_or(DataType::Undefined, |tensor| tensor.elem_type());
-    format!("{element:?}").to_lowercase()
+fn dtype_name(value: &ValueInfoProto) -> String {
+    match value.tensor().map_or(DataType::Undefined, |tensor| tensor.elem_type()) {
+        DataType::Float => "f32".into(),
+        DataType::Float16 => "f16".into(),
+        DataType::Bfloat16 => "bf16".into(),
+        DataType::Double => "f64".into(),
+        DataType::Int64 => "i64".into(),
+        DataType::Int32 => "i32".into(),
+        other => format!("{other:?}").to_lowercase(),
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +184,17 @@ mod tests {
 
     fn request<'a>(source: &'a Path, outputs: &'a [OutputSpec]) -> BuildRequest<'a> {
         let digest = Digest::of_file(source).unwrap();
-        BuildRequest { name: "tiny", source, address: "tiny.onnx", digest, outputs, licence: Some("MIT"), family: None }
+        BuildRequest {
+            name: "tiny",
+            source,
+            address: "tiny.onnx",
+            digest,
+            outputs,
+            licence: Some("MIT"),
+            family: None,
+            tasks: &[],
+            preprocess: None,
+        }
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Digest, Error, Result, file};
+use crate::backbone::Task;
+use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::graph::onnx::Select;
 use crate::resource::DigestTable;
+use crate::sample::image::ImagePreprocess;
 
 /// The manifest's file name in an engine's folder.
 pub const MANIFEST: &str = "engine.yaml";
 /// The model's file name in an engine's folder.
 pub const MODEL: &str = "model.onnx";
 /// The version of the manifest's own format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// More than any manifest has; see [`Manifest::read`].
 const LARGEST: u64 = 4 << 20;
 
@@ -34,21 +36,34 @@ pub struct Manifest {
     /// The family of backbones, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    /// The tasks its features serve, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Task>,
     /// What goes in.
     pub inputs: Vec<EngineInput>,
     /// What comes out, in the order of the model's outputs.
     pub outputs: Vec<EngineOutput>,
+    /// How a picture becomes the input, as the network was trained, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<ImagePreprocess>,
     /// The precision the model computes in, such as `fp32`.
     pub precision: String,
+    /// The execution provider that the file is made for; `any` where every one runs it.
+    pub provider: String,
+    /// The digest of the samples that a quantised engine was calibrated on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Digest>,
     /// The version of the standard operator set.
     pub opset: i64,
     /// The number of weights below the cut.
     pub parameters: u64,
+    /// Floating-point operations for one sample, of convolutions and matrix products.
+    pub flops: u64,
     /// The engine's files with their sizes and digests.
     pub files: BTreeMap<String, EngineFile>,
-    /// How it compared with its source when it was last verified.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checks: Option<Checks>,
+    /// How it compared with its source when it was last verified, on each runtime that did so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checks>,
 }
 
 /// How an engine compares with its source.
@@ -59,6 +74,8 @@ pub struct Checks {
     pub runtime: String,
     /// How many samples were compared.
     pub samples: usize,
+    /// What the samples were: a folder of pictures, or `random numbers`.
+    pub samples_of: String,
     /// The agreement of every output.
     pub parity: Vec<Parity>,
     /// Whether a sample's outputs were the same to the bit alone and in batches.
@@ -93,13 +110,13 @@ pub struct SourceModel {
 pub struct EngineInput {
     /// The tensor's name.
     pub name: String,
-    /// The element type, such as `float`.
-    pub element: String,
+    /// The element type, such as `f32`.
+    pub dtype: String,
     /// The shape of one row, without the batch; `null` where it may vary.
     pub shape: Vec<Option<usize>>,
 }
 
-/// An output of an engine; its elements are f32.
+/// An output of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineOutput {
@@ -109,6 +126,8 @@ pub struct EngineOutput {
     pub tensor: String,
     /// What was taken.
     pub select: Select,
+    /// The element type: `f32`, also where the engine computes in another.
+    pub dtype: String,
     /// The shape of one row, without the batch; `null` where it varies or is only known by running,
     /// absent where not even the rank is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +196,33 @@ impl Manifest {
             return Ok(());
         }
         Err(Error::bad_input(format!("the engine in `{}` has no `{MODEL}`", folder.display())))
+    }
+
+    /// The checks of a runtime.
+    pub fn checked_by(&self, runtime: &str) -> Option<&Checks> {
+        self.checks.iter().find(|checks| checks.runtime == runtime)
+    }
+
+    /// Puts checks in place of older ones of the same runtime; the latest stand last.
+    pub fn set_checks(&mut self, checks: Checks) {
+        self.checks.retain(|old| old.runtime != checks.runtime);
+        self.checks.push(checks);
+    }
+
+    /// The lowest cosine to its source that any output had, where it was compared.
+    pub fn worst_cosine(&self) -> Option<f64> {
+        let parity = self.checks.iter().flat_map(|checks| &checks.parity);
+        parity.map(|parity| parity.cosine).min_by(f64::total_cmp)
+    }
+
+    /// The bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes).sum()
+    }
+
+    /// What the engine is made of, whatever was found out about it: the digest of its files' digests.
+    pub fn digest(&self) -> Digest {
+        KeyWriter::new("engine files").json("files", &self.files).finish()
     }
 
     /// The only input.

@@ -9,6 +9,7 @@ mod build;
 pub mod manifest;
 mod onnxruntime;
 pub mod runtime;
+mod samples;
 pub mod shelf;
 pub mod verify;
 mod weights;
@@ -16,6 +17,7 @@ mod weights;
 pub use build::{BuildRequest, Built, build};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
+pub use samples::Samples;
 pub use weights::weights_digest;
 
 use std::ops::Range;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::manifest::{Checks, Manifest, Parity};
-use super::{Built, Engine, InputTensor};
-use crate::base::random::Stream;
+use super::samples::random_row;
+use super::{Built, Engine, InputTensor, Samples};
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::DataType;
 use crate::graph::onnx::{self, Select, make, shape};
@@ -44,8 +44,8 @@ impl Reference {
     }
 }
 
-/// Compares an engine with its source on `samples` rows of random numbers, and checks that what it gives for a
-/// sample does not depend on its batch.
+/// Compares an engine with its source on samples, and checks that what it gives for a sample does not depend on
+/// its batch.
 ///
 /// # Errors
 /// Those of the engines.
@@ -54,15 +54,14 @@ pub fn verify(
     engine: &mut dyn Engine,
     source: (&mut dyn Engine, &Reference),
     row: &[usize],
-    samples: usize,
+    samples: &Samples,
     runtime: &str,
 ) -> Result<Checks> {
     let (runner, reference) = source;
     let mut sums = vec![Agreement::default(); manifest.outputs.len()];
-    for sample in 0..samples as u64 {
-        let input = random_row(row, sample);
-        let ours = run(engine, row, &input, 1)?;
-        let theirs = run(runner, row, &input, 1)?;
+    for input in &samples.rows {
+        let ours = run(engine, row, input, 1)?;
+        let theirs = run(runner, row, input, 1)?;
         for ((output, ours), sum) in manifest.outputs.iter().zip(&ours).zip(&mut sums) {
             let place = reference.tensors.iter().position(|(tensor, _)| *tensor == output.tensor);
             let Some(place) = place else { continue };
@@ -75,7 +74,8 @@ pub fn verify(
     }
     let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
     let batch_invariant = batch_invariant(engine, row, 8)?;
-    Ok(Checks { runtime: runtime.into(), samples, parity, batch_invariant })
+    let (samples, samples_of) = (samples.rows.len(), samples.of.clone());
+    Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant })
 }
 
 /// Whether an engine may run batches: what [`batch_invariant`] found for this runtime before, else what it finds
@@ -85,11 +85,12 @@ pub fn verify(
 /// Those of the engine; the manifest cannot be written.
 pub fn may_batch(built: &Built, engine: &mut dyn Engine, row: &[usize], runtime: &str) -> Result<bool> {
     let mut manifest = Manifest::read(&built.folder)?;
-    if let Some(checks) = manifest.checks.as_ref().filter(|checks| checks.runtime == runtime) {
+    if let Some(checks) = manifest.checked_by(runtime) {
         return Ok(checks.batch_invariant);
     }
     let batch_invariant = batch_invariant(engine, row, 8)?;
-    manifest.checks = Some(Checks { runtime: runtime.into(), samples: 0, parity: Vec::new(), batch_invariant });
+    let (runtime, samples_of) = (runtime.into(), "random numbers".into());
+    manifest.set_checks(Checks { runtime, samples: 0, samples_of, parity: Vec::new(), batch_invariant });
     manifest.write(&built.folder)?;
     Ok(batch_invariant)
 }
@@ -128,11 +129,6 @@ fn run(engine: &mut dyn Engine, row: &[usize], data: &[f32], batch: usize) -> Re
     let mut outputs = vec![Vec::new(); engine.outputs().len()];
     engine.run(&[InputTensor::F32 { shape: &shape, data }], &mut outputs)?;
     Ok(outputs)
-}
-
-fn random_row(row: &[usize], sample: u64) -> Vec<f32> {
-    let stream = Stream::new(sample, 0x766_572);
-    (0..row.iter().product::<usize>() as u64).map(|i| stream.normal(i)).collect()
 }
 
 /// What a selection takes from one row, computed plainly.

@@ -64,6 +64,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     Ok(BackbonePlan {
         name: entry.map_or_else(|| source.address.file_name().to_string(), |entry| entry.name.clone()),
         family: entry.map(|entry| entry.family.clone()),
+        tasks: entry.map(|entry| entry.tasks.clone()).unwrap_or_default(),
         licence: entry.map(|entry| entry.licence.clone()),
         source: source.clone(),
         outputs,

@@ -13,6 +13,7 @@ pub use resolved::{Manifest, ResolvedPlan};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::Task;
 use crate::base::DType;
 use crate::data::DataConfig;
 use crate::graph::onnx::OutputSpec;
@@ -77,6 +78,9 @@ pub struct BackbonePlan {
     pub name: String,
     /// The family of backbones, if it is in the catalogue.
     pub family: Option<String>,
+    /// The tasks its features serve, if it is in the catalogue.
+    #[serde(default)]
+    pub tasks: Vec<Task>,
     /// The licence of the weights, where it is known.
     pub licence: Option<String>,
     /// Where the ONNX file is.

@@ -172,6 +172,8 @@ pub fn build_engine(plan: &Plan, source: &Source, context: &Context<'_>) -> Resu
         outputs: &backbone.outputs,
         licence: backbone.licence.as_deref(),
         family: backbone.family.as_deref(),
+        tasks: &backbone.tasks,
+        preprocess: Some(&backbone.preprocess),
     };
     let built = build(context.home, &request)?;
     built.manifest.only_input()?;

@@ -26,8 +26,8 @@ fn an_engine_is_inspected_built_listed_verified_and_removed() {
     let outputs = [format!("cls={NORM}:token=0"), format!("mean={NORM}:mean_tokens=1"), format!("tokens={NORM}")];
     let build = ["engine", "build", "vit.onnx", "--json", "-o", &outputs[0], "-o", &outputs[1], "-o", &outputs[2]];
     let manifest = project.run(&build).json();
-    assert_eq!(manifest["checks"]["batch_invariant"], true, "{manifest}");
-    for parity in manifest["checks"]["parity"].as_array().unwrap() {
+    assert_eq!(manifest["checks"][0]["batch_invariant"], true, "{manifest}");
+    for parity in manifest["checks"][0]["parity"].as_array().unwrap() {
         assert!(parity["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
         assert!(parity["max_difference"].as_f64().unwrap() < 1e-5, "{manifest}");
     }
@@ -36,7 +36,12 @@ fn an_engine_is_inspected_built_listed_verified_and_removed() {
     let verified = project.run(&["engine", "verify", "vit", "--samples", "2"]);
     assert!(verified.stdout.contains("the same to the bit in every batch"), "{verified:?}");
     assert_eq!(project.run(&["engine", "ls", "--json"]).json().as_array().unwrap().len(), 1);
-    assert!(project.run(&["engine", "show", "vit"]).stdout.contains("opset: 17"));
+    let real = project.run(&["engine", "verify", "vit", "--pictures", "data/train"]);
+    assert!(real.stdout.contains("on 2 samples (pictures of data/train)"), "{real:?}");
+    let shown = project.run(&["engine", "show", "vit"]).stdout;
+    for part in ["operator set 17", "digest ", "f32    [17, 16]", "FLOPs a sample", "licence     not known"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     let slip = project.run(&["engine", "show", "vitt"]);
     assert!(slip.code == Some(2) && slip.stderr.contains("did you mean `vit`?"), "{slip:?}");
     assert_eq!(project.run(&["engine", "rm", "vit"]).code, Some(0));

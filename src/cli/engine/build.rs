@@ -7,17 +7,18 @@ use std::thread::available_parallelism;
 use anyhow::Result;
 
 use super::inspect::show_select;
+use super::show::agreement;
 use super::{Model, Surroundings};
 use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
-use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
-use crate::engine::manifest::Checks;
 use crate::engine::verify::{Reference, Scratch, verify};
-use crate::engine::{BuildRequest, Built, OnnxRuntime, build, runtime, shelf};
+use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, runtime, shelf, weights_digest};
+
 use crate::graph::onnx::inspect::summarise;
 use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::recipe::{Precision, Provider};
+use crate::sample::image::ImagePreprocess;
 
 /// Cut a model, compare it with its source, and keep it as an engine.
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,9 @@ struct Check {
     /// How many samples are compared.
     #[arg(long, default_value_t = 4)]
     samples: usize,
+    /// Pictures to compare on: a folder or a file. Without it, random numbers are the samples.
+    #[arg(long, value_name = "PATH")]
+    pictures: Option<PathBuf>,
     /// Height and width of pictures, where the model leaves them open.
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
@@ -76,6 +80,8 @@ impl Args {
             outputs: &outputs,
             licence: model.entry.map(|entry| entry.licence.as_str()),
             family: model.entry.map(|entry| entry.family.as_str()),
+            tasks: model.entry.map_or(&[], |entry| &entry.tasks),
+            preprocess: model.entry.map(|entry| &entry.preprocess),
         };
         let built = build(&here.home, &request)?;
         let size = self.check.image_size.or(model.entry.map(|entry| entry.input.size as usize));
@@ -110,7 +116,9 @@ impl VerifyArgs {
             Some(path) => path.clone(),
             None => here.fetcher().fetch(&built.manifest.source.address.parse()?)?.path,
         };
-        if Digest::of_file(&source)? != built.manifest.source.digest {
+        if weights_digest(&source, Digest::of_file(&source)?, here.fetcher().digests()?)?
+            != built.manifest.source.digest
+        {
             let shown = source.display();
             return Err(Error::bad_input(format!("`{shown}` is not the file that the engine was cut from"))
                 .hint("name that file with `--source`, or build the engine again")
@@ -143,11 +151,29 @@ impl Check {
         let mut theirs = OnnxRuntime::open(&prepared, &here.home, &whole, threads)?;
         let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
         let runtime = format!("onnxruntime {} cpu", prepared.library.version);
-        let checks =
-            verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, self.samples.max(1), &runtime)?;
-        built.manifest.checks = Some(checks);
+        let samples = self.choose(&built, &row)?;
+        let checks = verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, &runtime)?;
+        built.manifest.set_checks(checks);
         built.manifest.write(&built.folder)?;
         Ok(built)
+    }
+}
+
+impl Check {
+    /// The samples that are compared, for inputs of the shape `row`.
+    fn choose(&self, built: &Built, row: &[usize]) -> Result<Samples> {
+        let Some(path) = &self.pictures else { return Ok(Samples::random(row, self.samples.max(1))) };
+        let own = built.manifest.preprocess.clone().filter(|own| own.output_shape() == row);
+        let preprocess = match (own, row) {
+            (Some(own), _) => own,
+            (None, &[3, height, width]) if height == width => ImagePreprocess::plain(height as u32),
+            _ => {
+                return Err(Error::bad_input(format!("pictures cannot be made inputs of shape {row:?}"))
+                    .hint("leave `--pictures` out to compare on random numbers")
+                    .into());
+            }
+        };
+        Ok(Samples::pictures(path, &preprocess, self.samples)?)
     }
 }
 
@@ -208,27 +234,9 @@ fn report(built: &Built, globals: &Globals) -> Result<ExitCode> {
     }
     let how = if built.reused { "was built before" } else { "built" };
     let mut text = format!("{} {how}: {}\n", built.manifest.name, built.folder.display());
-    let Some(Checks { runtime, samples, parity, batch_invariant }) = &built.manifest.checks else {
-        print(&text)?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    let mut table = Table::new(["output", "shape", "cosine", "max difference"]);
-    for (parity, output) in parity.iter().zip(&built.manifest.outputs) {
-        let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
-        let shape = output.shape.as_ref().map(|s| s.iter().map(size).collect::<Vec<_>>().join(", "));
-        table.row([
-            parity.output.clone(),
-            format!("[{}]", shape.unwrap_or_else(|| "?".into())),
-            format!("{:.9}", parity.cosine),
-            format!("{:.1e}", parity.max_difference),
-        ]);
+    if let Some(checks) = built.manifest.checks.last() {
+        text += &agreement(&built.manifest, checks);
     }
-    text += &table.to_string();
-    text += &format!("compared with its source on {samples} random samples by {runtime}\n");
-    text += match batch_invariant {
-        true => "a sample's outputs are the same to the bit in every batch\n",
-        false => "a sample's outputs DEPEND ON ITS BATCH: stored activations would not be repeatable\n",
-    };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

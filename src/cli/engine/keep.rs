@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::short;
+use super::{short, show};
 use crate::base::home::Home;
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
@@ -42,8 +42,7 @@ pub fn ls(globals: &Globals) -> Result<ExitCode> {
     for built in &all {
         let manifest = &built.manifest;
         let outputs: Vec<&str> = manifest.outputs.iter().map(|output| output.name.as_str()).collect();
-        let checks = manifest.checks.as_ref();
-        let worst = checks.and_then(|c| c.parity.iter().map(|p| p.cosine).min_by(f64::total_cmp));
+        let worst = manifest.worst_cosine();
         table.row([
             manifest.name.clone(),
             shelf::id(built)[..8.min(shelf::id(built).len())].to_string(),
@@ -65,7 +64,7 @@ impl Name {
         if globals.json {
             print_json(&built.manifest)?;
         } else {
-            print(&format!("# {}\n{}", built.folder.display(), serde_yaml::to_string(&built.manifest)?))?;
+            print(&show::text(&built))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,6 +3,7 @@
 mod build;
 mod inspect;
 mod keep;
+mod show;
 mod svg;
 
 use std::path::Path;

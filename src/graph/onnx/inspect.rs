@@ -124,6 +124,17 @@ pub fn summarise(model: &ModelProto, row: Option<&[usize]>) -> Result<Summary> {
     })
 }
 
+/// Floating-point operations for one sample, of convolutions and matrix products whose sizes are known; `row` as in
+/// [`summarise`].
+///
+/// # Errors
+/// The model does not name the version of its operators.
+pub fn flops(model: &ModelProto, row: Option<[usize; 3]>) -> Result<u64> {
+    let facts = facts(model, row.as_ref().map(<[usize; 3]>::as_slice))?;
+    let nodes = model.graph.iter().flat_map(|graph| &graph.node);
+    Ok(nodes.filter_map(|node| shape::flops(&facts, node)).sum())
+}
+
 /// What is known of every tensor of a model, with the open sizes of its input filled in by `row`, and as if a
 /// batch that the export froze were freed.
 ///

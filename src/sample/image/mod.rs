@@ -67,6 +67,13 @@ pub struct Resize {
 }
 
 impl ImagePreprocess {
+    /// Pictures stretched to a square of `side` pixels, with values from 0 to 1: for a network that does not say
+    /// how it was trained.
+    pub fn plain(side: u32) -> Self {
+        let resize = Resize { size: side, mode: ResizeMode::Exact, filter: Filter::Bilinear, antialias: true };
+        Self { resize: Some(resize), crop: None, scale: one_255th(), mean: [0.0; 3], std: [1.0; 3] }
+    }
+
     /// The shape of one network input: `[3, height, width]`. Call [`Self::check`] first; a size that
     /// nothing fixes is 0.
     pub fn output_shape(&self) -> [usize; 3] {
