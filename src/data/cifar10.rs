@@ -6,11 +6,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::{Found, Listed, Read, Set, SetPlace};
+use super::Row;
+use super::load::{Found, Listed, Pictures, Read, Set, SetPlace};
 use super::parquet_file::{Cell, ParquetFile, is_parquet};
-use super::{Field, Row};
 use crate::base::{Error, Result};
-use crate::sample::{Encoding, Modality, Sample, Source};
+use crate::sample::{Encoding, Sample, Source};
 
 /// CIFAR-10: 32×32 pictures of ten classes. A set is a folder or file of the original's binary version
 /// (`data_batch_1.bin` …, `test_batch.bin`), or a parquet file as published on the Hugging Face hub
@@ -85,11 +85,7 @@ impl Files<'_> {
 
     /// The rows of some files; a folder stands for the training files in it.
     pub fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>, names: Vec<String>) -> Result<Set> {
-        let mut set = Set {
-            fields: vec![Field { name: "image".into(), modality: Modality::Image }],
-            classes: names,
-            ..Set::default()
-        };
+        let mut set = Pictures { classes: names, ..Pictures::default() };
         let mut files = Vec::new();
         for path in paths {
             if path.is_dir() { files.extend(self.find(path)?.train) } else { files.push(path.clone()) }
@@ -101,10 +97,10 @@ impl Files<'_> {
                 self.read_binary(&path, &mut set)?;
             }
         }
-        Ok(set)
+        Ok(set.into())
     }
 
-    fn read_binary(&self, path: &Path, set: &mut Set) -> Result<()> {
+    fn read_binary(&self, path: &Path, set: &mut Pictures) -> Result<()> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let record = self.labels + PICTURE as usize;
         if bytes.is_empty() || bytes.len() % record != 0 {
@@ -126,7 +122,7 @@ impl Files<'_> {
         listed.into_result()
     }
 
-    fn read_parquet(&self, path: &Path, place: &SetPlace<'_>, set: &mut Set) -> Result<()> {
+    fn read_parquet(&self, path: &Path, place: &SetPlace<'_>, set: &mut Pictures) -> Result<()> {
         let file = ParquetFile::open(path)?;
         let column = |names: &[&str]| {
             names.iter().find_map(|name| file.column(name)).ok_or_else(|| {
@@ -163,7 +159,7 @@ impl Files<'_> {
     }
 }
 
-fn push(set: &mut Set, listed: &mut Listed, path: &Path, i: usize, source: Source, label: i64) {
+fn push(set: &mut Pictures, listed: &mut Listed, path: &Path, i: usize, source: Source, label: i64) {
     let origin = format!("{}:{}", path.file_name().unwrap_or_default().to_string_lossy(), i + 1);
     match usize::try_from(label).ok().filter(|label| *label < set.classes.len()) {
         Some(label) => set.class_of.push(label as u32),
@@ -178,7 +174,9 @@ fn push(set: &mut Set, listed: &mut Listed, path: &Path, i: usize, source: Sourc
 /// The names of a label column's classes, as the hub's `datasets` library leaves them in the footer.
 pub(super) fn class_names(file: &ParquetFile, column: &str) -> Option<Vec<String>> {
     let note: serde_json::Value = serde_json::from_str(file.note("huggingface")?).ok()?;
-    let names = note.pointer("/info/features")?.get(column)?.get("names")?;
+    let feature = note.pointer("/info/features")?.get(column)?;
+    // A list of classes has them in the feature of its members.
+    let names = feature.get("names").or_else(|| feature.get("feature")?.get("names"))?;
     let names: Vec<String> = serde_json::from_value(names.clone()).ok()?;
     (!names.is_empty()).then_some(names)
 }

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::Format;
+use super::{Format, TargetKind};
 use crate::base::Problems;
 use crate::resource::{Address, Resource};
 use crate::sample::image::PreprocessConfig;
@@ -134,6 +134,11 @@ impl DataConfig {
     /// The name of the kind, as `kind:` has it.
     pub fn kind(&self) -> &'static str {
         self.format.kind()
+    }
+
+    /// What the rows are labelled with.
+    pub fn target_kind(&self) -> TargetKind {
+        self.format.reader().target_kind()
     }
 
     /// Makes relative paths relative to `folder`, the folder of the file that names them. Below a `root`

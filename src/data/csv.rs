@@ -1,5 +1,5 @@
 //! `kind: csv`: a text table with one row per sample, its image's path in one column and its label in
-//! another.
+//! another. What it shares with `tsv` is here too.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::label::LabelConfig;
+use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Listed, Read, Set, SetPlace};
 use super::table::{Delimiter, Table};
+use super::targets::TargetKind;
 use crate::base::{Error, Problems, Result};
 
 /// A text table with one row per sample: an image's path in one column, its label in another. Paths
-/// start from `root`, or without one from the table's own folder. TSV is `delimiter: tab`.
+/// start from `root`, or without one from the table's own folder. Cells may be quoted; for tables whose cells
+/// are separated by tabs and never quoted there is `tsv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Csv {
@@ -36,8 +39,42 @@ impl Default for Csv {
     }
 }
 
+impl Csv {
+    fn keys(&self) -> Keys<'_> {
+        let Self { delimiter, header, columns, image, label } = self;
+        Keys { delimiter: *delimiter, header: *header, columns, image, label }
+    }
+}
+
 impl Read for Csv {
     fn check(&self, problems: &mut Problems) {
+        self.keys().check(problems);
+    }
+
+    fn target_kind(&self) -> TargetKind {
+        self.label.kind()
+    }
+
+    fn find(&self, root: &Path) -> Result<Found> {
+        find(root)
+    }
+
+    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
+        self.keys().read(paths, place)
+    }
+}
+
+/// The keys of a text table, whatever stands between its cells.
+pub(super) struct Keys<'a> {
+    pub delimiter: Delimiter,
+    pub header: bool,
+    pub columns: &'a [String],
+    pub image: &'a str,
+    pub label: &'a LabelConfig,
+}
+
+impl Keys<'_> {
+    pub fn check(&self, problems: &mut Problems) {
         if !self.header && self.columns.is_empty() {
             problems.push(
                 None,
@@ -48,32 +85,36 @@ impl Read for Csv {
         self.label.check(problems);
     }
 
-    fn find(&self, root: &Path) -> Result<Found> {
-        Err(Error::bad_input(format!("data.train: which table of `{}` holds the rows?", root.display()))
-            .hint("write `train: {path: TABLE}`; the path starts from `root`"))
-    }
-
-    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(&self.label, None, place);
+    pub fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
+        let mut listing = Listing::new(self.label, None, place);
         for path in paths {
-            let table = Table::read(path, self.delimiter, self.header, &self.columns)?;
+            let table = Table::read(path, self.delimiter, self.header, self.columns)?;
             let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
-            let mut column = |key, name| table.column(key, name).map_err(|message| listed.push(None, message)).ok();
-            let image = column("data.image", &self.image);
-            let label = column("data.label", self.label.column());
-            let marks: Vec<_> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
+            let mut column = |key, name| {
+                let found = table.column(key, name).map_err(|message| listed.push(None, message));
+                found.unwrap_or_default()
+            };
+            let image = column("data.image", self.image);
+            let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
+            let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
             let mut at = listing.table(path);
-            let (image, label) = (image.unwrap_or_default(), label.unwrap_or_default());
             for (line, cells) in &table.rows {
-                let marks = marks.iter().map(|mark| cells[mark.unwrap_or_default()].to_string()).collect();
+                let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
+                let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
                 let sample = at.file(*line, &cells[image]);
-                at.push(*line, sample, &cells[label], marks);
+                at.push(*line, sample, &label, marks);
             }
             at.finish()?;
         }
         Ok(listing.finish())
     }
+}
+
+/// Which table of a root is meant cannot be guessed.
+pub(super) fn find(root: &Path) -> Result<Found> {
+    Err(Error::bad_input(format!("data.train: which table of `{}` holds the rows?", root.display()))
+        .hint("write `train: {path: TABLE}`; the path starts from `root`"))
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::{Found, Read, Set, SetPlace};
-use super::{Field, Row};
+use super::Row;
+use super::load::{Found, Pictures, Read, Set, SetPlace};
 use crate::base::{Error, Result};
-use crate::sample::{Modality, Sample};
+use crate::sample::Sample;
 
 /// One folder per class, with the pictures in it or in folders below it, as torchvision's `ImageFolder`
 /// reads them: classes in the order of their names, files by extension, hidden ones left out. With a
@@ -37,15 +37,15 @@ impl Read for ImageFolder {
     }
 
     fn read(&self, paths: &[PathBuf], _: &SetPlace<'_>) -> Result<Set> {
-        let mut set = Set { fields: vec![Field { name: "image".into(), modality: Modality::Image }], ..Set::default() };
+        let mut set = Pictures::default();
         for path in paths {
             read_folder(path, &mut set)?;
         }
-        Ok(set)
+        Ok(set.into())
     }
 }
 
-fn read_folder(path: &Path, set: &mut Set) -> Result<()> {
+fn read_folder(path: &Path, set: &mut Pictures) -> Result<()> {
     if path.is_file() {
         return Err(Error::bad_input(format!("`{}` is a file, not a folder of class folders", path.display())));
     }
@@ -151,14 +151,12 @@ mod tests {
             fixture.write(&format!("d/{name}"), b"");
         }
         let data = fixture.load(json!({"kind": "image_folder", "root": "d"})).unwrap();
-        assert_eq!((data.splits.train, data.splits.valid, data.splits.test), (vec![0, 1], vec![2], vec![3, 4]));
-        let Targets::Classes { of_row, .. } = data.targets;
-        assert_eq!(of_row, [0, 1, 1, 0, 1]);
+        let splits = data.splits.clone();
+        assert_eq!((splits.train, splits.valid, splits.test), (vec![0, 1], vec![2], vec![3, 4]));
+        assert_eq!(class_names(&data).1, [0, 1, 1, 0, 1]);
         let fraction = json!({"kind": "image_folder", "root": "d", "valid": {"fraction": 0.5}});
         assert_eq!(fixture.load(fraction).unwrap().splits.valid.len(), 1);
     }
-
-    use crate::data::Targets;
 
     #[test]
     fn what_is_no_folder_of_classes_is_a_clear_error() {

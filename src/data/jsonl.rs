@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::label::LabelConfig;
+use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Read, Set, SetPlace};
 use super::table::read_utf8;
+use super::targets::TargetKind;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Problems, Result};
 
-/// One JSON object per line: an image's path under one key, its label (a text, number or truth value) under
-/// another. Paths start from `root`, or without one from the file's own folder.
+/// One JSON object per line: an image's path under one key, its label (a text, number or truth value, or a
+/// list of them) under another. Paths start from `root`, or without one from the file's own folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jsonl {
@@ -33,6 +35,10 @@ impl Default for Jsonl {
 impl Read for Jsonl {
     fn check(&self, problems: &mut Problems) {
         self.label.check(problems);
+    }
+
+    fn target_kind(&self) -> TargetKind {
+        self.label.kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
@@ -54,21 +60,10 @@ impl Read for Jsonl {
                         continue;
                     }
                 };
-                let cell = |key: &str| match object.get(key) {
-                    Some(Value::String(text)) => Ok(text.clone()),
-                    Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
-                    Some(_) => Err(format!("`{key}` is not a text, a number or a truth value")),
-                    None => {
-                        Err(format!("there is no key `{key}`{}", did_you_mean(key, object.keys().map(String::as_str))))
-                    }
-                };
-                let keys = [self.image.as_str(), self.label.column()];
-                let keys = keys.into_iter().chain(place.marks.iter().map(String::as_str));
-                match keys.map(cell).collect::<Result<Vec<_>, _>>() {
-                    Ok(mut cells) => {
-                        let marks = cells.split_off(2);
-                        let sample = at.file(line, &cells[0]);
-                        at.push(line, sample, &cells[1], marks);
+                match self.row(&object, place.marks) {
+                    Ok((image, label, marks)) => {
+                        let sample = at.file(line, &image);
+                        at.push(line, sample, &label, marks);
                     }
                     Err(message) => at.bad(line, message),
                 }
@@ -79,10 +74,60 @@ impl Read for Jsonl {
     }
 }
 
+impl Jsonl {
+    /// The image, the label and the marks of an object.
+    fn row(&self, object: &Map<String, Value>, marks: &[String]) -> Result<Cells, String> {
+        let label = self.label.columns().iter().map(|key| label_of(object, key));
+        let marks = marks.iter().map(|key| text_of(object, key));
+        Ok((text_of(object, &self.image)?, label.collect::<Result<_, _>>()?, marks.collect::<Result<_, _>>()?))
+    }
+}
+
+type Cells = (String, Vec<LabelCell<'static>>, Vec<String>);
+
+fn value_of<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a Value, String> {
+    let near = || did_you_mean(key, object.keys().map(String::as_str));
+    object.get(key).ok_or_else(|| format!("there is no key `{key}`{}", near()))
+}
+
+fn as_text(key: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        _ => Err(format!("`{key}` is not a text, a number or a truth value")),
+    }
+}
+
+fn text_of(object: &Map<String, Value>, key: &str) -> Result<String, String> {
+    as_text(key, value_of(object, key)?)
+}
+
+fn label_of(object: &Map<String, Value>, key: &str) -> Result<LabelCell<'static>, String> {
+    match value_of(object, key)? {
+        Value::Array(values) => {
+            values.iter().map(|value| as_text(key, value)).collect::<Result<_, _>>().map(LabelCell::List)
+        }
+        value => as_text(key, value).map(LabelCell::from),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::data::Targets;
     use crate::data::load::tests::{Fixture, class_names};
     use serde_json::json;
+
+    #[test]
+    fn a_list_is_the_labels_of_a_row() {
+        let fixture = Fixture::new();
+        fixture.write("1.png", b"");
+        let lines = [r#"{"image": "1.png", "tags": ["b", 1]}"#, r#"{"image": "1.png", "tags": []}"#];
+        fixture.write("t.jsonl", lines.join("\n").as_bytes());
+        let config = json!({"kind": "jsonl", "train": {"path": "t.jsonl"},
+                            "label": {"kind": "multi_label", "column": "tags"}});
+        let expected = Targets::MultiLabel { names: vec!["1".into(), "b".into()], of_row: vec![vec![0, 1], vec![]] };
+        assert_eq!(fixture.load(config).unwrap().targets, expected);
+    }
 
     #[test]
     fn objects_are_rows_and_every_bad_line_is_reported() {

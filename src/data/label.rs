@@ -1,153 +1,130 @@
-//! What a table's rows are labelled with: a column of class names or numbers, or a numeric column cut
-//! at a threshold.
+//! What a table's rows are labelled with, as a recipe says it: a column of classes, a numeric column cut at a
+//! threshold, one or several columns of labels, or numbers.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::labels::Labels;
+use super::targets::TargetKind;
 use crate::base::Problems;
-use crate::base::suggest::{did_you_mean, one_of};
 
 /// The label of a table's rows: a column's name, or a map with more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelConfig(Keys);
 
-/// A label column and how classes are made of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// Label columns and what is made of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 #[schemars(rename = "LabelKeys")]
-struct Keys {
+pub(super) struct Keys {
+    /// `classes`: one of several per row, from one column. `multi_label`: any number per row, from one column
+    /// that lists them or from several that hold 0 or 1. `values`: numbers to be predicted as such.
+    pub kind: TargetKind,
     /// The column.
-    column: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// In place of `column` several: one per label or value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// What stands between the labels of one `multi_label` column of text, a comma if nothing is said. Lists of
+    /// JSON and parquet need none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
     /// Makes two classes of a numeric column: below, and at or above this number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    threshold: Option<f64>,
-    /// Names of the classes. With a `threshold` two, for below and for at or above. Otherwise the column
-    /// holds these names, or their positions from 0. Without names the classes are what the column holds
-    /// in the training rows, in numeric order if all are whole numbers, else in alphabetic order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    names: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Names of the classes, labels or values. With a `threshold` two, for below and for at or above; with
+    /// `columns` one each. Otherwise the column holds these names, or their positions from 0. Without names
+    /// the classes and labels are what the column holds in the training rows, in numeric order if all are
+    /// whole numbers, else in alphabetic order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
 }
 
 impl LabelConfig {
     /// The plain classes of a column.
     pub fn column_named(column: &str) -> Self {
-        Self(Keys { column: column.into(), threshold: None, names: None })
+        Self(Keys { column: Some(column.into()), ..Keys::default() })
     }
 
-    /// The column.
-    pub fn column(&self) -> &str {
-        &self.0.column
+    /// The columns.
+    pub fn columns(&self) -> &[String] {
+        match &self.0 {
+            Keys { columns: Some(columns), .. } => columns,
+            Keys { column: Some(column), .. } => std::slice::from_ref(column),
+            _ => &[],
+        }
+    }
+
+    /// What the label is.
+    pub fn kind(&self) -> TargetKind {
+        self.0.kind
     }
 
     pub(super) fn check(&self, problems: &mut Problems) {
-        let Keys { threshold, names, .. } = &self.0;
-        let mut push = |key: &str, message: String| problems.push(None, format!("data.label.{key}"), message);
+        let Keys { kind, column, columns, separator, threshold, names } = &self.0;
+        let mut push = |key: &str, message: String| problems.push(None, format!("data.label{key}"), message);
+        match (column, columns) {
+            (None, None) => push("", "needs a `column`, or `columns`".into()),
+            (Some(_), Some(_)) => push(".columns", "stands in place of `column`; give one of the two".into()),
+            (None, Some(columns)) => {
+                if *kind == TargetKind::Classes {
+                    push(
+                        ".columns",
+                        "are for `kind: multi_label` and `kind: values`; classes have one `column`".into(),
+                    );
+                }
+                no_name_or_twice(columns, &mut |message| push(".columns", message));
+            }
+            (Some(_), None) => {}
+        }
         if threshold.is_some_and(|t| !t.is_finite()) {
-            push("threshold", "it is not a finite number".into());
+            push(".threshold", "it is not a finite number".into());
+        }
+        if threshold.is_some() && *kind != TargetKind::Classes {
+            push(".threshold", format!("makes classes, and the kind is `{}`", kind.name()));
+        }
+        if let Some(separator) = separator {
+            if *kind != TargetKind::MultiLabel || columns.is_some() {
+                push(".separator", "is for one `column` of `kind: multi_label`".into());
+            }
+            if separator.is_empty() {
+                push(".separator", "is empty".into());
+            }
         }
         let Some(names) = names else { return };
-        if threshold.is_some() && names.len() != 2 {
-            push("names", format!("a threshold makes two classes, and here are {} names", names.len()));
+        if threshold.is_some() && *kind == TargetKind::Classes && names.len() != 2 {
+            push(".names", format!("a threshold makes two classes, and here are {} names", names.len()));
         }
-        if names.is_empty() {
-            push("names", "there is no name".into());
+        let fixed = if columns.is_some() || *kind == TargetKind::Values { self.columns().len() } else { names.len() };
+        if names.len() != fixed {
+            push(".names", format!("{} names for {fixed} columns", names.len()));
         }
-        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            push("names", format!("`{}` is there twice", twice.1));
-        }
+        no_name_or_twice(names, &mut |message| push(".names", message));
     }
 
-    /// Starts to make classes of cells; `known` are names that the data itself gives.
-    pub(super) fn classes_or(&self, known: Option<Vec<String>>) -> Classes<'_> {
-        let mut classes = self.classes();
-        if let (Keys { threshold: None, names: None, .. }, Some(known)) = (&self.0, known) {
-            classes.fixed = known;
-        }
-        classes
-    }
-
-    /// Starts to make classes of cells.
-    pub(super) fn classes(&self) -> Classes<'_> {
-        let Keys { threshold, names, .. } = &self.0;
-        let fixed = match (threshold, names) {
-            (_, Some(names)) => names.clone(),
-            (Some(t), None) => vec![format!("below_{t}"), format!("at_least_{t}")],
-            (None, None) => Vec::new(),
-        };
-        Classes { config: &self.0, fixed, seen: HashMap::new(), of_row: Vec::new() }
+    /// Starts to make targets of cells; `known` are names of classes that the data itself gives.
+    pub(super) fn labels(&self, known: Option<Vec<String>>) -> Labels<'_> {
+        Labels::new(&self.0, known)
     }
 }
 
-/// Classes made of the cells of a column, one cell per row.
-pub(super) struct Classes<'a> {
-    config: &'a Keys,
-    fixed: Vec<String>,
-    seen: HashMap<String, u32>,
-    of_row: Vec<u32>,
-}
-
-impl Classes<'_> {
-    /// Takes the next row's cell; `Err` says what is wrong with it.
-    pub fn push(&mut self, cell: &str) -> Result<(), String> {
-        let class = self.class(cell.trim())?;
-        self.of_row.push(class);
-        Ok(())
+fn no_name_or_twice(names: &[String], push: &mut dyn FnMut(String)) {
+    if names.is_empty() {
+        push("there is no name".into());
     }
-
-    fn class(&mut self, cell: &str) -> Result<u32, String> {
-        let column = &self.config.column;
-        if cell.is_empty() {
-            return Err(format!("`{column}` is empty"));
-        }
-        if let Some(threshold) = self.config.threshold {
-            let value: f64 = cell.parse().map_err(|_| format!("`{column}` is `{cell}`, which is not a number"))?;
-            if !value.is_finite() {
-                return Err(format!("`{column}` is `{cell}`, which is not finite"));
-            }
-            return Ok(u32::from(value >= threshold));
-        }
-        if self.fixed.is_empty() {
-            let next = self.seen.len() as u32;
-            return Ok(*self.seen.entry(cell.into()).or_insert(next));
-        }
-        let position = self.fixed.iter().position(|name| name == cell);
-        let position = position.or_else(|| cell.parse().ok().filter(|number| *number < self.fixed.len()));
-        position.map(|p| p as u32).ok_or_else(|| {
-            let names = || self.fixed.iter().map(String::as_str);
-            let near = did_you_mean(cell, names());
-            format!("`{column}` is `{cell}`, which is not one of {}{near}", one_of(names()))
-        })
-    }
-
-    /// The names of the classes, and the class of every row.
-    pub fn finish(self) -> (Vec<String>, Vec<u32>) {
-        if !self.fixed.is_empty() {
-            return (self.fixed, self.of_row);
-        }
-        let mut names: Vec<(String, u32)> = self.seen.into_iter().collect();
-        let number = |(name, _): &(String, u32)| name.parse::<i64>().ok();
-        if names.iter().all(|name| number(name).is_some()) {
-            names.sort_by(|a, b| (number(a), &a.0).cmp(&(number(b), &b.0)));
-        } else {
-            names.sort();
-        }
-        let mut new = vec![0; names.len()];
-        for (position, (_, old)) in names.iter().enumerate() {
-            new[*old as usize] = position as u32;
-        }
-        let of_row = self.of_row.into_iter().map(|old| new[old as usize]).collect();
-        (names.into_iter().map(|(name, _)| name).collect(), of_row)
+    if let Some((_, twice)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        push(format!("`{twice}` is there twice"));
     }
 }
 
 impl Serialize for LabelConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
-            Keys { column, threshold: None, names: None } => serializer.serialize_str(column),
-            keys => keys.serialize(serializer),
+        match &self.0.column {
+            Some(column) if *self == Self::column_named(column) => serializer.serialize_str(column),
+            _ => self.0.serialize(serializer),
         }
     }
 }
@@ -171,7 +148,7 @@ impl JsonSchema for LabelConfig {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let keys = generator.subschema_for::<Keys>();
         json_schema!({
-            "description": "The label of a table's rows: a column's name, or a map with `column` and how classes are made of it.",
+            "description": "The label of a table's rows: a column's name, or a map with `column` or `columns` and what is made of them.",
             "type": ["string", "object"],
             "if": {"type": "object"},
             "then": keys,
@@ -185,47 +162,33 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn classes(config: serde_json::Value, cells: &[&str]) -> Result<(Vec<String>, Vec<u32>), String> {
+    fn problems(config: serde_json::Value) -> Vec<String> {
         let config: LabelConfig = serde_json::from_value(config).unwrap();
-        let mut classes = config.classes();
-        cells.iter().try_for_each(|cell| classes.push(cell))?;
-        Ok(classes.finish())
-    }
-
-    #[test]
-    fn a_threshold_makes_two_classes() {
-        let (names, of_row) = classes(json!({"column": "p", "threshold": 0.5}), &["0", "0.5", "0.49", "1"]).unwrap();
-        assert_eq!(names, ["below_0.5", "at_least_0.5"]);
-        assert_eq!(of_row, [0, 1, 0, 1]);
-        let named = json!({"column": "p", "threshold": 0.5, "names": ["ok", "defective"]});
-        assert_eq!(classes(named.clone(), &["1"]).unwrap(), (vec!["ok".into(), "defective".into()], vec![1]));
-        assert_eq!(classes(named.clone(), &["high"]).unwrap_err(), "`p` is `high`, which is not a number");
-        assert!(classes(named, &["NaN"]).is_err());
-    }
-
-    #[test]
-    fn classes_are_sorted_as_numbers_or_as_words() {
-        assert_eq!(classes(json!("c"), &["10", "9", "10"]).unwrap(), (vec!["9".into(), "10".into()], vec![1, 0, 1]));
-        assert_eq!(classes(json!("c"), &["b", " a ", "10"]).unwrap().0, ["10", "a", "b"]);
-        assert_eq!(classes(json!("c"), &[" "]).unwrap_err(), "`c` is empty");
-    }
-
-    #[test]
-    fn names_are_found_by_name_or_position() {
-        let config = json!({"column": "c", "names": ["negative", "positive"]});
-        assert_eq!(classes(config.clone(), &["1", "negative"]).unwrap().1, [1, 0]);
-        assert!(classes(config.clone(), &["2"]).unwrap_err().contains("`negative` or `positive`"));
-        assert!(classes(config, &["positve"]).unwrap_err().ends_with("did you mean `positive`?"));
+        let mut problems = Problems::new("x");
+        config.check(&mut problems);
+        problems.list.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
     }
 
     #[test]
     fn a_wrong_config_is_reported() {
-        let read: LabelConfig =
-            serde_json::from_value(json!({"column": "c", "threshold": 1, "names": ["a", "a", "b"]})).unwrap();
-        let mut problems = Problems::new("x");
-        read.check(&mut problems);
-        assert_eq!(problems.list.len(), 2);
+        assert_eq!(problems(json!({"column": "c", "threshold": 1, "names": ["a", "a", "b"]})).len(), 2);
         assert!(serde_json::from_value::<LabelConfig>(json!({"colum": "c"})).is_err());
-        assert_eq!(serde_json::to_value(LabelConfig::column_named("c")).unwrap(), json!("c"));
+        assert_eq!(problems(json!({})), ["data.label: needs a `column`, or `columns`"]);
+        assert_eq!(problems(json!({"column": "a", "columns": ["a", "a"]})).len(), 1);
+        assert_eq!(problems(json!({"columns": ["a", "a"]})).len(), 2);
+        let values = json!({"kind": "values", "columns": ["a", "b"], "names": ["x"], "threshold": 1, "separator": ","});
+        assert_eq!(problems(values).len(), 3);
+        assert_eq!(problems(json!({"kind": "multi_label", "column": "a", "separator": "|"})), [""; 0]);
+        assert_eq!(problems(json!({"kind": "multi_label", "columns": ["a", "b"]})), [""; 0]);
+    }
+
+    #[test]
+    fn a_config_comes_back_as_it_was_written() {
+        let back = |written: serde_json::Value| {
+            serde_json::to_value(serde_json::from_value::<LabelConfig>(written).unwrap()).unwrap()
+        };
+        assert_eq!(back(json!("c")), json!("c"));
+        let values = json!({"kind": "values", "columns": ["x", "y"]});
+        assert_eq!(back(values.clone()), values);
     }
 }

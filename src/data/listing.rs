@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::label::{Classes, LabelConfig};
+use super::label::LabelConfig;
+use super::labels::{LabelCell, Labels};
 use super::load::{Listed, Set, SetPlace, inside};
 use super::{Field, Row};
 use crate::base::Result;
@@ -11,7 +12,7 @@ use crate::sample::{Modality, Sample};
 /// The rows of one set, of one or several tables.
 pub(super) struct Listing<'a> {
     place: &'a SetPlace<'a>,
-    classes: Classes<'a>,
+    labels: Labels<'a>,
     rows: Vec<Row>,
     marks: Vec<Vec<String>>,
 }
@@ -20,7 +21,7 @@ impl<'a> Listing<'a> {
     /// No rows yet. `known` are names of classes that the data gives.
     pub fn new(label: &'a LabelConfig, known: Option<Vec<String>>, place: &'a SetPlace<'a>) -> Self {
         let marks = vec![Vec::new(); place.marks.len()];
-        Self { place, classes: label.classes_or(known), rows: Vec::new(), marks }
+        Self { place, labels: label.labels(known), rows: Vec::new(), marks }
     }
 
     /// Begins a table.
@@ -33,9 +34,8 @@ impl<'a> Listing<'a> {
 
     /// The set.
     pub fn finish(self) -> Set {
-        let (classes, class_of) = self.classes.finish();
         let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
-        Set { fields, rows: self.rows, classes, class_of, marks: self.marks }
+        Set { fields, rows: self.rows, targets: self.labels.finish(), marks: self.marks }
     }
 }
 
@@ -67,15 +67,16 @@ impl TableRows<'_, '_> {
         self.listed.push_at(self.path, line, message);
     }
 
-    /// Takes the next row; one without a sample has been reported.
-    pub fn push(&mut self, line: usize, sample: Option<Sample>, label: &str, marks: Vec<String>) {
-        if let Err(message) = self.listing.classes.push(label) {
-            self.bad(line, message);
-        }
-        if let Some(sample) = sample {
-            let origin = format!("{}:{line}", self.name);
-            self.listing.rows.push(Row { samples: vec![sample], origin });
-        }
+    /// Takes the next row with the cells of its label columns; one without a sample has been reported.
+    pub fn push(&mut self, line: usize, sample: Option<Sample>, label: &[LabelCell<'_>], marks: Vec<String>) {
+        let parsed = match self.listing.labels.parse(label) {
+            Ok(parsed) => parsed,
+            Err(message) => return self.bad(line, message),
+        };
+        let Some(sample) = sample else { return };
+        self.listing.labels.push(parsed);
+        let origin = format!("{}:{line}", self.name);
+        self.listing.rows.push(Row { samples: vec![sample], origin });
         for (kept, cell) in self.listing.marks.iter_mut().zip(marks) {
             kept.push(cell);
         }

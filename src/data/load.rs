@@ -1,14 +1,16 @@
 //! From a `data:` section to a [`Dataset`]: fetch, read each set, join the class names, then subsets
 //! and fractions.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::config::{Fold, Marked};
-use super::{DataConfig, Dataset, Field, OnError, Row, SetConfig, Splits, Targets, split};
+use super::{DataConfig, Dataset, Field, OnError, Row, SetConfig, Splits, TargetKind, Targets, split};
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems, Result};
 use crate::resource::{Address, Fetcher, Resource};
+use crate::sample::Modality;
 
 /// What loading needs besides the config.
 pub struct LoadContext<'a> {
@@ -24,6 +26,11 @@ pub struct LoadContext<'a> {
 pub(super) trait Read {
     /// Reports what serde and the schema cannot see, with paths below `data`.
     fn check(&self, _problems: &mut Problems) {}
+
+    /// What the rows are labelled with.
+    fn target_kind(&self) -> TargetKind {
+        TargetKind::Classes
+    }
 
     /// Where the sets are in a root without further words.
     fn find(&self, root: &Path) -> Result<Found>;
@@ -53,14 +60,29 @@ pub(super) struct SetPlace<'a> {
 }
 
 /// The rows of one set, in their final order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Set {
     pub fields: Vec<Field>,
     pub rows: Vec<Row>,
-    pub classes: Vec<String>,
-    pub class_of: Vec<u32>,
+    pub targets: Targets,
     /// The cells of [`SetPlace::marks`], for each column one per row; a kind without columns has none.
     pub marks: Vec<Vec<String>>,
+}
+
+/// The rows of a set that has one picture and one class each.
+#[derive(Debug, Default)]
+pub(super) struct Pictures {
+    pub rows: Vec<Row>,
+    pub classes: Vec<String>,
+    pub class_of: Vec<u32>,
+}
+
+impl From<Pictures> for Set {
+    fn from(pictures: Pictures) -> Self {
+        let Pictures { rows, classes, class_of } = pictures;
+        let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
+        Self { fields, rows, targets: Targets::Classes { names: classes, of_row: class_of }, marks: Vec::new() }
+    }
 }
 
 /// The most problems that are listed; the rest is counted.
@@ -141,20 +163,22 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     }
     // Both fractions are of all the training rows, so that they do not depend on each other.
     let all = splits.train.len();
-    let class_of = |row: u32| joined.of_row[row as usize];
+    let Joined { targets: Some(targets), fields, rows, .. } = joined else {
+        return Err(Error::bad_input("data: there are no rows"));
+    };
+    let stratum = |row: u32| targets.stratum(row);
     for (set, rows, name) in [(&common.test, &mut splits.test, "test"), (&common.valid, &mut splits.valid, "valid")] {
         if let Some(SetConfig::Fraction(fraction)) = set {
             let count = split::fraction_of(all, *fraction);
-            (*rows, splits.train) = split::choose(&splits.train, class_of, count, seed, name);
+            (*rows, splits.train) = split::choose(&splits.train, stratum, count, seed, name);
         } else if let Some(SetConfig::Fold(Fold { of, index })) = set {
-            (*rows, splits.train) = split::fold(&splits.train, class_of, *of, *index, seed);
+            (*rows, splits.train) = split::fold(&splits.train, stratum, *of, *index, seed);
         }
     }
     if splits.train.is_empty() {
         return Err(Error::bad_input(format!("no training rows are left of {all}")));
     }
-    let targets = Targets::Classes { names: joined.names, of_row: joined.of_row };
-    Ok(Dataset { fields: joined.fields, rows: joined.rows, targets, splits })
+    Ok(Dataset { fields, rows, targets, splits })
 }
 
 /// The sets read so far, as one.
@@ -164,14 +188,14 @@ struct Joined {
     seed: u64,
     fields: Vec<Field>,
     rows: Vec<Row>,
-    names: Vec<String>,
-    of_row: Vec<u32>,
+    /// None before the first set, whose names they have.
+    targets: Option<Targets>,
     /// Of the first set.
     marks: Vec<Vec<String>>,
 }
 
 impl Joined {
-    /// Adds a set, whose classes must be those of the first, and returns its row numbers.
+    /// Adds a set, whose classes or labels must be those of the first, and returns its row numbers.
     fn add(&mut self, set: Set, paths: &[PathBuf], name: &str) -> Result<Vec<u32>> {
         let path = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
         if set.rows.is_empty() {
@@ -180,43 +204,42 @@ impl Joined {
         if u32::try_from(self.rows.len() + set.rows.len()).is_err() {
             return Err(Error::bad_input(format!("data.{name}: more than {} rows", u32::MAX)));
         }
-        if self.names.is_empty() {
-            self.names.clone_from(&set.classes);
-            self.fields.clone_from(&set.fields);
-            self.marks = vec![Vec::new(); set.marks.len()];
-        }
-        let number_of: Vec<Option<u32>> = set
-            .classes
-            .iter()
-            .map(|class| self.names.iter().position(|known| known == class).map(|position| position as u32))
-            .collect();
+        let targets = match &mut self.targets {
+            Some(targets) => targets,
+            empty => {
+                self.fields.clone_from(&set.fields);
+                self.marks = vec![Vec::new(); set.marks.len()];
+                empty.insert(set.targets.without_rows())
+            }
+        };
+        let known: HashMap<&str, u32> = targets.names().iter().map(String::as_str).zip(0..).collect();
+        let numbers: Vec<Option<u32>> =
+            set.targets.names().iter().map(|name| known.get(name.as_str()).copied()).collect();
         let positions: Vec<u32> = (0..set.rows.len() as u32).collect();
         let chosen = match self.subset {
             Some(count) => {
-                split::choose(&positions, |row| set.class_of[row as usize], count, self.seed, &format!("subset/{name}"))
-                    .0
+                split::choose(&positions, |row| set.targets.stratum(row), count, self.seed, &format!("subset/{name}")).0
             }
             None => positions,
         };
         let first = self.rows.len() as u32;
         let mut wanted = chosen.iter().copied().peekable();
         let mut problems = Listed::new(format!("the {name} rows of `{path}` do not fit the training rows"));
-        for (position, (row, class)) in set.rows.into_iter().zip(&set.class_of).enumerate() {
+        for (position, row) in set.rows.into_iter().enumerate() {
             if wanted.next_if_eq(&(position as u32)).is_none() {
                 continue;
             }
-            match number_of[*class as usize] {
-                Some(number) => {
+            match targets.adopt(&set.targets, position, &numbers) {
+                Ok(()) => {
                     self.rows.push(row);
-                    self.of_row.push(number);
                     for (kept, cells) in self.marks.iter_mut().zip(&set.marks) {
                         kept.push(cells[position].clone());
                     }
                 }
-                None => {
-                    let class = &set.classes[*class as usize];
-                    let near = did_you_mean(class, self.names.iter().map(String::as_str));
-                    problems.push(None, format!("{}: the label `{class}` never occurs in training{near}", row.origin));
+                Err(label) => {
+                    let label = &set.targets.names()[label as usize];
+                    let near = did_you_mean(label, targets.names().iter().map(String::as_str));
+                    problems.push(None, format!("{}: the label `{label}` never occurs in training{near}", row.origin));
                 }
             }
         }
@@ -339,7 +362,7 @@ pub(super) mod tests {
     }
 
     pub fn class_names(dataset: &Dataset) -> (&[String], &[u32]) {
-        let Targets::Classes { names, of_row } = &dataset.targets;
+        let Targets::Classes { names, of_row } = &dataset.targets else { panic!("{:?}", dataset.targets) };
         (names, of_row)
     }
 
@@ -409,6 +432,35 @@ pub(super) mod tests {
         let error = fixture.load(config).unwrap_err().to_string();
         assert!(error.contains("test.csv:2: the label `A` never occurs in training; did you mean `a`?"), "{error}");
         assert!(error.contains("test.csv:4: the label `zebra` never occurs in training"), "{error}");
+    }
+
+    #[test]
+    fn labels_and_values_join_by_name_and_split_without_strata() {
+        let fixture = Fixture::new();
+        fixture.write("1.png", b"");
+        let table = |name: &str, cells: &[&str]| {
+            let rows: String = cells.iter().map(|cell| format!("1.png,{cell}\n")).collect();
+            fixture.write(name, format!("image,label\n{rows}").as_bytes());
+        };
+        table("train.csv", &["b a", "a", "", "c"]);
+        table("test.csv", &["c b", "z"]);
+        let label = json!({"kind": "multi_label", "column": "label", "separator": " "});
+        let load = |test: Value| {
+            fixture.load(json!({"kind": "csv", "train": {"path": "train.csv"}, "test": test, "label": label}))
+        };
+        let error = load(json!({"path": "test.csv"})).unwrap_err().to_string();
+        assert!(error.contains("test.csv:3: the label `z` never occurs in training"), "{error}");
+        table("test.csv", &["c b"]);
+        let data = load(json!({"path": "test.csv"})).unwrap();
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        let of_row = vec![vec![0, 1], vec![0], vec![], vec![2], vec![1, 2]];
+        assert_eq!((&data.targets, data.splits.test.as_slice()), (&Targets::MultiLabel { names, of_row }, &[4][..]));
+        assert_eq!(load(json!({"fraction": 0.5})).unwrap().splits.test.len(), 2);
+        table("values.csv", &["1", "2.5", "-3", "0"]);
+        let config = json!({"kind": "csv", "train": {"path": "values.csv"}, "valid": {"fold": {"of": 2, "index": 0}},
+                            "subset": 3, "label": {"kind": "values", "column": "label"}});
+        let data = fixture.load(config).unwrap();
+        assert_eq!((data.targets.len(), data.targets.kind(), data.splits.valid.len()), (3, TargetKind::Values, 2));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::{Found, Read, Set, SetPlace};
-use super::{Field, Row};
+use super::Row;
+use super::load::{Found, Pictures, Read, Set, SetPlace};
 use crate::base::{Error, Result};
-use crate::sample::{Encoding, Modality, Sample, Source};
+use crate::sample::{Encoding, Sample, Source};
 
 /// MNIST and its relatives in idx files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`),
 /// unpacked. A set is the file of the images, whose labels lie beside it; with a `root` alone both sets are
@@ -44,17 +44,16 @@ impl Read for Mnist {
     }
 
     fn read(&self, paths: &[PathBuf], _: &SetPlace<'_>) -> Result<Set> {
-        let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
-        let mut set = Set { fields, classes: self.names.clone(), ..Set::default() };
+        let mut set = Pictures { classes: self.names.clone(), ..Pictures::default() };
         for path in paths {
             self.read_file(path, &mut set)?;
         }
-        Ok(set)
+        Ok(set.into())
     }
 }
 
 impl Mnist {
-    fn read_file(&self, path: &Path, set: &mut Set) -> Result<()> {
+    fn read_file(&self, path: &Path, set: &mut Pictures) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.contains("images") {
             return Err(Error::bad_input(format!("`{}` is not a file of images in idx form", path.display()))

@@ -12,6 +12,7 @@ mod csv;
 mod image_folder;
 mod jsonl;
 mod label;
+mod labels;
 mod listing;
 mod load;
 mod mnist;
@@ -20,12 +21,15 @@ mod parquet_file;
 mod split;
 mod table;
 mod tar;
+mod targets;
+mod tsv;
 mod webdataset;
 
 pub use config::{Common, DataConfig, Fold, Marked, OnError, SetConfig, TrainSet};
 pub use label::LabelConfig;
 pub use load::{LoadContext, load};
 pub use table::Delimiter;
+pub use targets::{TargetKind, Targets};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,6 +73,7 @@ formats! {
     jsonl::Jsonl = "jsonl",
     mnist::Mnist = "mnist",
     parquet::Parquet = "parquet",
+    tsv::Tsv = "tsv",
     webdataset::Webdataset = "webdataset",
 }
 
@@ -101,18 +106,6 @@ pub struct Row {
     pub samples: Vec<Sample>,
     /// Where the row comes from, for messages: `labels.csv:17`, `train/cat/1.jpg`.
     pub origin: String,
-}
-
-/// What the rows are labelled with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Targets {
-    /// One class per row.
-    Classes {
-        /// The names of the classes, in the order of their numbers.
-        names: Vec<String>,
-        /// The class of every row, a number below `names.len()`.
-        of_row: Vec<u32>,
-    },
 }
 
 /// Row numbers, each split in ascending order; no row is in two splits.

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cifar10::{class_names, named};
 use super::label::LabelConfig;
+use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Listed, Read, Set, SetPlace};
 use super::parquet_file::{Cell, ParquetFile};
+use super::targets::TargetKind;
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Problems, Result};
 use crate::sample::{Encoding, Sample, Source};
@@ -38,6 +40,10 @@ impl Read for Parquet {
         self.label.check(problems);
     }
 
+    fn target_kind(&self) -> TargetKind {
+        self.label.kind()
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         for folder in [root.to_path_buf(), root.join("data")] {
             let files = |begin| named(&folder, begin, ".parquet");
@@ -55,9 +61,9 @@ impl Read for Parquet {
         for path in paths {
             if path.is_dir() { files.extend(named(path, "", ".parquet")?) } else { files.push(path.clone()) }
         }
-        let known = match files.first() {
-            Some(first) => class_names(&ParquetFile::open(first)?, self.label.column()),
-            None => None,
+        let known = match (files.first(), self.label.columns()) {
+            (Some(first), [column]) => class_names(&ParquetFile::open(first)?, column),
+            _ => None,
         };
         let mut listing = Listing::new(&self.label, known, place);
         for path in &files {
@@ -75,6 +81,7 @@ impl Parquet {
         let names = || columns.iter().map(|name| name.strip_suffix(".bytes").unwrap_or(name));
         let mut column = |key: &str, name: &str| {
             let found = file.column(name).or_else(|| file.column(&format!("{name}.bytes")));
+            let found = found.or_else(|| file.list_column(name));
             if found.is_none() {
                 let (there, near) = (one_of(names()), did_you_mean(name, names()));
                 listed.push(None, format!("{key}: no column is named `{name}`; there is {there}{near}"));
@@ -82,22 +89,24 @@ impl Parquet {
             found.unwrap_or_default()
         };
         let image = column("data.image", &self.image);
-        let label = column("data.label", self.label.column());
+        let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
         let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;
-        let labels = texts(&file, label)?;
+        let mut labels =
+            label.into_iter().map(|column| Ok(labels(&file, column)?.into_iter())).collect::<Result<Vec<_>>>()?;
+        let mut row_label = || labels.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>();
         let marks = marks.into_iter().map(|column| texts(&file, column)).collect::<Result<Vec<_>>>()?;
         let row_marks = |row: usize| marks.iter().map(|cells| cells[row].clone()).collect();
         let mut at = listing.table(path);
         if file.is_text(image) {
             for (row, name) in texts(&file, image)?.into_iter().enumerate() {
                 let sample = at.file(row + 1, &name);
-                at.push(row + 1, sample, &labels[row], row_marks(row));
+                at.push(row + 1, sample, &row_label(), row_marks(row));
             }
             return at.finish();
         }
         let unpacked = file.unpack(image, place)?;
-        if unpacked.offsets.len() != labels.len() + 1 {
+        if unpacked.offsets.len() != file.rows() + 1 {
             return Err(Error::bad_input(format!("`{}` has columns of different lengths", path.display())));
         }
         for (row, range) in unpacked.offsets.windows(2).enumerate() {
@@ -107,7 +116,7 @@ impl Parquet {
             }
             let source = Source::Range { file: unpacked.file.clone(), offset: range[0], len };
             let sample = Sample { source, encoding: Encoding::Encoded };
-            at.push(row + 1, Some(sample), &labels[row], row_marks(row));
+            at.push(row + 1, Some(sample), &row_label(), row_marks(row));
         }
         at.finish()
     }
@@ -115,28 +124,56 @@ impl Parquet {
 
 /// A column as text; what is missing is empty.
 fn texts(file: &ParquetFile, column: usize) -> Result<Vec<String>> {
-    let bad = |what: String| Error::bad_input(format!("column `{}`: {what}", file.columns()[column]));
     let mut cells = Vec::new();
     file.visit(column, |row, cell| {
-        cells.push(match cell {
-            None => String::new(),
-            Some(Cell::Integer(value)) => value.to_string(),
-            Some(Cell::Real(value)) => value.to_string(),
-            Some(Cell::Bytes(bytes)) => match std::str::from_utf8(bytes) {
-                Ok(text) => text.to_string(),
-                Err(_) => return Err(bad(format!("row {} is not UTF-8 text", row + 1))),
-            },
-        });
+        cells.push(cell.map_or(Ok(String::new()), |cell| text(file, column, row, cell))?);
         Ok(())
     })?;
+    whole(file, column, cells)
+}
+
+/// A column of labels: text, or lists of it.
+fn labels(file: &ParquetFile, column: usize) -> Result<Vec<LabelCell<'static>>> {
+    if !file.is_list(column) {
+        return Ok(texts(file, column)?.into_iter().map(LabelCell::from).collect());
+    }
+    let mut lists: Vec<Vec<String>> = Vec::new();
+    file.visit_all(column, |row, cell| {
+        lists.resize_with(row + 1, Vec::new);
+        if let Some(cell) = cell {
+            lists[row].push(text(file, column, row, cell)?);
+        }
+        Ok(())
+    })?;
+    Ok(whole(file, column, lists)?.into_iter().map(LabelCell::List).collect())
+}
+
+fn text(file: &ParquetFile, column: usize, row: usize, cell: Cell<'_>) -> Result<String> {
+    Ok(match cell {
+        Cell::Integer(value) => value.to_string(),
+        Cell::Real(value) => value.to_string(),
+        Cell::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_string(),
+            Err(_) => return Err(bad(file, column, format!("row {} is not UTF-8 text", row + 1))),
+        },
+    })
+}
+
+/// As many cells as the footer states rows.
+fn whole<T>(file: &ParquetFile, column: usize, cells: Vec<T>) -> Result<Vec<T>> {
     let (found, stated) = (cells.len(), file.rows());
-    if found == stated { Ok(cells) } else { Err(bad(format!("{found} of {stated} rows"))) }
+    if found == stated { Ok(cells) } else { Err(bad(file, column, format!("{found} of {stated} rows"))) }
+}
+
+fn bad(file: &ParquetFile, column: usize, what: String) -> Error {
+    Error::bad_input(format!("column `{}`: {what}", file.columns()[column]))
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::data::Targets;
     use crate::data::load::tests::{Fixture, class_names};
-    use crate::data::parquet_file::tests::write;
+    use crate::data::parquet_file::tests::{write, write_lists};
     use serde_json::json;
 
     #[test]
@@ -159,6 +196,21 @@ mod tests {
         assert!(error("img", "label").contains("row 1 has no image"));
         let missing = error("imgs", "labels");
         assert!(missing.contains("did you mean `img`?") && missing.contains("did you mean `label`?"), "{missing}");
+    }
+
+    #[test]
+    fn a_column_of_lists_holds_the_labels_of_a_row() {
+        let fixture = Fixture::new();
+        fixture.write("1.png", b"");
+        let note =
+            r#"{"info": {"features": {"tags": {"feature": {"names": ["x", "y", "z"], "_type": "ClassLabel"}}}}}"#;
+        write_lists(&fixture.path("t.parquet"), &[("1.png", &[2, 0]), ("1.png", &[])], Some(note));
+        let label = json!({"kind": "multi_label", "column": "tags"});
+        let data = fixture.load(json!({"kind": "parquet", "train": {"path": "t.parquet"}, "label": label})).unwrap();
+        let names = ["x", "y", "z"].map(String::from).to_vec();
+        assert_eq!(data.targets, Targets::MultiLabel { names, of_row: vec![vec![0, 2], vec![]] });
+        let error = fixture.load(json!({"kind": "parquet", "train": {"path": "t.parquet"}, "label": "tags"}));
+        assert!(error.unwrap_err().to_string().contains("`tags` is a list"));
     }
 
     #[test]

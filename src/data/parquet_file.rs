@@ -62,6 +62,11 @@ impl ParquetFile {
                 || column.converted_type() == ConvertedType::UTF8)
     }
 
+    /// Whether a column holds the values of lists.
+    pub fn is_list(&self, column: usize) -> bool {
+        self.reader.metadata().file_metadata().schema_descr().column(column).max_rep_level() > 0
+    }
+
     /// The number of rows that the footer states.
     pub fn rows(&self) -> usize {
         usize::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
@@ -78,32 +83,60 @@ impl ParquetFile {
     /// # Errors
     /// The file is damaged, the column is a list or of a type that is not read, and those of `visit`.
     pub fn visit(&self, column: usize, mut visit: impl FnMut(usize, Option<Cell<'_>>) -> Result<()>) -> Result<()> {
+        let mut next = 0;
+        self.visit_all(column, |row, cell| {
+            if row != next {
+                let path = self.path.display();
+                return Err(Error::bad_input(format!(
+                    "`{path}`: a column of lists, where one value per row is needed"
+                )));
+            }
+            next += 1;
+            visit(row, cell)
+        })
+    }
+
+    /// The column of the values of a column of lists.
+    pub fn list_column(&self, name: &str) -> Option<usize> {
+        // The names of the levels differ from writer to writer; what they have in common is that there are two.
+        let begin = format!("{name}.");
+        let is_list = |column: &String| column.strip_prefix(&begin).is_some_and(|rest| rest.split('.').count() == 2);
+        self.columns().iter().position(is_list)
+    }
+
+    /// As [`Self::visit`], with every value of a row of a column of lists; an empty list gives one `None`.
+    ///
+    /// # Errors
+    /// As [`Self::visit`], apart from lists.
+    pub fn visit_all(&self, column: usize, mut visit: impl FnMut(usize, Option<Cell<'_>>) -> Result<()>) -> Result<()> {
         let bad = |error| damaged(&self.path, error);
-        let mut row = 0;
+        let mut rows = 0;
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(bad)?;
-            let mut next = |cell: Option<Cell<'_>>| {
-                row += 1;
-                visit(row - 1, cell)
+            let mut next = |begins: bool, cell: Option<Cell<'_>>| {
+                rows += usize::from(begins);
+                visit(rows.saturating_sub(1), cell)
             };
             match group.get_column_reader(column).map_err(bad)? {
                 ColumnReader::ByteArrayColumnReader(r) => {
-                    self.each(r, |value: Option<&ByteArray>| next(value.map(|bytes| Cell::Bytes(bytes.data()))))?;
+                    self.each(r, |begins, value: Option<&ByteArray>| {
+                        next(begins, value.map(|bytes| Cell::Bytes(bytes.data())))
+                    })?;
                 }
                 ColumnReader::BoolColumnReader(r) => {
-                    self.each(r, |value| next(value.map(|value| Cell::Integer(i64::from(*value)))))?;
+                    self.each(r, |begins, value| next(begins, value.map(|value| Cell::Integer(i64::from(*value)))))?;
                 }
                 ColumnReader::Int32ColumnReader(r) => {
-                    self.each(r, |value| next(value.map(|value| Cell::Integer(i64::from(*value)))))?;
+                    self.each(r, |begins, value| next(begins, value.map(|value| Cell::Integer(i64::from(*value)))))?;
                 }
                 ColumnReader::Int64ColumnReader(r) => {
-                    self.each(r, |value| next(value.map(|value| Cell::Integer(*value))))?
+                    self.each(r, |begins, value| next(begins, value.map(|value| Cell::Integer(*value))))?
                 }
                 ColumnReader::FloatColumnReader(r) => {
-                    self.each(r, |value| next(value.map(|value| Cell::Real(f64::from(*value)))))?;
+                    self.each(r, |begins, value| next(begins, value.map(|value| Cell::Real(f64::from(*value)))))?;
                 }
                 ColumnReader::DoubleColumnReader(r) => {
-                    self.each(r, |value| next(value.map(|value| Cell::Real(*value))))?
+                    self.each(r, |begins, value| next(begins, value.map(|value| Cell::Real(*value))))?
                 }
                 _ => {
                     let name = &self.columns()[column];
@@ -118,7 +151,7 @@ impl ParquetFile {
     fn each<T: DataType>(
         &self,
         mut reader: ColumnReaderImpl<T>,
-        mut visit: impl FnMut(Option<&T::T>) -> Result<()>,
+        mut visit: impl FnMut(bool, Option<&T::T>) -> Result<()>,
     ) -> Result<()> {
         /// Few, for a row may be a whole photograph.
         const ROWS_AT_ONCE: usize = 64;
@@ -132,22 +165,17 @@ impl ParquetFile {
             if rows == 0 {
                 return Ok(());
             }
-            if repeats.iter().any(|repeat| *repeat > 0) {
-                let path = self.path.display();
-                return Err(Error::bad_input(format!(
-                    "`{path}`: a column of lists, where one value per row is needed"
-                )));
-            }
-            if levels.is_empty() || found == rows {
-                values.iter().try_for_each(|value| visit(Some(value)))?;
+            if levels.is_empty() {
+                values.iter().try_for_each(|value| visit(true, Some(value)))?;
                 continue;
             }
             // Fewer values than rows: the rows with the highest level have one.
             let present = levels.iter().copied().max().unwrap_or(0);
             let mut left = values.iter();
-            for level in &levels {
+            for (i, level) in levels.iter().enumerate() {
                 let value = if *level == present && found > 0 { left.next() } else { None };
-                visit(value)?;
+                // Without repetition levels every level is a row.
+                visit(repeats.get(i).is_none_or(|repeat| *repeat == 0), value)?;
             }
         }
     }
@@ -267,6 +295,52 @@ pub(super) mod tests {
         })
         .unwrap();
         assert_eq!(labels, [3, 4, 5, 6, 7]);
+    }
+
+    /// A file of paths of pictures, each with a list of labels.
+    pub fn write_lists(path: &Path, rows: &[(&str, &[i64])], huggingface: Option<&str>) {
+        let schema = "message schema { required binary image (UTF8); \
+                      optional group tags (LIST) { repeated group list { optional int64 element; } } }";
+        let note = huggingface.map(|text| vec![KeyValue::new("huggingface".into(), text.to_string())]);
+        let properties = WriterProperties::builder().set_key_value_metadata(note).build();
+        let schema = parse_message_type(schema).unwrap().into();
+        let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties.into()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let paths: Vec<ByteArray> = rows.iter().map(|(path, _)| (*path).into()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&paths, None, None).unwrap();
+        column.close().unwrap();
+        let (mut values, mut levels, mut repeats) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, tags) in rows {
+            values.extend_from_slice(tags);
+            // An empty list is there, with no element in it.
+            levels.extend(std::iter::repeat_n(if tags.is_empty() { 1 } else { 3 }, tags.len().max(1)));
+            repeats.extend((0..tags.len().max(1)).map(|i| i16::from(i > 0)));
+        }
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&values, Some(&levels), Some(&repeats)).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn lists_are_read_value_by_value_where_they_are_expected() {
+        let fixture = Fixture::new();
+        let path = fixture.path("t.parquet");
+        write_lists(&path, &[("a", &[1, 2]), ("b", &[]), ("c", &[3])], None);
+        let file = ParquetFile::open(&path).unwrap();
+        let column = file.list_column("tags").unwrap();
+        assert!(file.is_list(column) && file.list_column("image").is_none());
+        let mut seen = Vec::new();
+        file.visit_all(column, |row, cell| {
+            seen.push((row, cell.map(|cell| if let Cell::Integer(value) = cell { value } else { panic!() })));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(0, Some(1)), (0, Some(2)), (1, None), (2, Some(3))]);
+        let error = file.visit(column, |_, _| Ok(())).unwrap_err().to_string();
+        assert!(error.ends_with("a column of lists, where one value per row is needed"), "{error}");
     }
 
     #[test]

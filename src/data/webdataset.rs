@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::cifar10::named;
 use super::image_folder::is_picture;
 use super::label::LabelConfig;
+use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Read, Set, SetPlace};
 use super::tar::{Member, members};
+use super::targets::TargetKind;
 use crate::base::{Error, Problems, Result};
 use crate::sample::{Encoding, Sample, Source};
 
@@ -38,6 +40,10 @@ const MAX_LABEL: u64 = 1 << 20;
 impl Read for Webdataset {
     fn check(&self, problems: &mut Problems) {
         self.label.check(problems);
+    }
+
+    fn target_kind(&self) -> TargetKind {
+        self.label.kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
@@ -67,11 +73,13 @@ impl Read for Webdataset {
                     at.bad(number, format!("`{name}` has no picture"));
                     continue;
                 };
-                let fields = [self.label.column()].into_iter().chain(place.marks.iter().map(String::as_str));
-                match fields.map(|field| cell(&file, sample, field)).collect::<Result<Vec<_>, _>>() {
-                    Ok(mut cells) => {
-                        let marks = cells.split_off(1);
-                        at.push(number, Some(sample_of(&file, image)), &cells[0], marks);
+                let cells = |fields: &[String]| {
+                    fields.iter().map(|field| cell(&file, sample, field)).collect::<Result<Vec<String>, String>>()
+                };
+                match cells(self.label.columns()).and_then(|label| Ok((label, cells(place.marks)?))) {
+                    Ok((label, marks)) => {
+                        let label: Vec<LabelCell<'_>> = label.into_iter().map(LabelCell::from).collect();
+                        at.push(number, Some(sample_of(&file, image)), &label, marks);
                     }
                     Err(message) => at.bad(number, format!("`{name}` {message}")),
                 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::key::{Ingredients, NUMERICS_VERSION};
 use super::{EnginePlan, Plan};
 use crate::base::{Digest, KeyWriter};
-use crate::data::{Dataset, Targets};
+use crate::data::{Dataset, TargetKind};
 use crate::graph::onnx::OutputSpec;
 
 /// Raised when the same plan would train to other numbers.
@@ -21,7 +21,10 @@ pub struct ResolvedPlan {
     pub weights: Digest,
     /// Digest of the dataset's manifest; see [`Manifest`].
     pub dataset: Digest,
-    /// The names of the classes, in the order of the head's outputs. They are in the manifest's digest.
+    /// What the rows are labelled with.
+    #[serde(default)]
+    pub target: TargetKind,
+    /// The names of the classes, labels or values, in the order of the head's outputs. They are in the manifest's digest.
     pub classes: Vec<String>,
     /// Providers of one class give the same values.
     pub numeric_class: String,
@@ -69,15 +72,15 @@ impl Manifest {
     /// The manifest's digest. `samples[field][row]` are the digests of the samples.
     pub fn digest(dataset: &Dataset, samples: &[Vec<Digest>]) -> Digest {
         let fields: Vec<&str> = dataset.fields.iter().map(|field| field.name.as_str()).collect();
-        let Targets::Classes { names, of_row } = &dataset.targets;
-        let mut key = KeyWriter::new("dataset").json("fields", &fields).json("classes", names);
+        let targets = &dataset.targets;
+        let mut key = KeyWriter::new("dataset").json("fields", &fields).json(targets.kind().name(), &targets.names());
         let splits = &dataset.splits;
         for (name, rows) in [("train", &splits.train), ("valid", &splits.valid), ("test", &splits.test)] {
             let mut bytes = Vec::with_capacity(rows.len() * (32 * samples.len() + 4));
             for &row in rows {
                 let row = row as usize;
                 samples.iter().for_each(|field| bytes.extend_from_slice(&field[row].0));
-                bytes.extend_from_slice(&of_row[row].to_le_bytes());
+                targets.write_row(row, &mut bytes);
             }
             key = key.field(name, bytes);
         }

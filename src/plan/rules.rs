@@ -4,6 +4,7 @@
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
+use crate::data::TargetKind;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode};
 
 /// What a rule looks at, and where it tells what is wrong.
@@ -42,6 +43,7 @@ pub(super) const RULES: &[Rule] = &[
     store_is_available,
     warm_up_fits,
     data_is_consistent,
+    targets_are_classes,
     sweeps_run_elsewhere,
 ];
 
@@ -178,6 +180,14 @@ fn data_is_consistent(check: &mut Check<'_>) {
     check.recipe.data.check(&mut found);
     for problem in found.list {
         check.problem(&problem.path, problem.message);
+    }
+}
+
+fn targets_are_classes(check: &mut Check<'_>) {
+    let kind = check.recipe.data.target_kind();
+    if kind != TargetKind::Classes {
+        let message = format!("`{}` targets are not in this version yet; it trains `classes`", kind.name());
+        check.problem("data.label.kind", message);
     }
 }
 

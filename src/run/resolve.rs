@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use super::context::Context;
 use super::engine::Source;
 use crate::base::{Digest, Error, KeyWriter, Result};
-use crate::data::{self, Dataset, LoadContext, OnError, Row, Targets};
+use crate::data::{self, Dataset, LoadContext, OnError, Row};
 use crate::plan::{Manifest, Plan, ResolvedPlan};
 use crate::resource::DigestTable;
 use crate::sample::pipeline::{self, Item};
@@ -40,12 +40,12 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let table = DigestTable::open(context.home)?;
     let digests = sample_digests(&dataset, plan.data.common.on_error, &table, context)?;
     table.save()?;
-    let Targets::Classes { names, .. } = &dataset.targets;
     let plan = ResolvedPlan {
         plan: plan.clone(),
         weights: source.model.digest,
         dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
-        classes: names.clone(),
+        target: dataset.targets.kind(),
+        classes: dataset.targets.names().to_vec(),
         numeric_class: source.engine.numeric_class(),
         runtime: source.engine.runtime(),
     };
@@ -84,8 +84,8 @@ impl Resolved {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(name, rows)| format!("{} {name}", rows.len()))
             .collect();
-        let Targets::Classes { names, .. } = &self.dataset.targets;
         let backbone = &self.plan.plan.model.backbone.name;
-        format!("{backbone}, {} rows ({}), {} classes", self.dataset.rows.len(), parts.join(", "), names.len())
+        let targets = self.dataset.targets.summary();
+        format!("{backbone}, {} rows ({}), {targets}", self.dataset.rows.len(), parts.join(", "))
     }
 }

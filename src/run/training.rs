@@ -45,7 +45,9 @@ impl Training {
         let mut position = vec![None; resolved.digests.len()];
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
-        let data::Targets::Classes { of_row, .. } = &resolved.dataset.targets;
+        let data::Targets::Classes { of_row, .. } = &resolved.dataset.targets else {
+            return Err(Error::bad_input("only classes are trained by this version"));
+        };
         let splits = &resolved.dataset.splits;
         let (train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
         if train.is_empty() {

@@ -97,6 +97,16 @@ fn rules_over_several_keys_have_places_too() {
 }
 
 #[test]
+fn targets_that_are_not_trained_are_refused_at_their_place() {
+    let sandbox = Sandbox::new();
+    let data = "data:\n  kind: csv\n  train: {path: t.csv}\n  label:\n    kind: values\n    column: age\n";
+    let recipe = format!("model:\n  backbone: {{name: vit_small_patch14_focus}}\n{data}");
+    sandbox.file("age.yaml", &recipe);
+    let shown = sandbox.shows(&["check", "age.yaml"]);
+    assert!(shown.contains("age.yaml:7:11  data.label.kind: `values` targets are not in this version yet"), "{shown}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_clear_line() {
     let sandbox = Sandbox::new();
     let utf16: Vec<u8> = "\u{feff}name: x".encode_utf16().flat_map(u16::to_le_bytes).collect();

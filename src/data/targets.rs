@@ -1,0 +1,183 @@
+//! What rows are labelled with.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing a label is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// One class per row.
+    #[default]
+    Classes,
+    /// Any number of labels per row.
+    MultiLabel,
+    /// One or several numbers per row.
+    Values,
+}
+
+impl TargetKind {
+    /// The name, as in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classes => "classes",
+            Self::MultiLabel => "multi_label",
+            Self::Values => "values",
+        }
+    }
+}
+
+/// What the rows are labelled with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// One class per row.
+    Classes {
+        /// The names of the classes, in the order of their numbers.
+        names: Vec<String>,
+        /// The class of every row, a number below `names.len()`.
+        of_row: Vec<u32>,
+    },
+    /// Any number of labels per row.
+    MultiLabel {
+        /// The names of the labels, in the order of their numbers.
+        names: Vec<String>,
+        /// The labels of every row, each a number below `names.len()`, ascending, none twice.
+        of_row: Vec<Vec<u32>>,
+    },
+    /// Numbers.
+    Values {
+        /// The name of each number of a row.
+        names: Vec<String>,
+        /// `[rows, names.len()]`, all finite.
+        of_row: Vec<f32>,
+    },
+}
+
+impl Targets {
+    /// The kind.
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::Classes { .. } => TargetKind::Classes,
+            Self::MultiLabel { .. } => TargetKind::MultiLabel,
+            Self::Values { .. } => TargetKind::Values,
+        }
+    }
+
+    /// The names of the classes, labels or values.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Classes { names, .. } | Self::MultiLabel { names, .. } | Self::Values { names, .. } => names,
+        }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Classes { of_row, .. } => of_row.len(),
+            Self::MultiLabel { of_row, .. } => of_row.len(),
+            Self::Values { names, of_row } => of_row.len() / names.len().max(1),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `2 classes`, `1 label`, `3 values`.
+    pub fn summary(&self) -> String {
+        let count = self.names().len();
+        let (one, many) = match self {
+            Self::Classes { .. } => ("class", "classes"),
+            Self::MultiLabel { .. } => ("label", "labels"),
+            Self::Values { .. } => ("value", "values"),
+        };
+        format!("{count} {}", if count == 1 { one } else { many })
+    }
+
+    /// A row's target in bytes that no other target has, for digests.
+    pub fn write_row(&self, row: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Classes { of_row, .. } => out.extend_from_slice(&of_row[row].to_le_bytes()),
+            Self::MultiLabel { of_row, .. } => {
+                out.extend_from_slice(&(of_row[row].len() as u32).to_le_bytes());
+                of_row[row].iter().for_each(|label| out.extend_from_slice(&label.to_le_bytes()));
+            }
+            Self::Values { names, of_row } => {
+                let width = names.len();
+                of_row[row * width..(row + 1) * width].iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+            }
+        }
+    }
+
+    /// What a row is stratified by: its class. Rows with other targets are all of one stratum.
+    pub(super) fn stratum(&self, row: u32) -> u32 {
+        if let Self::Classes { of_row, .. } = self { of_row[row as usize] } else { 0 }
+    }
+
+    /// The same names without rows.
+    pub(super) fn without_rows(&self) -> Self {
+        let names = self.names().to_vec();
+        match self {
+            Self::Classes { .. } => Self::Classes { names, of_row: Vec::new() },
+            Self::MultiLabel { .. } => Self::MultiLabel { names, of_row: Vec::new() },
+            Self::Values { .. } => Self::Values { names, of_row: Vec::new() },
+        }
+    }
+
+    /// Takes over a row of other targets of the same kind, whose names have these `numbers` here.
+    ///
+    /// # Errors
+    /// A label that has no number here, by its number there.
+    pub(super) fn adopt(&mut self, other: &Self, row: usize, numbers: &[Option<u32>]) -> Result<(), u32> {
+        let number = |there: &u32| numbers[*there as usize].ok_or(*there);
+        match (self, other) {
+            (Self::Classes { of_row, .. }, Self::Classes { of_row: theirs, .. }) => of_row.push(number(&theirs[row])?),
+            (Self::MultiLabel { of_row, .. }, Self::MultiLabel { of_row: theirs, .. }) => {
+                let mut labels = theirs[row].iter().map(number).collect::<Result<Vec<u32>, u32>>()?;
+                labels.sort_unstable();
+                of_row.push(labels);
+            }
+            (Self::Values { of_row, names }, Self::Values { of_row: theirs, .. }) => {
+                of_row.extend_from_slice(&theirs[row * names.len()..(row + 1) * names.len()]);
+            }
+            _ => unreachable!("one config gives targets of one kind"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rows_are_taken_over_by_name() {
+        let theirs = Targets::MultiLabel { names: named(&["b", "c", "a"]), of_row: vec![vec![0, 2], vec![1], vec![]] };
+        let mut ours = Targets::MultiLabel { names: named(&["a", "b"]), of_row: vec![] };
+        let numbers = [Some(1), None, Some(0)];
+        assert_eq!(ours.adopt(&theirs, 0, &numbers), Ok(()));
+        assert_eq!(ours.adopt(&theirs, 1, &numbers), Err(1));
+        assert_eq!(ours.adopt(&theirs, 2, &numbers), Ok(()));
+        assert_eq!(ours, Targets::MultiLabel { names: named(&["a", "b"]), of_row: vec![vec![0, 1], vec![]] });
+        assert_eq!((ours.len(), ours.summary().as_str()), (2, "2 labels"));
+    }
+
+    #[test]
+    fn different_targets_have_different_bytes() {
+        let bytes = |targets: &Targets| {
+            let mut out = Vec::new();
+            (0..targets.len()).for_each(|row| targets.write_row(row, &mut out));
+            out
+        };
+        let labels = |of_row| bytes(&Targets::MultiLabel { names: named(&["a", "b"]), of_row });
+        assert_ne!(labels(vec![vec![0], vec![1]]), labels(vec![vec![0, 1], vec![]]));
+        let values = |of_row| bytes(&Targets::Values { names: named(&["x", "y"]), of_row });
+        assert_ne!(values(vec![1.0, 2.0]), values(vec![2.0, 1.0]));
+        assert_eq!(bytes(&Targets::Classes { names: named(&["a"]), of_row: vec![7] }), 7_u32.to_le_bytes());
+    }
+}
