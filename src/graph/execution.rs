@@ -38,6 +38,8 @@ pub struct Execution<F> {
     started: Vec<bool>,
     /// What each node keeps for backward.
     saved: Vec<Vec<F>>,
+    /// Room that nodes use one after the other.
+    scratch: Vec<F>,
     parameters: Vec<ValueId>,
     rows: usize,
     pass: Pass,
@@ -54,6 +56,7 @@ impl<F: Real> Execution<F> {
         let mut needs_grad = vec![false; count];
         let mut values = Vec::with_capacity(count);
         let mut saved = Vec::new();
+        let mut scratch = 0;
         for (i, value) in graph.values().iter().enumerate() {
             let mut len = checked_len(&value.shape, max_rows)?;
             match &value.origin {
@@ -66,7 +69,9 @@ impl<F: Real> Execution<F> {
                         len = 0;
                     }
                     let shapes: Vec<&Shape> = node.inputs.iter().map(|id| graph.shape(*id)).collect();
-                    saved.push(vec![F::ZERO; node.op.kernel::<F>().saved_len(&shapes, max_rows)]);
+                    let kernel = node.op.kernel::<F>();
+                    saved.push(vec![F::ZERO; kernel.saved_len(&shapes, max_rows)]);
+                    scratch = kernel.scratch_len(&shapes, max_rows).max(scratch);
                 }
                 Origin::Input | Origin::Buffer { .. } | Origin::Constant(_) => {}
             }
@@ -91,6 +96,7 @@ impl<F: Real> Execution<F> {
             needs_grad,
             started: vec![false; count],
             saved,
+            scratch: vec![F::ZERO; scratch],
             parameters,
             rows: 0,
             pass: Pass::EVALUATION,
@@ -181,8 +187,15 @@ impl<F: Real> Execution<F> {
                 values: &self.values,
             };
             let saved = &mut self.saved[i];
-            node.op.kernel::<F>().forward(&mut Forward { context, output: &mut output[..len], saved });
+            let kernel = node.op.kernel::<F>();
+            kernel.forward(&mut Forward { context, output: &mut output[..len], saved, scratch: &mut self.scratch });
             self.values[out] = output;
+            if pass.training {
+                for input in kernel.tracked() {
+                    let buffer = &mut self.values[self.buffer_of[node.inputs[*input].0]];
+                    kernel.track(*input, &self.saved[i], buffer);
+                }
+            }
         }
     }
 
@@ -213,6 +226,7 @@ impl<F: Real> Execution<F> {
                 grads: &mut self.grads,
                 started: &mut self.started,
                 saved: &self.saved[i],
+                scratch: &mut self.scratch,
             });
         }
         // A parameter that no output depends on.
@@ -313,6 +327,8 @@ pub struct Forward<'a, F> {
     pub output: &'a mut [F],
     /// To be kept for backward.
     pub saved: &'a mut [F],
+    /// Room for the kernel's own use; what it holds before is of no meaning.
+    pub scratch: &'a mut [F],
 }
 
 impl<'a, F> std::ops::Deref for Forward<'a, F> {
@@ -330,6 +346,8 @@ pub struct Backward<'a, F> {
     started: &'a mut [bool],
     /// What forward kept.
     pub saved: &'a [F],
+    /// Room for the kernel's own use, to be taken with [`std::mem::take`].
+    pub scratch: &'a mut [F],
 }
 
 impl<'a, F> std::ops::Deref for Backward<'a, F> {

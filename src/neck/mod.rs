@@ -76,7 +76,7 @@ impl NeckChain {
                 *end = graph.node(&name, Flatten, &[*end])?;
             }
         }
-        graph.node("neck.concat", Concat, &ends)
+        graph.node("neck.concat", Concat { axis: 0 }, &ends)
     }
 }
 

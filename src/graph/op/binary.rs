@@ -1,11 +1,12 @@
 //! Element-wise arithmetic of two values.
 
+use super::strided::{RANK, Strided};
 use super::{Backward, Forward, Kernel, OnnxInput, OnnxNode, Operator, Real, Shape, arity};
 use crate::base::Result;
-use crate::graph::parallel::{CHUNK, chunks};
+use crate::graph::parallel::{CHUNK, chunks, row_chunks};
 
-/// `a ∘ b` element by element. The shapes agree, or `b` is fixed and its dimensions are the last ones of
-/// `a` (a scalar has none): then it is repeated. ONNX `Add`, `Sub`, `Mul` and `Div`.
+/// `a ∘ b` element by element. Dimensions of 1 are repeated; so are values that all samples share, and the
+/// leading dimensions that these lack. ONNX `Add`, `Sub`, `Mul` and `Div`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary(pub BinaryKind);
 
@@ -31,15 +32,89 @@ impl BinaryKind {
             Self::Div => "Div",
         }
     }
+
+    fn value<F: Real>(self, a: F, b: F) -> F {
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+            Self::Div => a / b,
+        }
+    }
+
+    fn grads<F: Real>(self, a: F, b: F, dy: F) -> [F; 2] {
+        match self {
+            Self::Add => [dy, dy],
+            Self::Sub => [dy, -dy],
+            Self::Mul => [dy * b, dy * a],
+            Self::Div => [dy / b, -dy * a / (b * b)],
+        }
+    }
+}
+
+impl Binary {
+    /// Whether `b` is as `a`, or the last dimensions of it: then it is read from end to end, again and again.
+    fn repeats(a: &Shape, b: &Shape) -> bool {
+        a == b || (!b.batched && a.dims.ends_with(&b.dims))
+    }
+
+    /// The walk over a row of the output that reads both, and how far their rows are apart.
+    fn walk(inputs: [&Shape; 2], output: &Shape) -> (Strided<2>, [usize; 2]) {
+        let mut walk = Strided::new();
+        let rank = output.dims.len();
+        for (axis, size) in output.dims.iter().enumerate() {
+            let stride = |x: &Shape| match (axis + x.dims.len()).checked_sub(rank) {
+                Some(axis) if x.dims[axis] > 1 => x.dims[axis + 1..].iter().product(),
+                _ => 0,
+            };
+            walk.push(*size, inputs.map(stride));
+        }
+        (walk, inputs.map(|x| if x.batched { x.elements() } else { 0 }))
+    }
+
+    /// Adds to `d`, of one input, what the rows from `first` on make of it.
+    fn add_grads<F: Real>(&self, which: usize, first: usize, d: &mut [F], run: &Backward<'_, F>) {
+        let shapes = [run.input_shape(0), run.input_shape(1)];
+        let (walk, apart) = Self::walk(shapes, run.output_shape());
+        let (a, b, dy) = (run.input(0), run.input(1), run.output_grad());
+        let row = run.output_shape().elements();
+        let (count, steps) = walk.run();
+        let rows = if apart[which] == 0 { run.rows } else { d.len() / apart[which] };
+        for i in 0..rows {
+            let starts = [0, 1].map(|n| (first + i) * apart[n]);
+            for at in 0..walk.runs() {
+                let offsets = walk.offsets(at);
+                let dy = &dy[(first + i) * row + at * count..][..count];
+                let to = i * apart[which] + offsets[which];
+                for (j, dy) in dy.iter().enumerate() {
+                    let x = a[starts[0] + offsets[0] + j * steps[0]];
+                    let y = b[starts[1] + offsets[1] + j * steps[1]];
+                    d[to + j * steps[which]] += self.0.grads(x, y, *dy)[which];
+                }
+            }
+        }
+    }
 }
 
 impl Operator for Binary {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [a, b] = arity(self.0.op_type(), inputs)?;
-        if a != b && (b.batched || !a.dims.ends_with(&b.dims)) {
-            return Err(Shape::refuse(self.0.op_type(), "the second does not repeat along the first", inputs));
+        let refuse = |why| Err(Shape::refuse(self.0.op_type(), why, inputs));
+        let rank = a.dims.len().max(b.dims.len());
+        let short = |x: &Shape| x.batched && x.dims.len() < rank;
+        if short(a) || short(b) || rank > RANK {
+            return refuse("one has more dimensions than a row of the other");
         }
-        Ok(a.clone())
+        let size = |x: &Shape, axis: usize| (axis + x.dims.len()).checked_sub(rank).map_or(1, |axis| x.dims[axis]);
+        let mut dims = Vec::with_capacity(rank);
+        for axis in 0..rank {
+            let (a, b) = (size(a, axis), size(b, axis));
+            if a != b && a != 1 && b != 1 {
+                return refuse("their dimensions neither agree nor repeat");
+            }
+            dims.push(if a == 1 { b } else { a });
+        }
+        Ok(Shape { batched: a.batched || b.batched, dims })
     }
 
     fn onnx(&self, _: &[&Shape]) -> Vec<OnnxNode> {
@@ -51,6 +126,23 @@ impl<F: Real> Kernel<F> for Binary {
     fn forward(&self, run: &mut Forward<'_, F>) {
         let (a, b) = (run.input(0), run.input(1));
         let kind = self.0;
+        let shapes = [run.input_shape(0), run.input_shape(1)];
+        if !Self::repeats(shapes[0], shapes[1]) {
+            let (walk, apart) = Self::walk(shapes, run.output_shape());
+            let row = run.output_shape().elements().max(1);
+            let (count, [a_step, b_step]) = walk.run();
+            return row_chunks(run.output, row, |first, out| {
+                for (i, out) in out.chunks_exact_mut(row).enumerate() {
+                    let (a, b) = (&a[(first + i) * apart[0]..], &b[(first + i) * apart[1]..]);
+                    for (at, out) in out.chunks_exact_mut(count).enumerate() {
+                        let [a_begin, b_begin] = walk.offsets(at);
+                        for (j, y) in out.iter_mut().enumerate() {
+                            *y = kind.value(a[a_begin + j * a_step], b[b_begin + j * b_step]);
+                        }
+                    }
+                }
+            });
+        }
         let period = b.len().max(1);
         // Chunks are whole repetitions of `b`.
         let chunk = (CHUNK / period).max(1) * period;
@@ -59,6 +151,7 @@ impl<F: Real> Kernel<F> for Binary {
                 let b = if b.len() == a.len() { b } else { &b[..a.len()] };
                 let all = out.iter_mut().zip(a).zip(b);
                 match kind {
+                    // One loop each: these become vector instructions.
                     BinaryKind::Add => all.for_each(|((y, a), b)| *y = *a + *b),
                     BinaryKind::Sub => all.for_each(|((y, a), b)| *y = *a - *b),
                     BinaryKind::Mul => all.for_each(|((y, a), b)| *y = *a * *b),
@@ -70,6 +163,22 @@ impl<F: Real> Kernel<F> for Binary {
 
     fn backward(&self, run: &mut Backward<'_, F>) {
         let kind = self.0;
+        if !Self::repeats(run.input_shape(0), run.input_shape(1)) {
+            for which in [0, 1] {
+                run.grad(which, |d, accumulate, run| {
+                    if !accumulate {
+                        d.fill(F::ZERO);
+                    }
+                    let shape = run.input_shape(which);
+                    // Rows of a shared value are added in order, by one thread.
+                    match shape.batched {
+                        true => row_chunks(d, shape.elements(), |first, d| self.add_grads(which, first, d, run)),
+                        false => self.add_grads(which, 0, d, run),
+                    }
+                });
+            }
+            return;
+        }
         run.grad(0, |da, accumulate, run| {
             let (b, dy) = (run.input(1), run.output_grad());
             let period = b.len().max(1);
@@ -128,8 +237,26 @@ mod tests {
     }
 
     #[test]
-    fn only_the_second_is_repeated() {
-        assert!(Binary(BinaryKind::Add).infer(&[&Shape::fixed([3]), &Shape::rows([3])]).is_err());
-        assert!(Binary(BinaryKind::Add).infer(&[&Shape::rows([3]), &Shape::fixed([2])]).is_err());
+    fn either_is_repeated() {
+        for kind in [BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Div] {
+            let check = || match kind {
+                BinaryKind::Div => Check::new(Binary(kind)).positive(),
+                _ => Check::new(Binary(kind)),
+            };
+            check().rows(&[2, 3, 2]).rows(&[2, 1, 1]).run();
+            check().rows(&[1, 3]).rows(&[2, 1]).run();
+            check().rows(&[2, 3, 2]).fixed(&[3, 1]).run();
+            check().fixed(&[2]).rows(&[3, 2]).run();
+            check().fixed(&[4, 1, 2]).rows(&[1, 3, 1]).run();
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let add = Binary(BinaryKind::Add);
+        assert!(add.infer(&[&Shape::rows([3]), &Shape::fixed([2])]).is_err());
+        assert!(add.infer(&[&Shape::rows([3]), &Shape::rows([3, 3])]).is_err());
+        assert!(add.infer(&[&Shape::rows([3]), &Shape::fixed([3, 3])]).is_err());
+        assert_eq!(add.infer(&[&Shape::fixed([3]), &Shape::rows([1])]).unwrap(), Shape::rows([3]));
     }
 }

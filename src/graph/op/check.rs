@@ -51,6 +51,20 @@ impl Check {
         self
     }
 
+    /// A buffer of positive numbers, which gets no gradient.
+    pub fn spread(mut self, dims: &[usize]) -> Self {
+        let name = format!("b{}", self.inputs.len());
+        let values = (0..dims.iter().product::<usize>()).map(|i| 0.5 + i as f32).collect();
+        self.inputs.push(self.graph.buffer(&name, dims, Init::Values(values)).unwrap());
+        self
+    }
+
+    /// Runs the operator in evaluation mode.
+    pub fn evaluating(mut self) -> Self {
+        self.pass.training = false;
+        self
+    }
+
     /// The last input once more.
     pub fn same(mut self) -> Self {
         self.inputs.push(*self.inputs.last().unwrap());

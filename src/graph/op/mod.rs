@@ -7,10 +7,14 @@ use super::execution::{Backward, Forward};
 use super::{Real, Shape, Tensor};
 use crate::base::Result;
 
+mod activation;
+mod attention;
+mod batch_norm;
 mod binary;
 #[cfg(test)]
 pub(crate) mod check;
 mod concat;
+mod conv;
 mod dropout;
 mod flatten;
 mod gelu;
@@ -18,14 +22,25 @@ mod gem;
 mod gemm;
 mod l2_norm;
 mod layer_norm;
+mod matmul;
 mod normalize;
+mod pool;
 mod reduce;
 mod relu;
+mod reshape;
+mod slice;
 mod softmax;
+mod strided;
 mod token;
+mod transpose;
+mod window;
 
+pub use activation::Activation;
+pub use attention::Attention;
+pub use batch_norm::BatchNorm;
 pub use binary::{Binary, BinaryKind};
 pub use concat::Concat;
+pub use conv::Conv;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gelu::Gelu;
@@ -33,11 +48,17 @@ pub use gem::Gem;
 pub use gemm::Gemm;
 pub use l2_norm::L2Norm;
 pub use layer_norm::LayerNorm;
+pub use matmul::MatMul;
 pub use normalize::Normalize;
+pub use pool::{Pool, PoolKind};
 pub use reduce::{Reduce, ReduceKind};
 pub use relu::Relu;
+pub use reshape::Reshape;
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use token::Token;
+pub use transpose::Transpose;
+pub use window::Window;
 
 /// What an operator is: the shape it computes and how ONNX says it.
 pub trait Operator {
@@ -64,6 +85,19 @@ pub trait Kernel<F: Real>: Sync {
     fn saved_len(&self, _inputs: &[&Shape], _rows: usize) -> usize {
         0
     }
+
+    /// Elements of room that forward and backward want for themselves; what is there does not last.
+    fn scratch_len(&self, _inputs: &[&Shape], _rows: usize) -> usize {
+        0
+    }
+
+    /// The inputs, by number, that are buffers which follow the batches of training.
+    fn tracked(&self) -> &'static [usize] {
+        &[]
+    }
+
+    /// After a forward pass in training: moves a tracked buffer by what the pass kept.
+    fn track(&self, _input: usize, _saved: &[F], _buffer: &mut [F]) {}
 
     /// Computes the output from the inputs.
     fn forward(&self, run: &mut Forward<'_, F>);
@@ -152,10 +186,28 @@ macro_rules! operators {
 }
 
 operators! {
+    /// Scaled dot-product attention.
+    Attention,
+    /// Products of matrices, one per sample or group.
+    MatMul,
+    /// Dimensions in another order.
+    Transpose,
+    /// A part of a value.
+    Slice,
+    /// The same elements under another shape.
+    Reshape,
+    /// Pooling over windows of maps.
+    Pool,
+    /// Batch normalisation.
+    BatchNorm,
+    /// A function of each element.
+    Activation,
     /// Element-wise arithmetic of two values.
     Binary,
     /// Joins values along their last dimension.
     Concat,
+    /// Convolution.
+    Conv,
     /// Drops elements at random in training.
     Dropout,
     /// Makes each row one-dimensional.
