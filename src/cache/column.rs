@@ -61,7 +61,7 @@ impl Column {
     /// The positions in `digests` of the samples that have no row, in order, each digest once.
     pub fn missing(&self, digests: &[Digest]) -> Vec<usize> {
         let snapshot = self.snapshot();
-        let rows = snapshot.find_all(digests);
+        let rows = snapshot.find_all(digests.len(), &|sample| digests[sample]);
         let mut seen = std::collections::HashSet::new();
         (0..digests.len()).filter(|&i| rows[i] == NONE && seen.insert(digests[i])).collect()
     }
@@ -98,15 +98,22 @@ impl Column {
     /// # Errors
     /// Rows are missing: how many, and the first of them.
     pub fn reader(&self, digests: &[Digest]) -> Result<RowReader> {
+        self.reader_of(digests.len(), &|sample| digests[sample])
+    }
+
+    /// The rows of `count` samples, whose digests `digest_of` gives; they are not kept.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader).
+    pub fn reader_of(&self, count: usize, digest_of: &(dyn Fn(usize) -> Digest + Sync)) -> Result<RowReader> {
         let snapshot = self.snapshot();
-        let rows = snapshot.find_all(digests);
+        let rows = snapshot.find_all(count, digest_of);
         if let Some(first) = rows.iter().position(|&row| row == NONE) {
             let missing = rows.iter().filter(|&&row| row == NONE).count();
+            let (tensor, digest) = (self.spec.tensor(), digest_of(first));
             return Err(Error::failed(format!(
-                "{missing} of {} rows of tensor `{}` are not in the cache; the first is sample {first}, `{}`",
-                digests.len(),
-                self.spec.tensor(),
-                digests[first]
+                "{missing} of {count} rows of tensor `{tensor}` are not in the cache; the first is sample {first}, \
+                 `{digest}`"
             )));
         }
         Ok(RowReader::new(self.spec.clone(), snapshot, rows))
@@ -179,20 +186,21 @@ impl Snapshot {
     }
 
     /// The numbers of many digests' rows, [`NONE`] for those without.
-    fn find_all(&self, digests: &[Digest]) -> Vec<u32> {
-        let mut rows = vec![NONE; digests.len()];
-        rows.par_chunks_mut(RUN).zip(digests.par_chunks(RUN)).for_each(|(rows, digests)| {
+    fn find_all(&self, count: usize, digest_of: &(dyn Fn(usize) -> Digest + Sync)) -> Vec<u32> {
+        let mut rows = vec![NONE; count];
+        rows.par_chunks_mut(RUN).enumerate().for_each(|(chunk, rows)| {
             // Samples are mostly asked for in the order in which they were stored. Where digests are unique a
             // row that matches is the row; there is no need to look it up.
             let mut run: &[[u8; DIGEST]] = &[];
             let mut next = 0;
-            for (row, digest) in rows.iter_mut().zip(digests) {
+            for (row, sample) in rows.iter_mut().zip(chunk * RUN..) {
+                let digest = digest_of(sample);
                 if let Some((_, rest)) = run.split_first().filter(|(first, _)| **first == digest.0) {
                     (*row, run) = (next, rest);
                     next += 1;
                     continue;
                 }
-                let Some(found) = self.find(digest) else { continue };
+                let Some(found) = self.find(&digest) else { continue };
                 *row = found;
                 if self.index.unique {
                     let (shard, at) = self.locate(found);

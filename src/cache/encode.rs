@@ -1,8 +1,9 @@
-//! Rows as stored bytes, and back.
+//! Rows as stored bytes.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::decode::decode;
 use super::spec::ColumnSpec;
 use crate::base::{DType, Error, Result};
 
@@ -100,21 +101,4 @@ fn refusal(spec: &ColumnSpec, row: &[f32]) -> Error {
                 .hint("set `cache.dtype: bf16` or `f32`")
         }
     }
-}
-
-/// Converts a stored row. `bytes` is as long as `out` asks, and begins at a multiple of the dtype's size.
-pub(super) fn decode(dtype: DType, bytes: &[u8], scale: f32, out: &mut [f32]) {
-    match dtype {
-        DType::F32 => bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes),
-        DType::F16 => decode_half::<f16>(bytes, out),
-        DType::Bf16 => decode_half::<bf16>(bytes, out),
-        DType::I8 => out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = f32::from(*byte as i8) * scale),
-    }
-}
-
-fn decode_half<T: bytemuck::Pod>(bytes: &[u8], out: &mut [f32])
-where
-    [T]: HalfFloatSliceExt,
-{
-    bytemuck::cast_slice::<u8, T>(bytes).convert_to_f32_slice(out);
 }

@@ -36,36 +36,31 @@ impl Index {
     /// The index of some shards; `starts` are the numbers of their first rows. The first `indexed` are those of
     /// `sorted`, and their digests are not read.
     pub fn new(shards: &[Arc<Shard>], starts: &[u32], sorted: Option<Sorted>, indexed: usize) -> Self {
-        let by_shard: Vec<[Vec<(Hash, u32)>; PARTS]> = shards[indexed..]
-            .par_iter()
-            .zip(&starts[indexed..])
-            .map(|(shard, &start)| {
-                let expected = shard.layout.rows / PARTS + shard.layout.rows / 16;
-                let mut entries: [Vec<_>; PARTS] = std::array::from_fn(|_| Vec::with_capacity(expected));
-                for (digest, row) in shard.digests().iter().zip(start..) {
-                    entries[part_of(digest)].push((Hash::of(digest), row));
-                }
-                entries
-            })
-            .collect();
+        let open = || shards[indexed..].iter().zip(&starts[indexed..]);
+        let counts = open().map(|(shard, _)| shard).collect::<Vec<_>>().into_par_iter().map(|shard| count(shard));
+        let counts = counts.reduce(|| [0; PARTS], |a, b| std::array::from_fn(|part| a[part] + b[part]));
+        // Every part is filled from a pass over all digests, which costs less than to sort them by parts first,
+        // in time and in memory.
         let parts: Vec<Part> = (0..PARTS)
             .into_par_iter()
             .map(|number| {
-                let count: usize = by_shard.iter().map(|entries| entries[number].len()).sum();
-                let mut part = Part { slots: vec![0; (count + count / 3 + 1).next_power_of_two()], duplicates: 0 };
-                for &(hash, row) in by_shard.iter().flat_map(|entries| &entries[number]) {
-                    let same = |other| digest_of(shards, starts, other) == digest_of(shards, starts, row);
-                    part.insert(hash, row, same);
+                let mut part = Part { slots: vec![0; counts[number] + counts[number] / 3 + 1], duplicates: 0 };
+                for (shard, &start) in open() {
+                    for (digest, row) in shard.digests().iter().zip(start..) {
+                        if part_of(digest) == number {
+                            part.insert(Hash::of(digest), row, |other| digest_of(shards, starts, other) == digest);
+                        }
+                    }
                 }
                 part
             })
             .collect();
         let apart = match &sorted {
             None => true,
-            Some(sorted) => by_shard.par_iter().flatten().flatten().all(|&(_, row)| {
-                let digest = digest_of(shards, starts, row);
-                sorted.find(digest, |other| is_at(shards, starts, other, digest)).is_none()
-            }),
+            Some(sorted) => shards[indexed..]
+                .par_iter()
+                .flat_map_iter(|shard| shard.digests())
+                .all(|digest| sorted.find(digest, |other| is_at(shards, starts, other, digest)).is_none()),
         };
         let unique = apart && parts.iter().all(|part| part.duplicates == 0);
         Self { sorted, parts, unique }
@@ -79,6 +74,13 @@ impl Index {
         }
         self.parts[part_of(&digest.0)].find(Hash::of(&digest.0), same).ok()
     }
+}
+
+/// How many digests of a shard belong to each part.
+fn count(shard: &Shard) -> [usize; PARTS] {
+    let mut counts = [0; PARTS];
+    shard.digests().iter().for_each(|digest| counts[part_of(digest)] += 1);
+    counts
 }
 
 fn digest_of<'a>(shards: &'a [Arc<Shard>], starts: &[u32], row: u32) -> &'a [u8; DIGEST] {
@@ -102,20 +104,21 @@ impl Hash {
         Self(u64::from_le_bytes(std::array::from_fn(|i| digest[8 + i])))
     }
 
-    fn slot(self, mask: usize) -> usize {
-        self.0 as usize & mask
+    /// The place among `slots`, from the number's upper end.
+    fn slot(self, slots: usize) -> usize {
+        ((u128::from(self.0) * slots as u128) >> 64) as usize
     }
 
+    /// From the number's lower end.
     fn tag(self) -> u64 {
-        self.0 >> 32
+        self.0 & 0xffff_ffff
     }
 }
 
 impl Part {
     /// The row of a digest, or the empty slot where it belongs.
     fn find(&self, hash: Hash, same: impl Fn(u32) -> bool) -> Result<u32, usize> {
-        let mask = self.slots.len() - 1;
-        let mut slot = hash.slot(mask);
+        let mut slot = hash.slot(self.slots.len());
         loop {
             let found = self.slots[slot];
             let row = (found as u32).wrapping_sub(1);
@@ -125,7 +128,7 @@ impl Part {
             if found >> 32 == hash.tag() && same(row) {
                 return Ok(row);
             }
-            slot = (slot + 1) & mask;
+            slot = if slot + 1 == self.slots.len() { 0 } else { slot + 1 };
         }
     }
 

@@ -80,6 +80,7 @@
 
 mod column;
 mod compact;
+mod decode;
 mod encode;
 mod export;
 mod gc;

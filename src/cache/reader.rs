@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::column::Snapshot;
-use super::encode;
+use super::decode::decode;
 use super::shard::{self, Damage, Shard};
 use super::spec::ColumnSpec;
 use crate::base::{Error, Result};
@@ -17,19 +17,20 @@ pub struct RowReader {
     spec: Arc<ColumnSpec>,
     snapshot: Arc<Snapshot>,
     rows: Vec<u32>,
-    /// Rows read so far.
-    read: AtomicU64,
+    /// Bytes of rows announced so far.
+    announced: AtomicU64,
 }
 
 /// Rows that one task reads.
 const TASK: usize = 64;
 
-/// Rows of a tick of [`Shard::visit`].
-const TICK: u64 = 1 << 16;
+/// Bytes of a tick of [`Shard::visit`]: less than training reads between two visits of a block that the system
+/// may have dropped meanwhile, more than between its first and last visit of a window.
+const TICK: u64 = 512 << 20;
 
 impl RowReader {
     pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: Arc<Snapshot>, rows: Vec<u32>) -> Self {
-        Self { spec, snapshot, rows, read: AtomicU64::new(0) }
+        Self { spec, snapshot, rows, announced: AtomicU64::new(0) }
     }
 
     /// Number of rows.
@@ -63,27 +64,31 @@ impl RowReader {
             let (want, have) = (rows.len() * row_len, out.len());
             return Err(Error::failed(format!("a buffer of {have} values was given for {want}")));
         }
-        let tick = (self.read.fetch_add(rows.len() as u64, Ordering::Relaxed) / TICK) as u32 + 1;
         let mut tasks: Vec<_> = rows.chunks(TASK).zip(out.chunks_mut(TASK * row_len)).collect();
         match &mut tasks[..] {
-            [(rows, out)] => self.read_some(rows, out, tick),
-            tasks => tasks.par_iter_mut().try_for_each(|(rows, out)| self.read_some(rows, out, tick)),
+            [(rows, out)] => self.read_some(rows, out),
+            tasks => tasks.par_iter_mut().try_for_each(|(rows, out)| self.read_some(rows, out)),
         }
     }
 
-    fn read_some(&self, rows: &[usize], out: &mut [f32], tick: u32) -> Result<()> {
-        let locate = |row: usize| match self.rows.get(row) {
-            Some(&number) => Ok(self.snapshot.locate(number)),
-            None => Err(Error::failed(format!("row {row} was asked for, of {}", self.rows.len()))),
-        };
-        for &row in rows {
-            let (shard, at) = locate(row)?;
+    /// Tells the system that these rows will be read soon, so that they come from disk in large pieces and while
+    /// others are worked on. Rows that do not exist are passed over.
+    pub fn announce(&self, rows: &[u32]) {
+        let bytes = (rows.len() * self.row_bytes()) as u64;
+        let tick = (self.announced.fetch_add(bytes, Ordering::Relaxed) / TICK) as u32 + 1;
+        for number in rows.iter().filter_map(|row| self.rows.get(*row as usize)) {
+            let (shard, at) = self.snapshot.locate(*number);
             shard.visit(at, tick);
         }
+    }
+
+    fn read_some(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.spec.row_len())) {
-            let (shard, at) = locate(row)?;
+            let number = self.rows.get(row);
+            let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
+            let (shard, at) = self.snapshot.locate(*number);
             let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
-            encode::decode(self.spec.dtype, bytes, scale, out);
+            decode(self.spec.dtype, bytes, scale, out);
         }
         Ok(())
     }

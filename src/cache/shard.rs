@@ -109,12 +109,14 @@ impl Shard {
         if last == 0 || last + 1 < tick {
             let end = (block + AHEAD).min(self.layout.blocks());
             self.visited[block..end].iter().for_each(|ahead| ahead.store(tick, Ordering::Relaxed));
-            let (start, end) = (self.layout.block(block).start, self.layout.block(end - 1).end);
-            // Where the system takes no advice, reading is slower.
-            #[cfg(unix)]
-            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
-            #[cfg(not(unix))]
-            let _ = (start, end);
+            for bytes in (block..end).map(|block| self.layout.block(block)) {
+                // In one call Linux reads no more than the device's largest request. Where the system takes no
+                // advice, reading is slower.
+                #[cfg(unix)]
+                let _ = self.map.advise_range(memmap2::Advice::WillNeed, bytes.start, bytes.len());
+                #[cfg(not(unix))]
+                let _ = bytes;
+            }
         }
     }
 

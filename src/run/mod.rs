@@ -26,6 +26,7 @@ pub use forecast::{Forecast, forecast};
 pub use predict::{Predicted, Predictor};
 pub use recheck::{Rechecked, recheck};
 pub use resolve::{Resolved, resolve};
+pub use rows::StoredRows;
 
 use crate::base::{Digest, Error, Result, file};
 use crate::plan::Plan;

@@ -2,7 +2,7 @@
 
 use super::engine::Columns;
 use crate::base::{Digest, Result};
-use crate::cache::RowReader;
+use crate::cache::{Column, RowReader};
 use crate::train::{Features, InputSpec};
 
 /// The rows of some samples, one input per output of the cut.
@@ -10,6 +10,7 @@ pub struct StoredRows {
     specs: Vec<InputSpec>,
     readers: Vec<RowReader>,
     len: usize,
+    by_blocks: bool,
 }
 
 impl StoredRows {
@@ -18,15 +19,27 @@ impl StoredRows {
     /// # Errors
     /// A sample is not stored.
     pub fn new(columns: &Columns, digests: &[Digest], kept: &[usize]) -> Result<Self> {
-        let wanted: Vec<Digest> = kept.iter().map(|&row| digests[row]).collect();
-        let mut specs = Vec::new();
-        let mut readers = Vec::new();
-        for (name, column) in columns.iter() {
-            let reader = column.reader(&wanted)?;
-            specs.push(InputSpec { name: name.to_string(), shape: reader.row_shape().to_vec() });
-            readers.push(reader);
-        }
-        Ok(Self { specs, readers, len: wanted.len() })
+        let reader = |(name, column): (&str, &Column)| {
+            Ok((name.to_string(), column.reader_of(kept.len(), &|sample| digests[kept[sample]])?))
+        };
+        Ok(Self::of(columns.iter().map(reader).collect::<Result<_>>()?))
+    }
+
+    /// Inputs by name, each with as many rows.
+    pub fn of(inputs: Vec<(String, RowReader)>) -> Self {
+        let len = inputs.iter().map(|(_, reader)| reader.len()).min().unwrap_or(0);
+        let specs =
+            inputs.iter().map(|(name, reader)| InputSpec { name: name.clone(), shape: reader.row_shape().into() });
+        let specs = specs.collect();
+        let readers: Vec<RowReader> = inputs.into_iter().map(|(_, reader)| reader).collect();
+        let by_blocks = readers.iter().map(RowReader::row_bytes).sum::<usize>() * len > LARGE;
+        Self { specs, readers, len, by_blocks }
+    }
+
+    /// The same rows, visited by blocks however few they are.
+    #[must_use]
+    pub fn by_blocks(self) -> Self {
+        Self { by_blocks: true, ..self }
     }
 
     /// The inputs, one per output of the cut.
@@ -53,7 +66,11 @@ impl Features for StoredRows {
 
     fn block_rows(&self) -> Option<usize> {
         let row: usize = self.readers.iter().map(RowReader::row_bytes).sum();
-        (row * self.len > LARGE).then(|| (BLOCK / row.max(1)).max(1))
+        self.by_blocks.then(|| (BLOCK / row.max(1)).max(1))
+    }
+
+    fn announce(&self, rows: &[u32]) {
+        self.readers.iter().for_each(|reader| reader.announce(rows));
     }
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use rayon::prelude::*;
 
+use super::order::WINDOW;
 use super::{Features, InMemory};
 use crate::base::{Error, Result};
 use crate::graph::{Graph, Targets};
@@ -30,7 +31,12 @@ pub struct Batch {
 impl Batch {
     /// Room for batches of a graph of up to `rows` rows.
     pub fn new(graph: &Graph, rows: usize) -> Self {
-        let inputs = graph.inputs().iter().map(|id| vec![0.0; graph.shape(*id).len(rows)]).collect();
+        Self::of(graph.inputs().iter().map(|id| graph.shape(*id).len(1)), rows)
+    }
+
+    /// Room for up to `rows` rows of inputs of so many elements.
+    fn of(inputs: impl Iterator<Item = usize>, rows: usize) -> Self {
+        let inputs = inputs.map(|elements| vec![0.0; elements * rows]).collect();
         Self { inputs, classes: Vec::with_capacity(rows), ..Self::default() }
     }
 
@@ -90,13 +96,17 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// The first of `body` or of reading.
-    pub fn each(&mut self, rows: &[usize], mut body: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
+    pub fn each(&mut self, rows: &[u32], mut body: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
         let features: &dyn Features = self.memory.as_ref().map_or(self.features, |m| m);
         let targets = self.targets;
-        let parts = rows.chunks(self.batch_size);
+        let batch_size = self.batch_size;
+        let parts = rows.chunks(batch_size);
+        let mut numbers = Vec::with_capacity(batch_size);
         if let [batch] = &mut self.buffers[..] {
             for part in parts {
-                batch.fill(features, targets, part)?;
+                numbers.clear();
+                numbers.extend(part.iter().map(|row| *row as usize));
+                batch.fill(features, targets, &numbers)?;
                 body(batch)?;
             }
             return Ok(());
@@ -109,9 +119,16 @@ impl<'a> Reader<'a> {
         }
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
-                for part in parts {
+                // The disk works on the next window of the shuffle while this one is read.
+                let window = features.block_rows().map_or(0, |rows| rows * WINDOW).next_multiple_of(batch_size);
+                features.announce(&rows[..window.min(rows.len())]);
+                let ahead = rows.get(window..).unwrap_or_default().chunks(batch_size).chain(std::iter::repeat(&[][..]));
+                for (part, ahead) in parts.zip(ahead) {
                     let Ok(mut batch) = used.recv() else { break };
-                    let result = batch.fill(features, targets, part).map(|()| batch);
+                    features.announce(ahead);
+                    numbers.clear();
+                    numbers.extend(part.iter().map(|row| *row as usize));
+                    let result = batch.fill(features, targets, &numbers).map(|()| batch);
                     let failed = result.is_err();
                     if to_body.send(result).is_err() || failed {
                         break;
@@ -137,6 +154,22 @@ impl<'a> Reader<'a> {
             outcome
         })
     }
+}
+
+/// Reads rows in an order as training does, and gives `body` each batch: training without its steps.
+///
+/// # Errors
+/// The first of `body` or of reading.
+pub fn read_batches(
+    features: &dyn Features,
+    order: &[u32],
+    batch_size: usize,
+    body: &mut dyn FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let classes = vec![0; features.len()];
+    let buffers = vec![Batch::of(features.inputs().iter().map(|spec| spec.elements()), batch_size); 2];
+    let mut reader = Reader { features, memory: None, targets: Targets::Classes(&classes), buffers, batch_size };
+    reader.each(order, |batch| body(batch))
 }
 
 /// Refuses features whose inputs are not those of the graph.

@@ -57,11 +57,10 @@ pub(super) fn measure(
     metrics: &[MetricName],
     split: &str,
 ) -> Result<BTreeMap<String, f64>> {
-    let rows: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
     let mut measures: Vec<Box<dyn Metric>> = metrics.iter().map(|name| name.start(width)).collect();
     let mut loss = LossSum::default();
     let mut outputs_of_batch = Vec::new();
-    reader.each(&rows, |batch| {
+    reader.each(rows, |batch| {
         outputs_of_batch.clear();
         loss.add(trainer.infer(batch, &mut |outputs| outputs_of_batch.extend_from_slice(outputs))?);
         measures.iter_mut().for_each(|measure| measure.update(&outputs_of_batch, batch.targets()));
@@ -87,10 +86,9 @@ pub fn predict(
     check_rows(features, Targets::Classes(&classes), 1, &[rows])?;
     let mut run: Execution<f32> = Execution::new(graph, weights, BATCH, false)?;
     let mut reader = Reader::new(graph, features, Targets::Classes(&classes), BATCH)?;
-    let rows: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
     let mut all = Vec::new();
     embedded::on_workers(|| {
-        reader.each(&rows, |batch| {
+        reader.each(rows, |batch| {
             for (id, buffer) in graph.inputs().iter().zip(&mut batch.inputs) {
                 std::mem::swap(run.value_mut(*id), buffer);
             }

@@ -37,6 +37,9 @@ pub trait Features: Sync {
     /// The rows cannot be read.
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()>;
 
+    /// Tells that these rows will be read soon, of every input, so that they can be fetched from disk meanwhile.
+    fn announce(&self, _rows: &[u32]) {}
+
     /// For features too large to be kept in memory: how many neighbouring rows should be visited at about the
     /// same time, so that they are read from disk together. A function of the features alone, because the
     /// order of training depends on it.

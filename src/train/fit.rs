@@ -14,11 +14,10 @@ pub(super) fn statistics(
     reader: &mut Reader<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let rows: Vec<usize> = data.train.iter().map(|row| *row as usize).collect();
     for (i, fit) in graph.fits().iter().enumerate() {
         let width = graph.shape(fit.value).last();
         let mut moments = Moments::new(width);
-        reader.each(&rows, |batch| {
+        reader.each(data.train, |batch| {
             cancel.check()?;
             trainer.value(i, batch, &mut |values| moments.add(values))
         })?;

@@ -42,7 +42,7 @@ mod fit;
 mod r#loop;
 mod order;
 
-pub use batch::Batch;
+pub use batch::{Batch, read_batches};
 pub use embedded::Embedded;
 pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};

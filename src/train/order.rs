@@ -11,16 +11,18 @@ pub const WINDOW: usize = 16;
 
 /// The rows in the order of an epoch. `block_rows` is
 /// [`Features::block_rows`](super::Features::block_rows).
-pub fn epoch_order(rows: &[u32], order_seed: u64, epoch: u32, block_rows: Option<usize>) -> Vec<usize> {
-    let mut order: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
-    let stream = Stream::named(order_seed, &format!("order/{epoch}"));
+pub fn epoch_order(rows: &[u32], order_seed: u64, epoch: u32, block_rows: Option<usize>) -> Vec<u32> {
     let Some(block_rows) = block_rows.map(|rows| rows.max(1)) else {
-        stream.shuffle(&mut order);
+        let mut order = rows.to_vec();
+        Stream::named(order_seed, &format!("order/{epoch}")).shuffle(&mut order);
         return order;
     };
     // Neighbours in the dataset are neighbours on disk; a split may name them in another order.
-    order.sort_unstable();
-    let mut blocks: Vec<&[usize]> = order.chunks(block_rows).collect();
+    let mut sorted = std::borrow::Cow::Borrowed(rows);
+    if !rows.is_sorted() {
+        sorted.to_mut().sort_unstable();
+    }
+    let mut blocks: Vec<&[u32]> = sorted.chunks(block_rows).collect();
     Stream::named(order_seed, &format!("blocks/{epoch}")).shuffle(&mut blocks);
     let mut order = blocks.concat();
     for (number, window) in order.chunks_mut(block_rows * WINDOW).enumerate() {
@@ -51,7 +53,7 @@ mod tests {
     fn a_window_reads_few_blocks_and_mixes_them() {
         let rows: Vec<u32> = (0..100_000).collect();
         let order = epoch_order(&rows, 1, 0, Some(500));
-        let blocks = |rows: &[usize]| rows.iter().map(|row| row / 500).collect::<std::collections::HashSet<_>>().len();
+        let blocks = |rows: &[u32]| rows.iter().map(|row| row / 500).collect::<std::collections::HashSet<_>>().len();
         assert_eq!(blocks(&order[..500 * WINDOW]), WINDOW);
         // A batch of 256 draws from nearly all 16 blocks of its window.
         assert!(order.chunks(256).take(30).all(|batch| blocks(batch) >= WINDOW - 2));

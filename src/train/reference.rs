@@ -53,7 +53,8 @@ fn train(
     let facts = TargetFacts { width: CLASSES, class_counts: vec![1; CLASSES] };
     let mut trainer = Embedded::new(&graph, &weights, &config, &facts).unwrap();
     let mut reader = batch::Reader::new(&graph, &features, Targets::Classes(&classes), BATCH).unwrap();
-    let order: Vec<usize> = (0..STEPS * BATCH).map(|i| (BATCH * (i / BATCH) + 3 * (i % BATCH)) % ROWS).collect();
+    let order = (0..STEPS * BATCH).map(|i| ((BATCH * (i / BATCH) + 3 * (i % BATCH)) % ROWS) as u32);
+    let order: Vec<u32> = order.collect();
     let mut losses = Vec::new();
     reader
         .each(&order, |batch| {

@@ -1,6 +1,8 @@
 //! `caft bench cache`: how soon stored activations open, and how quickly training reads them, beside a plain
 //! sequential read of the same files.
 
+mod training;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,18 +11,21 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use crate::base::progress::Silent;
 use crate::base::random::Stream;
 use crate::base::{Cancel, DType, Digest, Home};
 use crate::cache::{COMPACT_SHARD_BYTES, Column, ColumnSpec, Limits, Store};
 use crate::cli::progress::Terminal;
 use crate::cli::table::Table;
 use crate::cli::{Globals, interrupt, print, print_json};
-use crate::train::epoch_order;
+use crate::run::StoredRows;
+use crate::train::{Features as _, epoch_order, read_batches};
 
 /// Measure the opening and the reading of stored activations.
 ///
 /// Makes a column of its own, which takes twice its size on disk for a while, and deletes it at the end. Where the
-/// system allows it, the files are dropped from memory before each reading.
+/// system allows it, the files are dropped from memory before each reading. Rows are read as training reads them. Then
+/// a process that may take 2 GiB of memory trains a linear head on them for an epoch.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Gigabytes of rows to store
@@ -32,11 +37,12 @@ pub struct Args {
     /// The folder to work in; a temporary one below the home if not given
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Only trains on so many rows below the folder: what the child process does.
+    #[arg(long, value_name = "ROWS", hide = true, requires = "folder")]
+    child: Option<usize>,
 }
 
 const BATCH: usize = 256;
-/// Bytes of a block of the shuffle, as in training.
-const BLOCK: usize = 8 << 20;
 
 impl Args {
     /// Measures and prints.
@@ -44,6 +50,10 @@ impl Args {
     /// # Errors
     /// Those of the cache, or standard output is closed.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        if let (Some(count), Some(folder)) = (self.child, &self.folder) {
+            print_json(&training::train_here(&Stored::new(self.row, count, folder)?)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let cancel = Cancel::default();
         interrupt::handle(&cancel)?;
         let parent = match &self.folder {
@@ -67,53 +77,69 @@ impl Args {
     }
 }
 
-struct Bench {
-    folder: PathBuf,
+/// A column that the bench fills.
+struct Stored {
+    home: PathBuf,
     store: Store,
     spec: ColumnSpec,
-    rows: usize,
+    count: usize,
+}
+
+impl Stored {
+    fn new(row: u32, count: usize, home: &Path) -> Result<Self> {
+        let spec = ColumnSpec {
+            key: Digest::of(b"bench"),
+            ingredients: Map::new(),
+            row_shape: vec![row as usize],
+            dtype: DType::F16,
+            made_by: "bench".into(),
+        };
+        Ok(Self { home: home.to_path_buf(), store: Store::open(&Home::at(home))?, spec, count })
+    }
+
+    fn column(&self) -> Result<Column> {
+        Ok(self.store.column(&self.spec, &Silent)?)
+    }
+
+    /// The rows as training has them, in blocks whatever their size.
+    fn rows(&self, column: Column) -> Result<StoredRows> {
+        let reader = column.reader_of(self.count, &digest)?;
+        Ok(StoredRows::of(vec![("rows".into(), reader)]).by_blocks())
+    }
+}
+
+struct Bench {
+    stored: Stored,
     progress: Terminal,
     cancel: Cancel,
 }
 
 impl Bench {
     fn new(args: &Args, folder: &Path, progress: Terminal, cancel: Cancel) -> Result<Self> {
-        let spec = ColumnSpec {
-            key: Digest::of(b"bench"),
-            ingredients: Map::new(),
-            row_shape: vec![args.row as usize],
-            dtype: DType::F16,
-            made_by: "bench".into(),
-        };
-        let rows = ((args.gigabytes * 1e9) as usize / spec.row_bytes()).max(BATCH);
-        let store = Store::open(&Home::at(folder))?;
-        Ok(Self { folder: folder.to_path_buf(), store, spec, rows, progress, cancel })
-    }
-
-    fn column(&self) -> Result<Column> {
-        Ok(self.store.column(&self.spec, &self.progress)?)
-    }
-
-    fn digests(&self) -> Vec<Digest> {
-        (0..self.rows).map(digest).collect()
+        let count = ((args.gigabytes * 1e9) as usize / (args.row as usize * DType::F16.size())).max(BATCH);
+        Ok(Self { stored: Stored::new(args.row, count, folder)?, progress, cancel })
     }
 
     fn measure(&self) -> Result<Map<String, Value>> {
         let mut results = Map::new();
         let mut told = |name: &str, value: String| results.insert(name.into(), json!(value));
         let (took, written) = timed(|| self.fill())?;
-        told("write", format!("{} rows, {}", self.rows, speed(written, took)));
+        told("write", format!("{} rows, {}", self.stored.count, speed(written, took)));
 
-        let digests = self.digests();
-        let (took, _) = timed(|| Ok(self.column()?.reader(&digests)?))?;
+        let (took, _) = timed(|| self.stored.column())?;
         told("open, as written", format!("{:.0} ms", took.as_secs_f64() * 1e3));
-        let (took, _) = timed(|| Ok(self.column()?.compact(COMPACT_SHARD_BYTES, &self.progress, &self.cancel)?))?;
+        let (name, trained) = self.train("train, as written")?;
+        told(&name, trained);
+        let compact = || Ok(self.stored.column()?.compact(COMPACT_SHARD_BYTES, &self.progress, &self.cancel)?);
+        let (took, _) = timed(compact)?;
         told("compact", speed(written, took));
-        let (took, column) = timed(|| self.column())?;
-        told("open, compacted", format!("{:.1} ms", took.as_secs_f64() * 1e3));
-        let (took, reader) = timed(|| Ok(column.reader(&digests)?))?;
+        let before = anonymous_memory();
+        let (took, column) = timed(|| self.stored.column())?;
+        let grown = anonymous_memory().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let grown = grown.map(|bytes| format!(", {:.1} MB", bytes as f64 / 1e6)).unwrap_or_default();
+        told("open, compacted", format!("{:.1} ms{grown}", took.as_secs_f64() * 1e3));
+        let (took, _) = timed(|| self.stored.rows(column))?;
         told("find all rows", format!("{:.0} ms", took.as_secs_f64() * 1e3));
-        drop((reader, column, digests));
 
         let mut plain = f64::INFINITY;
         for pass in ["first", "second"] {
@@ -122,27 +148,35 @@ impl Bench {
             plain = plain.min(took.as_secs_f64());
             told(&format!("plain sequential read, {pass}"), format!("{}{}", speed(bytes, took), whether(dropped)));
         }
+        let rows = self.stored.rows(self.stored.column()?)?;
         for epoch in 0..2 {
             let dropped = self.drop_from_memory();
-            let reader = self.column()?.reader(&self.digests())?;
-            let (took, bytes) = timed(|| self.read_shuffled(&reader, epoch))?;
+            let (took, bytes) = timed(|| self.read_shuffled(&rows, epoch))?;
             let share = 100.0 * plain / took.as_secs_f64();
             let text = format!("{}, {share:.0} % of plain{}", speed(bytes, took), whether(dropped));
             told(&format!("block shuffle, epoch {}", epoch + 1), text);
         }
-        if let Some(bytes) = anonymous_memory() {
-            told("anonymous memory", format!("{:.0} MB", bytes as f64 / 1e6));
-        }
+        drop(rows);
+        let (name, trained) = self.train("train, compacted")?;
+        told(&name, trained);
         Ok(results)
+    }
+
+    /// Trains in a child process.
+    fn train(&self, what: &str) -> Result<(String, String)> {
+        self.drop_from_memory();
+        let (trained, limit) = training::train_in_child(&self.stored)?;
+        let memory = trained.anonymous_bytes.map_or("unknown".into(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6));
+        Ok((what.into(), format!("{:.1} s an epoch, {memory} of anonymous memory at most, {limit}", trained.secs)))
     }
 
     fn fill(&self) -> Result<u64> {
         let limits = Limits { age: Duration::from_secs(3600), ..Limits::default() };
-        let mut writer = self.column()?.writer_with(limits)?;
+        let mut writer = self.stored.column()?.writer_with(limits)?;
         // Making as many random numbers would take longer than storing them; rows are windows of these.
-        let len = self.spec.row_len();
+        let len = self.stored.spec.row_len();
         let noise: Vec<f32> = (0..len as u64 + 4096).map(|i| Stream::new(1, 2).normal(i)).collect();
-        for row in 0..self.rows {
+        for row in 0..self.stored.count {
             if row % 1024 == 0 {
                 self.cancel.check()?;
             }
@@ -167,26 +201,22 @@ impl Bench {
         Ok(bytes)
     }
 
-    fn read_shuffled(&self, reader: &crate::cache::RowReader, epoch: u32) -> Result<u64> {
-        let rows: Vec<u32> = (0..self.rows as u32).collect();
-        let order = epoch_order(&rows, 0, epoch, Some(BLOCK / self.spec.row_bytes()));
-        let mut batch = vec![0.0; BATCH * self.spec.row_len()];
-        for rows in order.chunks(BATCH) {
-            self.cancel.check()?;
-            reader.read(rows, &mut batch[..rows.len() * self.spec.row_len()])?;
-        }
-        Ok((self.rows * self.spec.row_bytes()) as u64)
+    fn read_shuffled(&self, rows: &StoredRows, epoch: u32) -> Result<u64> {
+        let all: Vec<u32> = (0..rows.len() as u32).collect();
+        let order = epoch_order(&all, 0, epoch, rows.block_rows());
+        read_batches(rows, &order, BATCH, &mut |_| self.cancel.check())?;
+        Ok((self.stored.count * self.stored.spec.row_bytes()) as u64)
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let folder = self.store.folder().join(self.spec.key.to_string());
+        let folder = self.stored.store.folder().join(self.stored.spec.key.to_string());
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
     }
 
     /// Asks the system to forget the files, and says whether it could be asked.
     fn drop_from_memory(&self) -> bool {
-        debug_assert!(self.store.folder().starts_with(&self.folder), "only the bench's own files");
+        debug_assert!(self.stored.store.folder().starts_with(&self.stored.home), "only the bench's own files");
         #[cfg(target_os = "linux")]
         return self.files().iter().all(|path| {
             let Ok(file) = std::fs::File::open(path) else { return false };
