@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{BATCH, Stored, anonymous_memory};
 use crate::base::Cancel;
 use crate::graph::Targets;
-use crate::optim::{OptimizerConfig, SchedulerConfig};
-use crate::train::{self, Backend, Data, Session, TrainConfig};
+use crate::recipe;
+use crate::train::{self, Data, Session, TrainConfig};
 
 /// Bytes of memory that the process may take.
 const LIMIT: u64 = 2 << 30;
@@ -56,19 +56,8 @@ fn epoch(stored: &Stored) -> Result<()> {
     let inputs = rows.specs().to_vec();
     let graph = train::build_graph(&Default::default(), &Default::default(), &inputs, CLASSES as usize)?;
     let data = Data { features: &rows, targets: Targets::Classes(&classes), train: &train, valid: &[] };
-    let config = TrainConfig {
-        epochs: 1,
-        batch_size: BATCH,
-        optimizer: OptimizerConfig::default(),
-        scheduler: SchedulerConfig::default(),
-        loss: Default::default(),
-        clip_norm: None,
-        early_stopping: None,
-        metrics: Vec::new(),
-        order_seed: 0,
-        seed: 0,
-        backend: Backend::Embedded,
-    };
+    let recipe = recipe::TrainConfig { epochs: 1, batch_size: BATCH as u32, ..recipe::TrainConfig::default() };
+    let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
     let cancel = Cancel::default();
     train::train(&graph, &data, &config, Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) })?;
     Ok(())
