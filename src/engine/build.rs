@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{EngineFile, EngineInput, EngineOutput, FORMAT, MODEL, Manifest, SourceModel};
+use super::precision::Conversion;
 use crate::backbone::Task;
 use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
 use crate::graph::onnx::proto::{DataType, ModelProto, ValueInfoProto};
@@ -36,6 +37,8 @@ pub struct BuildRequest<'a> {
     pub tasks: &'a [Task],
     /// How a picture becomes the input, where it is known.
     pub preprocess: Option<&'a ImagePreprocess>,
+    /// How the cut model is converted.
+    pub conversion: Conversion,
 }
 
 /// An engine on disk.
@@ -63,7 +66,7 @@ impl BuildRequest<'_> {
             .field("version", BUILD_VERSION)
             .field("source", self.digest.to_string())
             .json("outputs", &self.outputs)
-            .field("precision", "fp32")
+            .field("precision", self.conversion.precision().name())
             .finish()
     }
 }
@@ -80,7 +83,7 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
         digests.save()?;
         return Ok(Built { folder, manifest, reused: true });
     }
-    let model = onnx::cut(onnx::read(request.source)?, request.outputs)?;
+    let model = request.conversion.apply(onnx::cut(onnx::read(request.source)?, request.outputs)?)?;
     let temporary = file::temporary_beside(&folder);
     let manifest = write_folder(&temporary, request, &model).and_then(|manifest| {
         put_in_place(&temporary, &folder)?;
@@ -132,7 +135,7 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         preprocess: request.preprocess.cloned(),
-        precision: "fp32".into(),
+        precision: request.conversion.precision().name().into(),
         provider: "any".into(),
         calibration: None,
         opset: onnx::default_opset(model)?,
@@ -194,6 +197,7 @@ mod tests {
             family: None,
             tasks: &[],
             preprocess: None,
+            conversion: Conversion::Keep,
         }
     }
 

@@ -8,6 +8,7 @@
 mod build;
 pub mod manifest;
 mod onnxruntime;
+pub mod precision;
 pub mod runtime;
 mod samples;
 pub mod shelf;

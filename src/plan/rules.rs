@@ -134,23 +134,22 @@ fn only_the_head_is_trained(check: &mut Check<'_>) {
 fn engine_is_available(check: &mut Check<'_>) {
     let engine = &check.recipe.engine;
     // Whether the machine has the provider is seen when the plan is resolved; this is what no machine can do.
-    match (engine.precision, engine.provider) {
-        (Precision::Int8, _) => {
-            check
-                .problem("engine.precision", "`int8` is not in this version yet; it runs engines in `fp32` and `bf16`");
-        }
-        (Precision::Bf16, Provider::Auto | Provider::Openvino | Provider::Tensorrt) => {}
-        (Precision::Bf16, provider) => {
-            let name = provider.name();
-            check
-                .problem("engine.provider", format!("`{name}` does not compute in bf16; `openvino` and `tensorrt` do"));
-        }
-        (Precision::Fp16, Provider::Auto | Provider::Tensorrt) => {}
-        (Precision::Fp16, provider) => {
-            let name = provider.name();
-            check.problem("engine.provider", format!("`{name}` does not compute in fp16; `tensorrt` does"));
-        }
-        (Precision::Fp32, _) => {}
+    let able: &[Provider] = match engine.precision {
+        Precision::Fp32 => return,
+        Precision::Fp16 if engine.provider != Provider::Openvino => return,
+        Precision::Fp16 => &[Provider::Cpu, Provider::Cuda, Provider::Tensorrt],
+        Precision::Bf16 => &[Provider::Openvino, Provider::Tensorrt],
+        Precision::Int8 => &[Provider::Cpu, Provider::Openvino, Provider::Tensorrt],
+    };
+    if engine.provider != Provider::Auto && !able.contains(&engine.provider) {
+        let (name, precision) = (engine.provider.name(), engine.precision.name());
+        let able: Vec<String> = able.iter().map(|provider| format!("`{}`", provider.name())).collect();
+        let message = format!("`{name}` does not compute in {precision}; {} do", able.join(", "));
+        check.problem("engine.provider", message);
+    }
+    if engine.precision == Precision::Int8 {
+        let message = "`int8` is not in this version yet; it runs engines in `fp32`, `fp16` and `bf16`";
+        check.problem("engine.precision", message);
     }
 }
 

@@ -10,6 +10,7 @@ use super::resolve::Resolved;
 use crate::base::progress::Event;
 use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
+use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
 use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build, weights_digest};
@@ -99,7 +100,7 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
         return Ok((Outcome { activations, skipped: Vec::new() }, summary));
     }
     let mut engine = resolved.source.open(&columns.engine)?;
-    let runtime = format!("{} {}", resolved.plan.runtime, resolved.plan.numeric_class);
+    let runtime = resolved.source.engine.describe();
     if !may_batch(&columns.engine, &mut *engine, &task.preprocess.output_shape(), &runtime)? {
         let name = &plan.model.backbone.name;
         let what = format!("what `{name}` gives for a sample depends on its batch here, so each runs alone");
@@ -174,6 +175,7 @@ pub fn build_engine(plan: &Plan, source: &Source, context: &Context<'_>) -> Resu
         family: backbone.family.as_deref(),
         tasks: &backbone.tasks,
         preprocess: Some(&backbone.preprocess),
+        conversion: Conversion::of(plan.engine.precision),
     };
     let built = build(context.home, &request)?;
     built.manifest.only_input()?;

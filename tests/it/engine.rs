@@ -49,6 +49,28 @@ fn an_engine_is_inspected_built_listed_verified_and_removed() {
 }
 
 #[test]
+fn an_engine_in_fp16_is_half_as_large_and_agrees() {
+    let project = Project::new(1);
+    onnx::write(&testing::tiny_vit(), &project.path("vit.onnx")).unwrap();
+    onnx::write(&testing::tiny_cnn(), &project.path("cnn.onnx")).unwrap();
+    for (model, output) in [("vit.onnx", format!("tokens={NORM}")), ("cnn.onnx", "c=/Flatten_output_0".to_string())] {
+        let build = |precision: &str| {
+            project.run(&["engine", "build", model, "-o", &output, "--precision", precision, "--json"]).json()
+        };
+        let (single, half) = (build("fp32"), build("fp16"));
+        let bytes = |manifest: &serde_json::Value| manifest["files"]["model.onnx"]["bytes"].as_u64().unwrap();
+        assert!(bytes(&half) < bytes(&single), "{half}");
+        assert_eq!(half["precision"], "fp16");
+        let checks = &half["checks"][0];
+        let cosine = checks["parity"][0]["cosine"].as_f64().unwrap();
+        assert!(cosine > 0.9999 && cosine < 1.0, "{half}");
+        assert_eq!(checks["batch_invariant"], true, "{half}");
+    }
+    let refused = project.run(&["engine", "build", "vit.onnx", "-o", &format!("t={NORM}"), "--precision", "fp8"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("fp8"), "{refused:?}");
+}
+
+#[test]
 fn what_cannot_become_an_engine_is_one_clear_error() {
     let project = Project::new(1);
     let refused = |arguments: &[&str]| {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 
 use super::inspect::show_select;
 use super::show::agreement;
@@ -12,6 +13,7 @@ use super::{Model, Surroundings};
 use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
+use crate::engine::precision::Conversion;
 use crate::engine::verify::{Reference, Scratch, verify};
 use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, runtime, shelf, weights_digest};
 
@@ -55,6 +57,12 @@ struct Check {
     /// Pictures to compare on: a folder or a file. Without it, random numbers are the samples.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
+    /// The precision to run it in: `fp32`, `fp16` or `bf16`; by default that of the engine, or `fp32`.
+    #[arg(long, value_parser = named::<Precision>)]
+    precision: Option<Precision>,
+    /// The execution provider to run it on, such as `cpu`.
+    #[arg(long, value_parser = named::<Provider>, default_value = "auto")]
+    provider: Provider,
     /// Height and width of pictures, where the model leaves them open.
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
@@ -82,6 +90,7 @@ impl Args {
             family: model.entry.map(|entry| entry.family.as_str()),
             tasks: model.entry.map_or(&[], |entry| &entry.tasks),
             preprocess: model.entry.map(|entry| &entry.preprocess),
+            conversion: Conversion::of(self.check.precision.unwrap_or_default()),
         };
         let built = build(&here.home, &request)?;
         let size = self.check.image_size.or(model.entry.map(|entry| entry.input.size as usize));
@@ -143,16 +152,18 @@ impl Check {
             }
             _ => input.shape.iter().map(|size| size.map_or_else(open, Ok)).collect::<Result<_, _>>()?,
         };
-        let prepared = runtime::prepare(&here.fetcher(), Provider::Cpu, Precision::Fp32)?;
+        let own = named(&built.manifest.precision).map_err(Error::bad_input)?;
+        let prepared = runtime::prepare(&here.fetcher(), self.provider, self.precision.unwrap_or(own))?;
+        let plain = prepared.on_processor()?;
         let threads = available_parallelism().map_or(1, usize::from);
         let scratch = Scratch::beside(&built.folder)?;
         let whole = scratch.file("source.onnx");
         let reference = Reference::write(source, &built.manifest, &row, &whole)?;
-        let mut theirs = OnnxRuntime::open(&prepared, &here.home, &whole, threads)?;
+        let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;
         let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
-        let runtime = format!("onnxruntime {} cpu", prepared.library.version);
         let samples = self.choose(&built, &row)?;
-        let checks = verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, &runtime)?;
+        let checks =
+            verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, &prepared.describe())?;
         built.manifest.set_checks(checks);
         built.manifest.write(&built.folder)?;
         Ok(built)
@@ -175,6 +186,11 @@ impl Check {
         };
         Ok(Samples::pictures(path, &preprocess, self.samples)?)
     }
+}
+
+/// A value of a recipe by its name.
+fn named<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+    serde_json::from_value(word.into()).map_err(|error| error.to_string())
 }
 
 /// `NAME=TENSOR` or `NAME=TENSOR:SELECT`. Tensors may have `:` in their names, so only a known kind counts.

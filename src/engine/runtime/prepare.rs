@@ -140,6 +140,16 @@ impl Plugin {
 }
 
 impl Prepared {
+    /// The processor's own provider in fp32, in the same library: a process loads one.
+    ///
+    /// # Errors
+    /// The processor's provider is not in the table.
+    pub fn on_processor(&self) -> Result<Self> {
+        let info = ProviderInfo::of(Provider::Cpu).ok_or_else(|| Error::failed("there is no provider `cpu`"))?;
+        let choice = Choice { info, why: "it is what others are compared with".into() };
+        Ok(Self { library: self.library.clone(), choice, precision: Precision::Fp32, plugin: None })
+    }
+
     /// Providers of one class give the same values.
     pub fn numeric_class(&self) -> String {
         format!("onnxruntime-{}", self.choice.info.name)
@@ -149,6 +159,11 @@ impl Prepared {
     pub fn runtime(&self) -> String {
         let library = format!("onnxruntime {}", self.library.version);
         self.plugin.as_ref().map_or(library.clone(), |plugin| format!("{library}, {}", plugin.title))
+    }
+
+    /// The runtime, the provider and the precision in words: what checks of an engine hold for.
+    pub fn describe(&self) -> String {
+        format!("{} on {} in {}", self.runtime(), self.choice.info.name, self.precision.name())
     }
 
     /// How many sessions share a batch. OpenVINO does more with several requests of few threads than with one of many;

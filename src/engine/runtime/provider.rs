@@ -18,7 +18,7 @@ pub struct ProviderInfo {
     pub ep: &'static str,
     /// What brings it.
     pub carrier: Carrier,
-    /// What it computes in, given a model in fp32 (or with QDQ nodes for int8).
+    /// What it computes in, given a model that is in fp16 or has QDQ nodes for int8, and in fp32 for the others.
     pub precisions: &'static [Precision],
     /// What it is, for people.
     pub about: &'static str,
@@ -52,7 +52,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
         name: "cpu",
         ep: "CPUExecutionProvider",
         carrier: Carrier::Library(&ONNX_RUNTIME),
-        precisions: &[Fp32, Int8],
+        precisions: &[Fp32, Fp16, Int8],
         about: "the processor",
     },
     ProviderInfo {
@@ -72,7 +72,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
         name: "cuda",
         ep: "CUDAExecutionProvider",
         carrier: Carrier::Library(&ONNX_RUNTIME_GPU),
-        precisions: &[Fp32],
+        precisions: &[Fp32, Fp16],
         about: "NVIDIA CUDA 13",
     },
     ProviderInfo {
@@ -96,7 +96,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
             library: "onnxruntime_providers_nv_tensorrt_rtx",
             preload: &["libcudart.so", "libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so"],
         },
-        precisions: &[Fp32],
+        precisions: &[Fp32, Fp16],
         about: "NVIDIA TensorRT for RTX",
     },
     ProviderInfo {
@@ -104,7 +104,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
         name: "webgpu",
         ep: "WebGpuExecutionProvider",
         carrier: Carrier::Plugin { package: |_| &WEBGPU, library: "onnxruntime_providers_webgpu", preload: &[] },
-        precisions: &[Fp32],
+        precisions: &[Fp32, Fp16],
         about: "WebGPU on any graphics card",
     },
     ProviderInfo {
@@ -112,7 +112,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
         name: "coreml",
         ep: "CoreMLExecutionProvider",
         carrier: Carrier::Library(&ONNX_RUNTIME),
-        precisions: &[Fp32],
+        precisions: &[Fp32, Fp16],
         about: "Apple Core ML on the processor and GPU",
     },
     ProviderInfo {
@@ -120,7 +120,7 @@ pub static PROVIDERS: [ProviderInfo; 8] = [
         name: "directml",
         ep: "DmlExecutionProvider",
         carrier: Carrier::Own,
-        precisions: &[Fp32],
+        precisions: &[Fp32, Fp16],
         about: "Microsoft DirectML",
     },
 ];
@@ -216,7 +216,7 @@ fn preferred(precision: Precision) -> &'static [Provider] {
     match precision {
         Fp32 => &[Provider::Cuda, Provider::Cpu],
         Bf16 => &[Provider::Tensorrt, Provider::Openvino],
-        Fp16 => &[Provider::Tensorrt],
+        Fp16 => &[Provider::Tensorrt, Provider::Cuda, Provider::Cpu],
         Int8 => &[Provider::Tensorrt, Provider::Openvino, Provider::Cpu],
     }
 }
@@ -305,6 +305,7 @@ mod tests {
         assert_eq!(auto(Bf16, &with_bf16(), false).unwrap(), "openvino");
         assert_eq!(auto(Bf16, &with_card(), true).unwrap(), "tensorrt");
         assert_eq!(auto(Fp16, &with_card(), true).unwrap(), "tensorrt");
+        assert_eq!(auto(Fp16, &plain(), true).unwrap(), "cpu");
         let choice = choose(Provider::Auto, Fp32, &with_card(), &|_| false).unwrap();
         assert_eq!(choice.why, "the best for fp32 on this machine; cuda: not added (`caft runtime add cuda`)");
     }
@@ -322,6 +323,7 @@ mod tests {
             (Provider::Cuda, Fp32, plain(), "`provider: cuda` cannot be used here: no NVIDIA driver is loaded"),
             (Provider::Openvino, Fp32, arm, "it is for x86 processors"),
             (Provider::Openvino, Fp16, plain(), "`provider: openvino` does not compute in fp16"),
+            (Provider::Webgpu, Int8, plain(), "`provider: webgpu` does not compute in int8"),
             (Provider::Cpu, Bf16, with_bf16(), "`provider: cpu` does not compute in bf16"),
         ] {
             let error = choose(provider, precision, &machine, &|_| true).unwrap_err();

@@ -276,7 +276,7 @@ impl Names {
 }
 
 /// Gives a tensor another name wherever it is made, described or used, also in subgraphs.
-fn rename(graph: &mut GraphProto, from: &str, to: &str) {
+pub(super) fn rename(graph: &mut GraphProto, from: &str, to: &str) {
     let swap = |name: &mut String| {
         if name == from {
             *name = to.to_string();

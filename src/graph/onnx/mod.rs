@@ -7,10 +7,12 @@
 
 mod batch;
 mod cut;
+mod half;
 pub mod inspect;
 pub mod make;
 mod pool;
 pub mod proto;
+pub mod quantize;
 mod read;
 mod select;
 pub mod shape;
@@ -22,6 +24,7 @@ mod write;
 
 pub use batch::free_batch;
 pub use cut::{cut, default_opset, describe, parameters};
+pub use half::to_half;
 pub use pool::steady_means;
 pub use read::{LARGEST_FILE, NEWEST_IR, external_files, read};
 pub use select::{OutputSpec, Select};

@@ -67,7 +67,7 @@ fn pool(mean: &NodeProto, order: &[i64], names: &mut Names, nodes: &mut Vec<Node
 }
 
 /// The axes that were inputs may be used by nobody now.
-fn drop_unused(graph: &mut GraphProto, keep: &[&str]) {
+pub(super) fn drop_unused(graph: &mut GraphProto, keep: &[&str]) {
     let mut used = std::collections::HashSet::new();
     graph.node.iter().for_each(|node| {
         super::walk::for_each_use(node, &mut |name| {
