@@ -1,0 +1,11 @@
+// Puts the page together from the data inside it.
+const report = JSON.parse(document.getElementById("data").textContent);
+document.getElementById("made").textContent = `caft ${report.caft}, ${report.made}`;
+const page = document.getElementById("report");
+const contents = document.getElementById("contents");
+const add = (section, name) => {
+  page.append(section);
+  contents.append(element("a", { href: `#${section.id}` }, name));
+};
+if (report.runs.length > 1) add(comparison(report.runs), "side by side");
+for (const run of report.runs) add(runSection(run), `${run.name} ${run.id.slice(0, 8)}`);
