@@ -13,7 +13,7 @@
 //! | 5 | [`engine`] |
 //! | 6 | [`cache`] |
 //! | 7 | [`train`] |
-//! | 8 | [`track`] |
+//! | 8 | [`report`], [`track`] |
 //! | 9 | [`run`] |
 //! | 10 | [`cli`] |
 
@@ -31,6 +31,7 @@ pub mod neck;
 pub mod optim;
 pub mod plan;
 pub mod recipe;
+pub mod report;
 pub mod resource;
 pub mod run;
 pub mod sample;

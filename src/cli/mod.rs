@@ -16,6 +16,7 @@ pub mod plan;
 mod predict;
 pub mod progress;
 pub mod recipe;
+mod report;
 mod run;
 pub mod runs;
 pub mod runtime;
@@ -73,6 +74,7 @@ enum Command {
     Plan(plan::Args),
     Runs(runs::Args),
     Predict(predict::Args),
+    Report(report::Args),
     Models(models::Args),
     Recipe(recipe::Args),
     Engine(engine::Args),
@@ -89,6 +91,7 @@ impl Command {
             Self::Run(args) => args.run(globals),
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
+            Self::Report(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
             Self::Plan(args) => args.run(globals),
             Self::Models(args) => args.run(globals),

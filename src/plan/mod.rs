@@ -9,7 +9,7 @@ pub mod key;
 mod resolved;
 mod rules;
 
-pub use resolved::{Manifest, ResolvedPlan};
+pub use resolved::{Manifest, PLAN, ResolvedPlan};
 
 use serde::{Deserialize, Serialize};
 

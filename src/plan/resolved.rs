@@ -1,12 +1,17 @@
 //! A plan with the digests of what it names: the identity of a run.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::key::{Ingredients, NUMERICS_VERSION};
 use super::{EnginePlan, Plan};
-use crate::base::{Digest, KeyWriter};
+use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::data::{Dataset, TargetKind};
 use crate::graph::onnx::OutputSpec;
+
+/// The file of a resolved plan in a run directory.
+pub const PLAN: &str = "plan.json";
 
 /// Raised when the same plan would train to other numbers.
 const TRAINER_VERSION: u32 = 1;
@@ -33,6 +38,16 @@ pub struct ResolvedPlan {
 }
 
 impl ResolvedPlan {
+    /// Reads `plan.json` of a run directory.
+    ///
+    /// # Errors
+    /// It is missing, or damaged.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(PLAN);
+        let text = file::read_text(&path, 64 << 20)?;
+        serde_json::from_str(&text).map_err(|e| Error::failed(format!("`{}` is damaged", path.display())).because(e))
+    }
+
     /// The run's id: the digest of all that can change its result. Names, paths, batch sizes of the
     /// engine and caft's version are not part of it, so a moved folder finds its run again.
     pub fn id(&self) -> Digest {

@@ -86,12 +86,12 @@ pub struct Picker<'a> {
 impl Picker<'_> {
     /// Wrong predictions, held-out rows first, the surest first.
     pub fn confident_errors(&self) -> Vec<Example> {
-        self.pick(Predicted::is_wrong, |row| -row.highest())
+        self.pick(|row| row.is_wrong(), |row| -row.highest())
     }
 
     /// The rows with the least probability for their label, held-out rows first.
     pub fn worst(&self) -> Vec<Example> {
-        self.pick(Predicted::is_wrong, Predicted::of_label)
+        self.pick(|row| row.is_wrong(), |row| row.of_label())
     }
 
     /// Rows whose label is in doubt, by confident learning (Northcutt, Jiang and Chuang, 2021): the threshold of
@@ -149,7 +149,10 @@ mod tests {
         assert_eq!(numbers(picker.confident_errors()), [2, 3, 4]);
         assert_eq!(numbers(picker.worst()), [2, 3, 4]);
         let issues = picker.label_issues();
-        assert_eq!((issues[0].label.as_str(), issues[0].predicted.as_str(), issues[0].origin.as_str()), ("dog", "cat", "2.png"));
+        assert_eq!(
+            (issues[0].label.as_str(), issues[0].predicted.as_str(), issues[0].origin.as_str()),
+            ("dog", "cat", "2.png")
+        );
         assert!(!numbers(issues).contains(&0));
     }
 }

@@ -20,16 +20,15 @@ use projection::Projection;
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
 /// In the order in which they build on each other.
-const SCRIPTS: [&str; 3] =
-    [include_str!("page/charts.js"), include_str!("page/run.js"), include_str!("page/main.js")];
+const SCRIPTS: [&str; 3] = [include_str!("page/charts.js"), include_str!("page/run.js"), include_str!("page/main.js")];
 
 /// All that a page shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The page's title.
     pub title: String,
-    /// When it was made, in words.
-    pub made: String,
+    /// When it was made, in seconds since 1970.
+    pub made_secs: u64,
     /// caft's version.
     pub caft: String,
     /// The runs, side by side when there are several.
@@ -129,7 +128,12 @@ impl Report {
         // Inside a script element nothing but `<` can end the data.
         let json = json.replace('<', "\\u003c");
         let title = escaped(&self.title);
-        let parts = [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{script}}", &SCRIPTS.join("\n")), ("{{data}}", &json)];
+        let parts = [
+            ("{{title}}", title.as_str()),
+            ("{{style}}", STYLE),
+            ("{{script}}", &SCRIPTS.join("\n")),
+            ("{{data}}", &json),
+        ];
         Ok(filled(PAGE, &parts))
     }
 }
@@ -159,7 +163,7 @@ mod tests {
     fn nothing_in_the_data_ends_its_element_or_reaches_the_template() {
         let hostile = "</script><script>alert(1)</script> {{style}} <!--";
         let run = Run { name: hostile.into(), ..Run::default() };
-        let report = Report { title: hostile.into(), made: "now".into(), caft: "0".into(), runs: vec![run] };
+        let report = Report { title: hostile.into(), made_secs: 0, caft: "0".into(), runs: vec![run] };
         let html = report.to_html().unwrap();
         assert!(!html.contains("<script>alert"));
         let json = html.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;

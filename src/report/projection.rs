@@ -60,7 +60,8 @@ pub fn project(method: Method, features: &[f32], width: usize) -> (Vec<[f32; 2]>
     let rows = features.len() / width.max(1);
     let wanted = if method == Method::Tsne { COMPONENTS } else { 2 };
     let pca = Pca::new(features, width, wanted);
-    let first_two = pca.scores.chunks_exact(pca.components.max(1)).map(|row| [row[0], row.get(1).copied().unwrap_or(0.0)]);
+    let first_two =
+        pca.scores.chunks_exact(pca.components.max(1)).map(|row| [row[0], row.get(1).copied().unwrap_or(0.0)]);
     // t-SNE needs three neighbours for each unit of its perplexity.
     let perplexity = 30.0f32.min((rows.saturating_sub(1) / 3) as f32);
     if method == Method::Pca || perplexity < 2.0 {
@@ -71,12 +72,29 @@ pub fn project(method: Method, features: &[f32], width: usize) -> (Vec<[f32; 2]>
     // Small beginnings, as the authors advise, of the first two components, so that nothing is drawn at random.
     let deviation = (pca.variances[0] / rows as f64).sqrt().max(1e-12) as f32;
     let initial: Vec<f32> = first_two.flatten().map(|x| x / deviation * 1e-4).collect();
-    let mut tsne: bhtsne::tSNE<'_, f32, &[f32], 2> = bhtsne::tSNE::new(&samples);
-    tsne.perplexity(perplexity).initial_embedding(initial);
-    tsne.exact(|a, b| a.iter().zip(b.iter()).map(|(a, b)| (a - b) * (a - b)).sum());
-    let coordinates = tsne.embedding().chunks_exact(2).map(|p| [p[0], p[1]]).collect();
+    // On one thread, because its sums depend on how many share the work.
+    let embed = || embedded(&samples, perplexity, initial);
+    let coordinates = match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(alone) => alone.install(embed),
+        Err(_) => embed(),
+    };
     let method = format!("t-SNE of the first {} principal components, perplexity {perplexity}", pca.components);
     (coordinates, method, [String::new(), String::new()])
+}
+
+/// More rows than this are laid out by the Barnes–Hut approximation.
+const EXACT: usize = 1000;
+
+fn embedded(samples: &[&[f32]], perplexity: f32, initial: Vec<f32>) -> Vec<[f32; 2]> {
+    let squared = |a: &&[f32], b: &&[f32]| a.iter().zip(b.iter()).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+    let mut tsne: bhtsne::tSNE<'_, f32, &[f32], 2> = bhtsne::tSNE::new(samples);
+    tsne.perplexity(perplexity).initial_embedding(initial);
+    if samples.len() > EXACT {
+        tsne.barnes_hut(0.5, |a, b| squared(a, b).sqrt());
+    } else {
+        tsne.exact(squared);
+    }
+    tsne.embedding().chunks_exact(2).map(|p| [p[0], p[1]]).collect()
 }
 
 /// Principal components of few rows: the eigenvectors of their Gram matrix `[rows, rows]`, by subspace iteration.
@@ -105,7 +123,9 @@ impl Pca {
         for _ in 0..ROUNDS {
             orthonormal(&mut vectors, n, k);
             gemm(&mut next, Matrix::new(&gram, n, n), Matrix::new(&vectors, n, k), false);
-            variances = (0..k).map(|c| column(&next, n, k, c).zip(column(&vectors, n, k, c)).map(|(a, b)| a * b).sum()).collect();
+            variances = (0..k)
+                .map(|c| column(&next, n, k, c).zip(column(&vectors, n, k, c)).map(|(a, b)| a * b).sum())
+                .collect();
             std::mem::swap(&mut vectors, &mut next);
         }
         orthonormal(&mut vectors, n, k);
@@ -129,8 +149,10 @@ fn column(matrix: &[f32], rows: usize, columns: usize, c: usize) -> impl Iterato
 
 fn centred(features: &[f32], width: usize) -> Vec<f32> {
     let rows = (features.len() / width.max(1)).max(1) as f64;
-    let mean: Vec<f64> =
-        (0..width).into_par_iter().map(|c| features.iter().skip(c).step_by(width).map(|x| f64::from(*x)).sum::<f64>() / rows).collect();
+    let mean: Vec<f64> = (0..width)
+        .into_par_iter()
+        .map(|c| features.iter().skip(c).step_by(width).map(|x| f64::from(*x)).sum::<f64>() / rows)
+        .collect();
     features.iter().enumerate().map(|(i, x)| (f64::from(*x) - mean[i % width]) as f32).collect()
 }
 
@@ -175,7 +197,8 @@ mod tests {
         let squared = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
         let nearest_is_of_the_group = (0..90).filter(|&i| {
             let others = (0..90).filter(|&j| j != i);
-            let nearest = others.min_by(|&a, &b| squared(points[i], points[a]).total_cmp(&squared(points[i], points[b])));
+            let nearest =
+                others.min_by(|&a, &b| squared(points[i], points[a]).total_cmp(&squared(points[i], points[b])));
             nearest.unwrap() / 30 == i / 30
         });
         assert_eq!(nearest_is_of_the_group.count(), 90);

@@ -13,7 +13,7 @@ use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, InputTensor, OnnxRuntime, build, weights_digest};
+use crate::engine::{BuildRequest, Built, Engine, InputTensor, Manifest, OnnxRuntime, build, weights_digest};
 use crate::plan::Plan;
 use crate::resource::Fetched;
 
@@ -36,6 +36,11 @@ impl Columns {
     /// Those of [`Source::open`].
     pub fn open(&self, source: &Source) -> Result<Box<dyn Engine>> {
         source.open(&self.engine)
+    }
+
+    /// What the engine is made of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.engine.manifest
     }
 
     /// Each output with its column.

@@ -13,6 +13,7 @@ pub mod lock;
 mod predict;
 mod recheck;
 pub mod record;
+pub mod report;
 mod resolve;
 mod rows;
 mod skipped;
@@ -29,7 +30,7 @@ pub use resolve::{Resolved, resolve};
 pub use rows::StoredRows;
 
 use crate::base::{Digest, Error, Result, file};
-use crate::plan::Plan;
+use crate::plan::{PLAN, Plan};
 use directory::RunDirectory;
 use lock::{Lock, Machine, Tool};
 use record::{Activations, RunRecord, Status};
@@ -97,7 +98,7 @@ fn stages(
     let json = serde_json::to_string_pretty(&resolved.plan)
         .map_err(|e| Error::failed("a plan does not serialise").because(e))?;
     file::write_bytes(&directory.file("recipe.yaml"), recipe.as_bytes())?;
-    file::write_bytes(&directory.file("plan.json"), json.as_bytes())?;
+    file::write_bytes(&directory.file(PLAN), json.as_bytes())?;
 
     let (columns, took) = context.stage("engine", || engine::columns(resolved, context))?;
     record.stages.insert("engine".into(), took);
@@ -116,9 +117,11 @@ fn stages(
     record.main_metric = main_metric(&resolved.plan.plan, &record.metrics);
     record.stages.insert("evaluate".into(), took);
 
-    let ((), took) = context.stage("write", || {
+    let (_, took) = context.stage("write", || {
         lock(resolved, record, &columns).write(directory.path())?;
-        Ok(((), directory.path().display().to_string()))
+        let report = report::write(record, (resolved, &columns), (&training, &weights))?;
+        let shown = report.display().to_string();
+        Ok((report, shown))
     })?;
     record.stages.insert("write".into(), took);
     record.status = Status::Finished;

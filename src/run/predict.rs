@@ -9,7 +9,7 @@ use super::context::Context;
 use super::engine::{self, Source};
 use super::training::{self, BEST, CHECKPOINT};
 use crate::base::progress::{Event, Unit, work};
-use crate::base::{Error, Result, file};
+use crate::base::{Error, Result};
 use crate::engine::{Engine, InputTensor};
 use crate::graph::{Graph, Weights};
 use crate::plan::ResolvedPlan;
@@ -45,10 +45,7 @@ impl Predictor {
     /// # Errors
     /// The run is not finished, its files are damaged, or its backbone cannot be fetched or has changed.
     pub fn open(directory: &Path, context: &Context<'_>) -> Result<Self> {
-        let path = directory.join("plan.json");
-        let text = file::read_text(&path, 64 << 20)?;
-        let plan: ResolvedPlan = serde_json::from_str(&text)
-            .map_err(|e| Error::failed(format!("`{}` is damaged", path.display())).because(e))?;
+        let plan = ResolvedPlan::read(directory)?;
         let source = Source::fetch(&plan.plan, context)?;
         if source.model.digest != plan.weights {
             let backbone = &plan.plan.model.backbone.source;

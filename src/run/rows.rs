@@ -42,6 +42,11 @@ impl StoredRows {
         Self { by_blocks: true, ..self }
     }
 
+    /// Bytes of all rows as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.readers.iter().map(|reader| (reader.row_bytes() * self.len) as u64).sum()
+    }
+
     /// The inputs, one per output of the cut.
     pub fn specs(&self) -> &[InputSpec] {
         &self.specs

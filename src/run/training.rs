@@ -23,8 +23,11 @@ pub const BEST: &str = "best.safetensors";
 /// What is trained and what it is trained on.
 pub struct Training {
     graph: Graph,
-    rows: StoredRows,
-    classes: Vec<u32>,
+    /// The activations of the rows that are kept.
+    pub(super) rows: StoredRows,
+    /// The row of the data set that each of them is.
+    pub(super) kept: Vec<usize>,
+    pub(super) classes: Vec<u32>,
     train: Vec<u32>,
     valid: Vec<u32>,
     test: Vec<u32>,
@@ -57,6 +60,7 @@ impl Training {
             graph: graph(plan, rows.specs())?,
             classes: kept.iter().map(|&row| of_row[row]).collect(),
             rows,
+            kept,
             train,
             valid,
             test,
@@ -122,13 +126,26 @@ impl Training {
         format!("{} epochs, {last}{}", trained.epochs.len(), best.unwrap_or_default())
     }
 
+    /// The splits with their rows, by position in [`Self::rows`].
+    pub fn splits(&self) -> [(&'static str, &[u32]); 3] {
+        [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
+    }
+
+    /// Class probabilities `[rows, classes]` of some rows, by position.
+    ///
+    /// # Errors
+    /// Those of the cache; weights that do not fit the graph.
+    pub fn probabilities(&self, weights: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
+        train::predict(&self.graph, weights, &self.rows, rows, Prediction::Softmax)
+    }
+
     /// Every metric on every split that has rows, as `split/metric`.
     ///
     /// # Errors
     /// Those of the trainer and of the cache.
     pub fn evaluate(&self, weights: &Weights) -> Result<(BTreeMap<String, f64>, String)> {
         let mut all = BTreeMap::new();
-        for (name, rows) in [("train", &self.train), ("valid", &self.valid), ("test", &self.test)] {
+        for (name, rows) in self.splits() {
             if !rows.is_empty() {
                 all.extend(train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, name)?);
             }

@@ -9,6 +9,7 @@ mod pip;
 mod project;
 mod ranks;
 mod recipes;
+mod report;
 mod run;
 mod runtime;
 pub mod sandbox;

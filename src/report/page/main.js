@@ -1,6 +1,6 @@
 // Puts the page together from the data inside it.
 const report = JSON.parse(document.getElementById("data").textContent);
-document.getElementById("made").textContent = `caft ${report.caft}, ${report.made}`;
+document.getElementById("made").textContent = `caft ${report.caft}, made ${new Date(report.made_secs * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 const page = document.getElementById("report");
 const contents = document.getElementById("contents");
 const add = (section, name) => {

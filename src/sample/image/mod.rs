@@ -7,9 +7,11 @@ mod config;
 pub mod decode;
 mod orientation;
 mod preprocess;
+mod thumbnail;
 
 pub use config::{Filter, PreprocessConfig, ResizeConfig, ResizeMode};
 pub use preprocess::Preprocessor;
+pub use thumbnail::thumbnail;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
