@@ -18,7 +18,8 @@ fn a_page_shows_a_run_and_several_side_by_side() {
     let run = &page["runs"][0];
     assert_eq!(run["metrics"], second["metrics"]);
     assert_eq!(run["notes"], serde_json::json!([]));
-    let splits: Vec<&str> = run["evaluations"].as_array().unwrap().iter().map(|e| e["split"].as_str().unwrap()).collect();
+    let splits: Vec<&str> =
+        run["evaluations"].as_array().unwrap().iter().map(|e| e["split"].as_str().unwrap()).collect();
     assert_eq!(splits[0], "test");
     let confusion = run["evaluations"][0]["confusion"].as_array().unwrap();
     let count = |row: usize, column: usize| confusion[row][column].as_u64().unwrap();

@@ -19,8 +19,15 @@ fn a_recipe_runs_is_found_finished_and_shares_its_activations() {
         assert!(record["stages"][stage].is_f64(), "{stage}");
     }
     let folder = record["path"].as_str().unwrap();
-    for file in ["recipe.yaml", "plan.json", "caft.lock", "metrics.jsonl", "run.json", "checkpoint/best.safetensors", "report.html"]
-    {
+    for file in [
+        "recipe.yaml",
+        "plan.json",
+        "caft.lock",
+        "metrics.jsonl",
+        "run.json",
+        "checkpoint/best.safetensors",
+        "report.html",
+    ] {
         assert!(project.path(folder).join(file).exists(), "{file}");
     }
 
