@@ -167,8 +167,8 @@ fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
         ("stored as", plan.cache.dtype.name().to_string()),
         ("weights", resolved.plan.weights.to_string()),
     ];
-    let checks = columns.manifest().checks.as_ref();
-    let parity = checks.map_or(&[][..], |checks| &checks.parity).iter().map(|parity| Parity {
+    let checks = columns.manifest().checks.iter();
+    let parity = checks.flat_map(|checks| &checks.parity).map(|parity| Parity {
         output: parity.output.clone(),
         cosine: parity.cosine,
         max_difference: parity.max_difference,
