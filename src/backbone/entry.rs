@@ -77,7 +77,8 @@ pub struct Export {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
     /// What the exported file names after modules of the framework: tensor name to module path. The tensor
-    /// is the module's output, or with `:input` behind the path what enters the module.
+    /// is the module's output, or with `:input` behind the path what enters the module. Where versions of the
+    /// framework differ, ` | ` parts several paths, of which the first that exists counts.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub modules: IndexMap<String, String>,
 }

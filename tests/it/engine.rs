@@ -102,3 +102,75 @@ fn what_cannot_become_an_engine_is_one_clear_error() {
     assert!(refused(&["engine", "inspect", "page.onnx"]).contains("is not an ONNX model but a web page"));
     assert!(refused(&["engine", "inspect", "none.onnx"]).contains("none.onnx"));
 }
+
+/// An interpreter that sees no installed packages, and one whose packages are stubs that "export" a file.
+#[cfg(unix)]
+fn interpreter(project: &Project, name: &str, stubs: Option<&str>) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = stubs.map(|folder| format!("PYTHONPATH={} ", project.path(folder).display())).unwrap_or_default();
+    project.write(name, &format!("#!/bin/sh\n{path}exec python3 -S \"$@\"\n"));
+    std::fs::set_permissions(project.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    project.path(name).display().to_string()
+}
+
+#[test]
+#[cfg(unix)]
+fn an_export_says_what_to_install_and_writes_nothing_that_is_no_model() {
+    let project = Project::new(1);
+    let bare = interpreter(&project, "bare", None);
+    let lacking = project.run(&["engine", "export", "resnet18", "--python", &bare]);
+    assert_eq!(lacking.code, Some(2), "{lacking:?}");
+    assert!(lacking.stderr.contains("lacks the packages `torch`, `torchvision`, `onnx`"), "{lacking:?}");
+    assert!(lacking.stderr.contains("-m pip install torch torchvision onnx"), "{lacking:?}");
+    assert!(!project.path("resnet18.onnx").exists());
+
+    for module in ["timm", "onnx"] {
+        project.write(&format!("stubs/{module}.py"), TIMM);
+    }
+    project.write("stubs/torch.py", TORCH);
+    let stubbed = interpreter(&project, "stubbed", Some("stubs"));
+    let export = ["engine", "export", "timm:tiny", "--weights", "random", "--python", &stubbed, "--image-size", "32"];
+    project.write("made.onnx", "<html>");
+    let page = project.run(&export);
+    assert!(page.code == Some(2) && page.stderr.contains("is not an ONNX model"), "{page:?}");
+    assert!(!project.path("tiny.onnx").exists());
+    onnx::write(&testing::tiny_cnn(), &project.path("made.onnx")).unwrap();
+    let made = project.run(&export);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    assert!(made.stdout.contains("next: caft engine inspect tiny.onnx"), "{made:?}");
+    assert_eq!(onnx::read(&project.path("tiny.onnx")).unwrap(), testing::tiny_cnn());
+    let unknown = project.run(&["engine", "export", "timm:none", "--python", &stubbed]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("timm has no model `none`"), "{unknown:?}");
+}
+
+#[cfg(unix)]
+const TIMM: &str = "
+class Net:
+    def eval(self): return self
+def is_model(name): return name == 'tiny'
+def create_model(name, pretrained): return Net()
+class Graph: node = []; value_info = []
+class Model: graph = Graph()
+def load(path, load_external_data): return Model()
+def save(model, path): pass
+";
+
+#[cfg(unix)]
+const TORCH: &str = "
+import shutil, types
+class Module:
+    def __init__(self): pass
+    def eval(self): return self
+class NoGrad:
+    def __enter__(self): pass
+    def __exit__(self, *_): pass
+class Generator:
+    def manual_seed(self, seed): return self
+nn = types.SimpleNamespace(Module=Module)
+no_grad = NoGrad
+Tensor = list
+def manual_seed(seed): pass
+def randn(*size, generator=None): return []
+def export(net, image, path, **_): shutil.copy('made.onnx', path)
+onnx = types.SimpleNamespace(export=export)
+";

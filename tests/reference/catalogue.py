@@ -1,19 +1,23 @@
-"""Proves catalogue entries: exports each architecture at full size with random weights, and compares.
+"""Proves catalogue entries: exports each architecture at full size with random weights, builds its engine, compares.
 
-For every entry whose weights are exported from torchvision or timm, the framework's model is built with
-random weights, exported as the entry says (its `modules` become named outputs), and run by ONNX Runtime
-on random pictures in a batch of two. Every named output, after its `select`, must have the entry's shape
-and agree with the framework's own forward pass (cosine >= 0.9999). The preprocess must be that of the
-named weights.
+For every entry that is exported from torchvision, timm or transformers, the framework's model is built with
+random weights and exported by the script that `caft engine export` runs. `caft engine build` then cuts it, and the
+engine is run by ONNX Runtime on random pictures in a batch of two. Every named output must have the entry's
+shape and agree with the framework's own forward pass (cosine >= 0.9999), and a picture must give the same bits
+in every batch. The preprocess must be that of the named weights.
 
-    python tests/reference/catalogue.py [NAME ...] > table.md
+    python tests/reference/catalogue.py CAFT [NAME ...] > table.md
 
-Needs torch, torchvision, timm, onnx, onnxruntime, numpy and pyyaml.
+CAFT is the program; it needs its ONNX Runtime (`caft runtime add cpu`). Python needs torch, torchvision, timm,
+transformers, onnx, onnxruntime, numpy and pyyaml.
 """
 
 import glob
+import importlib.util
+import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -24,7 +28,6 @@ import torch
 import yaml
 
 warnings.filterwarnings("ignore")
-torch.manual_seed(0)
 torch.set_num_threads(int(os.environ.get("THREADS", "1")))
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
@@ -44,58 +47,74 @@ def entries():
             yield name, merge(family, own or {})
 
 
-def build(model, weights):
-    """The model with random weights, and the preprocess of its published ones."""
+def exporter():
+    """The script inside the program."""
+    path = os.path.join(ROOT, "src", "cli", "engine", "export.py")
+    spec = importlib.util.spec_from_file_location("caft_export", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+EXPORT = exporter()
+
+
+def published(model, weights):
+    """The preprocess of the published weights: resize, crop, mean, deviation; None where it is not told."""
     source, name = model.split(":", 1)
     if source == "torchvision":
         from torchvision import models
 
-        extra = {"init_weights": False} if name == "inception_v3" else {}
-        if name.startswith(("deeplab", "fcn", "lraspp", "fasterrcnn", "ssd")):
-            extra["weights_backbone"] = None
         transform = models.get_model_weights(name)[weights].transforms()
-        net = models.get_model(name, weights=None, **extra)
         crop = getattr(transform, "crop_size", [None])[0]
         resize = getattr(transform, "resize_size", [None])[0]
-        published = (resize, crop, getattr(transform, "mean", None), getattr(transform, "std", None))
-    else:
+        return resize, crop, getattr(transform, "mean", None), getattr(transform, "std", None)
+    if source == "timm":
         import timm
 
         config = timm.get_pretrained_cfg(name)
-        net = timm.create_model(name, pretrained=False)
         size = config.input_size[-1]
         # CLIP's own transform brings the shorter side to the input's size.
         resize = size if "clip" in name else math.floor(size / config.crop_pct)
-        published = (resize, size, config.mean, config.std)
-    return net.eval(), published
+        return resize, size, config.mean, config.std
+    return None, None, None, None
 
 
-def module(net, path):
-    for part in path.split("."):
-        net = getattr(net, part)
-    return net
+def configuration(repo):
+    """The configurations of transformers' models, which the hub has beside the weights."""
+    import transformers as t
+
+    mit = {
+        "b0": ([2, 2, 2, 2], [32, 64, 160, 256]),
+        "b1": ([2, 2, 2, 2], [64, 128, 320, 512]),
+        "b2": ([3, 4, 6, 3], [64, 128, 320, 512]),
+        "b3": ([3, 4, 18, 3], [64, 128, 320, 512]),
+        "b4": ([3, 8, 27, 3], [64, 128, 320, 512]),
+        "b5": ([3, 6, 40, 3], [64, 128, 320, 512]),
+    }
+    if repo.startswith("nvidia/mit-"):
+        depths, sizes = mit[repo[-2:]]
+        return t.SegformerConfig(depths=depths, hidden_sizes=sizes)
+    if repo.startswith("facebook/detr-resnet-"):
+        depth = repo.rsplit("-", 1)[1]
+        return t.DetrConfig(use_timm_backbone=True, backbone=f"resnet{depth}", use_pretrained_backbone=False)
+    if repo.startswith("openai/clip-vit-"):
+        large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        extra = {**large, "projection_dim": 768} if "large" in repo else {"projection_dim": 512}
+        return t.CLIPVisionConfig(patch_size=int(repo[-2:]), image_size=224, **extra)
+    if repo.startswith("Salesforce/blip-"):
+        return t.BlipConfig()
+    if repo.startswith("google/vit-base-patch16-224"):
+        return t.ViTConfig()
+    raise KeyError(repo)
 
 
-class Named(torch.nn.Module):
-    """The model with some modules' outputs (or inputs) as its own outputs."""
-
-    def __init__(self, net, modules):
-        super().__init__()
-        self.net, self.modules_by_name, self.taken = net, modules, {}
-        for name, path in modules.items():
-            if path.endswith(":input"):
-                inner = module(net, path[: -len(":input")])
-                inner.register_forward_pre_hook(lambda _, given, name=name: self.keep(name, given[0]))
-            else:
-                module(net, path).register_forward_hook(lambda _, given, out, name=name: self.keep(name, out))
-
-    def keep(self, name, value):
-        # A copy, for a later layer may work in place.
-        self.taken[name] = value * 1.0
-
-    def forward(self, image):
-        self.net(image)
-        return tuple(self.taken[name] for name in self.modules_by_name)
+def build(model):
+    """The framework's model with random weights."""
+    source, name = model.split(":", 1)
+    if source == "hf":
+        return EXPORT.from_transformers(name, False, configuration(name)).eval()
+    return EXPORT.create(model, "random")
 
 
 def select(value, how):
@@ -112,64 +131,78 @@ def select(value, how):
     }[how["kind"]]()
 
 
-def prove(name, entry):
+def prove(caft, name, entry):
+    torch.manual_seed(0)
     export = entry["weights"]["export"]
-    net, (resize, crop, mean, std) = build(export["model"], export.get("weights"))
+    resize, crop, mean, std = published(export["model"], export.get("weights"))
     given = entry["preprocess"]
     size = entry["input"]["size"]
     if crop is not None:
         assert given["resize"]["size"] == resize and given["crop"] == crop == size, f"preprocess {given}"
     if mean is not None:
         assert np.allclose(given["mean"], mean) and np.allclose(given["std"], std), f"preprocess {given}"
-    if "part" in export:
-        net = module(net, export["part"])
+    net = build(export["model"])
+    tensor = next(iter(entry["outputs"].values()))["tensor"]
+    request = {**export, "input": entry["input"]["name"], "size": size, "output": tensor}
+    whole, names = EXPORT.prepare(net, request)
     # Random running statistics, so that BatchNorm in the wrong mode would show.
-    for part in net.modules():
+    for part in whole.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.uniform_(-0.1, 0.1)
             part.running_var.uniform_(0.5, 1.5)
-    named = Named(net, export["modules"]).eval()
     image = torch.randn(2, 3, size, size)
-    names = list(export["modules"])
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        expected = dict(zip(names, (value.numpy() for value in named(image))))
-        path = os.path.join(folder, "model.onnx")
-        axes = {key: {0: "batch"} for key in [entry["input"]["name"], *names]}
-        torch.onnx.export(
-            named, image, path, input_names=[entry["input"]["name"]], output_names=names, dynamic_axes=axes,
-            opset_version=17, dynamo=False,
-        )
+        expected = whole(image)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        expected = dict(zip(names, (value.numpy() for value in expected)))
+        file = os.path.join(folder, "model.onnx")
+        EXPORT.export(whole, names, {**request, "out": file})
+        engine, manifest = engine_of(caft, name, file, os.path.join(folder, "home"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        got = dict(zip(names, session.run(names, {entry["input"]["name"]: image.numpy()})))
+        session = onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
+        outputs = list(entry["outputs"])
+        got = dict(zip(outputs, session.run(outputs, {session.get_inputs()[0].name: image.numpy()})))
     worst = 1.0
     for key, output in entry["outputs"].items():
-        ours, theirs = (select(values[output["tensor"]], output.get("select")) for values in (got, expected))
+        ours, theirs = got[key], select(expected[output["tensor"]], output.get("select"))
         assert list(ours.shape[1:]) == output["shape"], f"{key} has shape {ours.shape[1:]}, not {output['shape']}"
         for one, other in zip(ours.reshape(2, -1).astype(np.float64), theirs.reshape(2, -1).astype(np.float64)):
             worst = min(worst, float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other))))
     assert worst >= 0.9999, f"cosine {worst}"
-    parameters = sum(value.numel() for value in net.parameters())
+    same = "yes" if manifest["checks"][-1]["batch_invariant"] else "no"
+    parameters = sum(value.numel() for value in whole.parameters())
     first = next(iter(entry["outputs"].values()))["shape"]
-    return f"| `{name}` | {export['model']} | {parameters / 1e6:.1f} M | {size} | {first} | {len(entry['outputs'])} | {worst:.6f} |"
+    cells = [f"`{name}`", export["model"], f"{parameters / 1e6:.1f} M", f"{manifest['parameters'] / 1e6:.1f} M"]
+    cells += [str(size), str(first), str(len(entry["outputs"])), f"{worst:.6f}", same]
+    return f"| {' | '.join(cells)} |"
+
+
+def engine_of(caft, name, file, home):
+    """The engine that the program builds of a file: its model and its manifest."""
+    words = [caft, "engine", "build", name, "--onnx", file, "--samples", "1", "--json"]
+    ran = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "CAFT_HOME": home})
+    assert ran.returncode == 0, ran.stderr
+    (model,) = glob.glob(os.path.join(home, "engines", "*", "model.onnx"))
+    return model, json.loads(ran.stdout)
 
 
 def main():
-    print("| entry | exported from | parameters | input | first output | outputs | worst cosine |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    caft, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:]
+    print("| entry | exported from | parameters | below the cut | input | first output | outputs | worst cosine | same bits |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     failed = []
     for name, entry in entries():
-        export = entry["weights"].get("export", {})
-        if sys.argv[1:] and name not in sys.argv[1:]:
+        source = entry["weights"].get("export", {}).get("model", "")
+        if wanted and name not in wanted:
             continue
-        if not export.get("model", "").startswith(("torchvision:", "timm:")) or not export.get("modules"):
+        if not source.startswith(("torchvision:", "timm:", "hf:")):
             continue
         try:
-            print(prove(name, entry), flush=True)
+            print(prove(caft, name, entry), flush=True)
         except Exception as error:  # every entry is tried
             failed.append(name)
-            print(f"{name}: {type(error).__name__}: {error}".splitlines()[0][:300], file=sys.stderr, flush=True)
+            print(f"{name}: {type(error).__name__}: {error}".replace("\n", " ")[:600], file=sys.stderr, flush=True)
     sys.exit(1 if failed else 0)
 
 

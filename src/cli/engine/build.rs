@@ -20,6 +20,7 @@ use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, runtime, s
 use crate::graph::onnx::inspect::summarise;
 use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::recipe::{Precision, Provider};
+use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
 
 /// Cut a model, compare it with its source, and keep it as an engine.
@@ -27,6 +28,9 @@ use crate::sample::image::ImagePreprocess;
 pub struct Args {
     /// A catalogue name, an ONNX file, or an address of one.
     model: String,
+    /// Your own ONNX file of the catalogue entry, such as `caft engine export` makes.
+    #[arg(long, value_name = "FILE")]
+    onnx: Option<Resource>,
     /// An output: of a catalogue entry its name (all of them if none is given), of another model
     /// `NAME=TENSOR` or `NAME=TENSOR:SELECT`, where SELECT is `token=0`, `tokens=1`, `mean_tokens=1`, `gap`,
     /// `gap_last` or `flatten`.
@@ -78,7 +82,7 @@ impl Args {
     /// Those of the cut, the runtime and the comparison.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.check.offline)?;
-        let model = Model::find(&self.model, &here.fetcher())?;
+        let model = Model::find(&self.model, self.onnx.as_ref(), &here.fetcher())?;
         let outputs = self.specs(&model)?;
         let request = BuildRequest {
             name: &model.name,

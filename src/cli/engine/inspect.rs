@@ -11,12 +11,16 @@ use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
 use crate::graph::onnx::inspect::{Block, Port, Summary, summarise};
 use crate::graph::onnx::{self, Select};
+use crate::resource::Resource;
 
 /// Show what is in a model: inputs, outputs, blocks, and where it may be cut.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A catalogue name, an ONNX file, or an address of one.
     model: String,
+    /// Your own ONNX file of the catalogue entry, such as `caft engine export` makes.
+    #[arg(long, value_name = "FILE")]
+    onnx: Option<Resource>,
     /// How deep blocks are shown.
     #[arg(long, default_value_t = 3, value_name = "LEVELS")]
     depth: usize,
@@ -38,7 +42,7 @@ impl Args {
     /// The model cannot be found or read; the drawing cannot be written.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.offline)?;
-        let model = Model::find(&self.model, &here.fetcher())?;
+        let model = Model::find(&self.model, self.onnx.as_ref(), &here.fetcher())?;
         let size = self.image_size.or(model.entry.map(|entry| entry.input.size as usize));
         let row = size.map(|size| [3, size, size]);
         let summary = summarise(&onnx::read(&model.file.path)?, row.as_ref().map(<[usize; 3]>::as_slice))?;

@@ -1,6 +1,7 @@
 //! `caft engine`: look into models, and build, verify and keep engines.
 
 mod build;
+mod export;
 mod inspect;
 mod keep;
 mod show;
@@ -29,6 +30,8 @@ pub struct Args {
 enum Action {
     /// Show what is in a model: inputs, outputs, blocks, and where it may be cut.
     Inspect(inspect::Args),
+    /// Export a model of torchvision, timm or transformers to ONNX, in your own Python environment.
+    Export(export::Args),
     /// Cut a model, compare it with its source, and keep it as an engine.
     Build(build::Args),
     /// Compare an engine with its source again.
@@ -49,6 +52,7 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         match &self.action {
             Action::Inspect(args) => args.run(globals),
+            Action::Export(args) => args.run(globals),
             Action::Build(args) => args.run(globals),
             Action::Verify(args) => args.run(globals),
             Action::Ls => keep::ls(globals),
@@ -74,24 +78,26 @@ impl Model {
         Ok(file)
     }
 
-    /// Finds and fetches a model. An existing file wins over an entry of the same name.
+    /// Finds and fetches a model. An existing file wins over an entry of the same name. `export` is the user's own
+    /// ONNX file of an entry.
     ///
     /// # Errors
     /// There is none; the entry publishes no ONNX file; those of the fetcher.
-    fn find(word: &str, fetcher: &Fetcher<'_>) -> Result<Self> {
+    fn find(word: &str, export: Option<&Resource>, fetcher: &Fetcher<'_>) -> Result<Self> {
         let catalogue = catalogue()?;
         let looks_like_a_name = !word.contains(['/', '\\', ':', '.']) && !Path::new(word).exists();
-        if !looks_like_a_name {
+        if !looks_like_a_name && export.is_none() {
             let resource: Resource = word.parse()?;
             let file = Self::whole(&resource, fetcher)?;
             let name = Path::new(word).file_stem().map_or_else(|| word.into(), |s| s.to_string_lossy().into_owned());
             return Ok(Self { name, address: word.into(), file, entry: None });
         }
         let entry = catalogue.get(word)?;
-        let Some(resource) = &entry.weights.onnx else {
-            let how = entry.weights.export.as_ref().map(|export| export.model.clone()).unwrap_or_default();
+        let Some(resource) = export.or(entry.weights.onnx.as_ref()) else {
             return Err(Error::bad_input(format!("no ONNX file of `{word}` is published"))
-                .hint(format!("export `{how}` to ONNX and name the file"))
+                .hint(format!(
+                    "`caft engine export {word}` makes one; then name it: `caft engine build {word} --onnx FILE`"
+                ))
                 .into());
         };
         let file = Self::whole(resource, fetcher)?;

@@ -1,0 +1,296 @@
+"""Exports a model of torchvision, timm or transformers to ONNX, in evaluation mode.
+
+    python export.py '{"model": "timm:vit_small_patch16_224", "weights": "random", "out": "model.onnx", ...}'
+
+`weights` is `default`, `random` or a file; `named` which published ones; `part` a submodule in place of the whole;
+`modules` maps names of outputs to submodules, without it the only output is called `output`; `input` is the
+input's name and `size` its height and width.
+
+The last line of standard output is JSON: {"done": true}, {"refused": "...", "hint": "..."} for what a user can
+mend, or {"failed": "..."}. Weights are read
+from safetensors, or by torch's unpickler that builds nothing but tensors; no other pickle is read.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+
+# torch, and what loads weights through it, then refuses pickles that would run code.
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+NEEDS = {
+    "torchvision": ["torch", "torchvision", "onnx"],
+    "timm": ["torch", "timm", "onnx"],
+    "hf": ["torch", "transformers", "onnx"],
+    "optimum": ["torch", "transformers", "onnx", "optimum.exporters.onnx"],
+}
+PACKAGES = {"optimum.exporters.onnx": "optimum-onnx"}
+
+
+class Refused(Exception):
+    """What a user can mend, with how."""
+
+    def __init__(self, what, hint=None):
+        super().__init__(what)
+        self.hint = hint
+
+
+def missing(module):
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
+
+def check(source):
+    lacking = [PACKAGES.get(module, module) for module in NEEDS[source] if missing(module)]
+    if lacking:
+        word = "package" if len(lacking) == 1 else "packages"
+        names = ", ".join(f"`{name}`" for name in lacking)
+        raise Refused(
+            f"`{sys.executable}` lacks the {word} {names}",
+            f"install with: {sys.executable} -m pip install {' '.join(lacking)}",
+        )
+
+
+def state_of(path):
+    """The tensors of a weights file, by name."""
+    if path.endswith(".safetensors"):
+        if missing("safetensors"):
+            hint = f"install with: {sys.executable} -m pip install safetensors"
+            raise Refused(f"`{sys.executable}` lacks the package `safetensors`", hint)
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        hint = "save its state dict, or better safetensors: a pickle of a whole model runs code when it is read"
+        raise Refused(f"`{path}` holds more than tensors: {str(error).splitlines()[0]}", hint) from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    return state
+
+
+def create(model, weights, named=None):
+    """The network with published (`default`), random, or a file's weights."""
+    import torch
+
+    source, name = model.split(":", 1)
+    published = weights == "default"
+    if source == "torchvision":
+        from torchvision import models
+
+        if name not in models.list_models():
+            raise Refused(f"torchvision has no model `{name}`")
+        extra = {}
+        if not published:
+            # Drawing its usual weights takes minutes.
+            extra = {"init_weights": False} if name == "inception_v3" else {}
+            if name.startswith(("deeplab", "fcn", "lraspp", "fasterrcnn", "ssd")):
+                extra["weights_backbone"] = None
+        net = models.get_model(name, weights=(named or "DEFAULT") if published else None, **extra)
+    elif source == "timm":
+        import timm
+
+        if not timm.is_model(name):
+            raise Refused(f"timm has no model `{name}`")
+        net = timm.create_model(name, pretrained=published)
+    else:
+        net = from_transformers(name, published)
+    if weights not in ("default", "random"):
+        try:
+            net.load_state_dict(state_of(weights))
+        except RuntimeError as error:
+            raise Refused(f"the tensors of `{weights}` are not those of `{model}`: {error}") from error
+    return net.eval()
+
+
+def from_transformers(name, published, config=None):
+    """A model by its repository, or with random weights by a configuration."""
+    import transformers
+
+    config = config or transformers.AutoConfig.from_pretrained(name)
+    # The image tower of a pair stands alone.
+    kind = transformers.CLIPVisionModelWithProjection if config.model_type.startswith("clip") else transformers.AutoModel
+    if published:
+        return kind.from_pretrained(name, config=config, attn_implementation="eager")
+    make = kind._from_config if kind is not transformers.AutoModel else kind.from_config
+    return make(config, attn_implementation="eager")
+
+
+def module(net, paths):
+    """A submodule, and whether its input is meant. Of several paths, parted by `|`, the first that exists counts."""
+    for path in paths.split("|"):
+        path, _, end = path.strip().partition(":")
+        inner = net
+        for part in path.split("."):
+            inner = getattr(inner, part, None)
+        if inner is not None:
+            return inner, end == "input"
+    raise Refused(f"the model has no module `{paths}`", "another version of the framework may have it")
+
+
+def named(net, modules):
+    """The network with some modules' outputs (or, `path:input`, what enters them) as its outputs."""
+    import torch
+
+    class Named(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.taken = net, {}
+            for name, path in modules.items():
+                inner, entering = module(net, path)
+                if entering:
+                    inner.register_forward_pre_hook(lambda _, given, name=name: self.keep(name, given[0]))
+                else:
+                    inner.register_forward_hook(lambda _, given, out, name=name: self.keep(name, out))
+
+        def keep(self, name, value):
+            value = value[0] if isinstance(value, (tuple, list)) else value
+            # A copy, for a later layer may work in place.
+            self.taken[name] = value * 1.0
+
+        def forward(self, image):
+            self.net(image)
+            return tuple(self.taken[name] for name in modules)
+
+    return Named().eval()
+
+
+def first(net):
+    """The network with its first output alone."""
+    import torch
+
+    class First(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, image):
+            out = self.net(image)
+            return out if isinstance(out, torch.Tensor) else out[0]
+
+    return First().eval()
+
+
+def prepare(net, request):
+    """The part that is exported, and the names of its outputs."""
+    if request.get("part"):
+        net, _ = module(net, request["part"])
+    modules = request.get("modules") or {}
+    return (named(net, modules), list(modules)) if modules else (first(net), [request["output"]])
+
+
+def export(net, names, request):
+    import torch
+
+    size = request["size"]
+    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    axes = {key: {0: "batch"} for key in [request["input"], *names]}
+    arguments = {"input_names": [request["input"]], "output_names": names, "dynamic_axes": axes}
+    with torch.no_grad():
+        try:
+            torch.onnx.export(net, image, request["out"], opset_version=17, dynamo=False, **arguments)
+        except TypeError:  # before the second exporter there was no choice
+            torch.onnx.export(net, image, request["out"], opset_version=17, **arguments)
+    without_copies(request["out"], names)
+
+
+def without_copies(path, names):
+    """Gives tensors that are outputs their names also where later nodes read them, in place of copies."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
+    makers = {output: node for node in graph.node for output in node.output}
+    ones = {node.output[0] for node in graph.node if is_one(node)}
+    renamed = {}
+    for name in names:
+        copy = makers.get(name)
+        if copy is None or copy.op_type != "Mul" or copy.input[1] not in ones:
+            continue
+        source = copy.input[0]
+        if source in makers and source not in renamed and source not in names:
+            renamed[source] = name
+            graph.node.remove(copy)
+    for node in graph.node:
+        for side in (node.input, node.output):
+            for place, tensor in enumerate(side):
+                side[place] = renamed.get(tensor, tensor)
+    used = {tensor for node in graph.node for tensor in node.input}
+    for node in [node for node in graph.node if is_one(node) and node.output[0] not in used]:
+        graph.node.remove(node)
+    del graph.value_info[:]
+    onnx.save(model, path)
+
+
+def is_one(node):
+    """Whether a node is the scalar constant 1."""
+    from onnx import numpy_helper
+
+    if node.op_type != "Constant" or not node.attribute[0].HasField("t"):
+        return False
+    tensor = node.attribute[0].t
+    return not tensor.dims and float(numpy_helper.to_array(tensor)) == 1.0
+
+
+def with_optimum(request):
+    """The standard export of transformers' models: `model.onnx`, moved to where it is asked for."""
+    import pathlib
+    import shutil
+    import tempfile
+
+    from optimum.exporters.onnx import main_export
+
+    out = pathlib.Path(request["out"])
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        main_export(request["model"].split(":", 1)[1], folder, task="feature-extraction", do_validation=False)
+        made = sorted(pathlib.Path(folder).glob("*.onnx"))
+        if len(made) != 1:
+            files = ", ".join(path.name for path in made)
+            raise Refused(f"the exporter made {len(made)} models ({files})", "export one of its parts by hand")
+        data = made[0].with_name(made[0].name + "_data")
+        if data.exists():
+            shutil.move(data, out.with_name(data.name))
+        shutil.move(made[0], out)
+
+
+def run(request):
+    source = request["model"].split(":", 1)[0]
+    standard = source == "hf" and not request.get("modules") and not request.get("part")
+    check("optimum" if standard else source)
+    if standard and request["weights"] == "default":
+        return with_optimum(request)
+    import torch
+
+    torch.manual_seed(request.get("seed", 0))
+    net, names = prepare(create(request["model"], request["weights"], request.get("named")), request)
+    export(net, names, request)
+
+
+def main():
+    import traceback
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    try:
+        run(json.loads(sys.argv[1]))
+        answer = {"done": True}
+    except Refused as error:
+        answer = {"refused": str(error), "hint": error.hint}
+    except Exception as error:  # whatever the exporter could not do
+        traceback.print_exc()
+        first = next(iter(str(error).splitlines()), "")
+        answer = {"failed": f"{type(error).__name__}: {first}"}
+    print("\n" + json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
