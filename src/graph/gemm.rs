@@ -24,6 +24,17 @@ impl<'a, F> Matrix<'a, F> {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// Some of its columns, without moving anything.
+    ///
+    /// # Panics
+    /// There are fewer columns.
+    #[must_use]
+    pub fn columns(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.columns, "columns {range:?} of {}", self.columns);
+        let skipped = (range.start * self.column_stride).min(self.data.len());
+        Self { data: &self.data[skipped..], columns: range.len(), ..self }
+    }
+
     /// The transpose, without moving anything.
     #[must_use]
     pub fn t(self) -> Self {
@@ -98,8 +109,8 @@ impl<F: Real> Target<F> {
     ) {
         let keep = if self.accumulate { F::ONE } else { F::ZERO };
         let stride = |x: usize| x as isize;
-        // SAFETY: the block is inside `out` by the caller's promise; `a` and `b` hold rows · columns elements
-        // by `Matrix::new`, and their ranges are inside those of the output.
+        // SAFETY: the block is inside `out` by the caller's promise; `a` and `b` are whole matrices by
+        // `Matrix::new` or columns of such, and their ranges are inside those of the output.
         unsafe {
             gemm::gemm(
                 rows.len(),
@@ -161,6 +172,13 @@ mod tests {
             }
             assert_eq!(one, run(2));
             assert_eq!(one, run(4));
+            if n > 4 {
+                let mut some = vec![0.0; m * 3];
+                gemm(&mut some, Matrix::new(&a, m, k), Matrix::new(&b, k, n).columns(1..4), false);
+                for (i, x) in some.iter().enumerate() {
+                    assert!((x + 1.0 - expected[i / 3 * n + 1 + i % 3]).abs() < 1e-9);
+                }
+            }
             let mut plain = vec![f64::NAN; m * n];
             gemm(&mut plain, Matrix::new(&a, m, k), Matrix::new(&b, k, n), false);
             for (x, y) in plain.iter().zip(&expected) {

@@ -1,6 +1,6 @@
 //! A graph as ONNX nodes and initialisers, in plain data that an exporter splices into a file.
 
-use super::op::{OnnxAttribute, OnnxInput};
+use super::op::{OnnxAttribute, OnnxInput, OnnxNode};
 use super::{Graph, Origin, Shape, Tensor, ValueId, Weights};
 use crate::base::Result;
 
@@ -18,13 +18,15 @@ pub struct Printed {
     pub outputs: Vec<(String, String)>,
 }
 
-/// One ONNX node with one output.
+/// One ONNX node, of which one output is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrintedNode {
     /// The ONNX operator.
     pub op_type: &'static str,
-    /// Unique; also the output's name.
+    /// Unique; also the used output's name.
     pub name: String,
+    /// How many outputs it has before that one; nothing reads them.
+    pub skipped_outputs: usize,
     /// Names of values.
     pub inputs: Vec<String>,
     /// Attributes.
@@ -75,8 +77,9 @@ pub fn print(graph: &Graph, weights: &Weights, prefix: &str) -> Result<Printed> 
                     }
                 });
             }
-            let (op_type, attributes) = (part.op_type, part.attributes.clone());
-            printed.nodes.push(PrintedNode { op_type, name: inner(i), inputs, attributes });
+            let OnnxNode { op_type, skipped_outputs, .. } = *part;
+            let attributes = part.attributes.clone();
+            printed.nodes.push(PrintedNode { op_type, name: inner(i), skipped_outputs, inputs, attributes });
         }
     }
     printed.outputs = graph.outputs().iter().map(|(own, id)| (own.clone(), name(*id))).collect();

@@ -52,6 +52,20 @@ pub enum NeckConfig {
 pub struct NeckChain(pub Vec<NeckConfig>);
 
 impl NeckChain {
+    /// Whether it has parameters that gradients train.
+    pub fn is_trained(&self) -> bool {
+        self.0.iter().any(|neck| match neck {
+            NeckConfig::Gem(gem) => gem.learn_p,
+            NeckConfig::LayerNorm(_) => true,
+            NeckConfig::Identity(_)
+            | NeckConfig::Standardize(_)
+            | NeckConfig::Gap(_)
+            | NeckConfig::Gmp(_)
+            | NeckConfig::ClsToken(_)
+            | NeckConfig::L2Norm(_) => false,
+        })
+    }
+
     /// Adds the nodes of all necks to each of the inputs, and joins several into one. Names begin with
     /// `neck`.
     ///

@@ -5,7 +5,8 @@ use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
-use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode};
+use crate::head::Solved;
+use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
 
 /// What a rule looks at, and where it tells what is wrong.
 pub(super) struct Check<'a> {
@@ -42,6 +43,7 @@ pub(super) const RULES: &[Rule] = &[
     trainer_is_available,
     store_is_available,
     warm_up_fits,
+    solved_heads_take_no_steps,
     data_is_consistent,
     targets_are_classes,
     sweeps_run_elsewhere,
@@ -171,6 +173,29 @@ fn warm_up_fits(check: &mut Check<'_>) {
     if warmup > epochs {
         let message = format!("{warmup} epochs of warm-up are more than the {epochs} of `train.epochs`");
         check.problem("train.scheduler.warmup_epochs", message);
+    }
+}
+
+fn solved_heads_take_no_steps(check: &mut Check<'_>) {
+    let Some(head) = check.recipe.model.head.solved().map(Solved::name) else { return };
+    if check.recipe.model.neck.is_trained() {
+        let message = format!("has parameters to train, but `{head}` is solved without steps; take `standardize`");
+        check.problem("model.neck", message);
+    }
+    let keys = |train: &TrainConfig| match serde_json::to_value(train) {
+        Ok(serde_json::Value::Object(keys)) => keys,
+        other => unreachable!("a section is a JSON object, not {other:?}"),
+    };
+    let usual = keys(&TrainConfig::default());
+    // Of seeds one holds rows out to choose with.
+    let read = ["seed", "order_seed", "backend"];
+    for (key, value) in keys(&check.recipe.train) {
+        if !read.contains(&key.as_str()) && usual.get(&key) != Some(&value) {
+            let message = format!(
+                "is for heads that are trained by steps; `{head}` is solved at once (delete the key with `~train.{key}`)"
+            );
+            check.problem(&format!("train.{key}"), message);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
 use crate::engine::{Engine, InputTensor};
 use crate::graph::{Graph, Weights};
+use crate::head::HeadConfig;
 use crate::plan::ResolvedPlan;
 use crate::sample::Sample;
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
@@ -58,8 +59,8 @@ impl Predictor {
         let outputs = &plan.plan.model.backbone.outputs;
         let inputs: Vec<InputSpec> =
             outputs.iter().zip(shapes).map(|(output, shape)| InputSpec { name: output.name.clone(), shape }).collect();
-        let graph = training::graph(&plan, &inputs)?;
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
+        let graph = training::graph(&plan, &inputs, HeadConfig::stored_rows(&weights))?;
         Ok(Self { plan, engine, inputs, graph, weights })
     }
 

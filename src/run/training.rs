@@ -7,13 +7,14 @@ use super::directory::RunDirectory;
 use super::engine::Columns;
 use super::resolve::Resolved;
 use super::rows::StoredRows;
-use crate::base::progress::{Event, Unit};
+use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
 use crate::data;
 use crate::graph::{Graph, Targets, Weights};
-use crate::plan::{Plan, ResolvedPlan};
+use crate::head::Solved;
+use crate::plan::{ModelPlan, Plan, ResolvedPlan};
 use crate::track::Tracker;
-use crate::train::{self, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained};
+use crate::train::{self, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained, exact};
 
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -22,6 +23,7 @@ pub const BEST: &str = "best.safetensors";
 
 /// What is trained and what it is trained on.
 pub struct Training {
+    model: ModelPlan,
     graph: Graph,
     /// The activations of the rows that are kept.
     pub(super) rows: StoredRows,
@@ -57,7 +59,8 @@ impl Training {
             return Err(Error::bad_input("no training rows are left"));
         }
         Ok(Self {
-            graph: graph(plan, rows.specs())?,
+            graph: graph(plan, rows.specs(), train.len())?,
+            model: plan.plan.model.clone(),
             classes: kept.iter().map(|&row| of_row[row]).collect(),
             rows,
             kept,
@@ -79,6 +82,11 @@ impl Training {
     /// Those of the trainer, of the cache and of the files of the run directory.
     pub fn train(&self, context: &Context<'_>, directory: &RunDirectory) -> Result<(Weights, String)> {
         let checkpoint = directory.file(CHECKPOINT);
+        if let Some(head) = self.model.head.solved() {
+            let (weights, summary) = self.solve(head, context, directory)?;
+            weights.save(&checkpoint.join(BEST), BTreeMap::new())?;
+            return Ok((weights, summary));
+        }
         let epochs = u64::from(self.config.recipe.epochs);
         let what = "training".to_string();
         context.progress.event(Event::WorkStarted { what, total: Some(epochs), unit: Unit::Epochs });
@@ -105,6 +113,23 @@ impl Training {
         trained.best.save(&checkpoint.join(BEST), BTreeMap::new())?;
         let summary = self.summary(&trained);
         Ok((trained.best, summary))
+    }
+
+    /// Solves a head that takes no steps; what was tried is logged as if each trial were an epoch.
+    fn solve(&self, head: Solved<'_>, context: &Context<'_>, directory: &RunDirectory) -> Result<(Weights, String)> {
+        let what = format!("solving {}", head.name());
+        let solution = work(context.progress, &what, None, Unit::Samples, || {
+            exact::solve(&self.model.neck, head, &self.graph, &self.data(), &self.config, context.cancel)
+        })?;
+        let mut tracker = Tracker::open(directory.path(), None)?;
+        for (step, trial) in (1..).zip(&solution.trials) {
+            if let Some((name, value)) = &trial.score {
+                tracker.log(step, &[(name, *value)])?;
+            }
+        }
+        tracker.finish()?;
+        let summary = format!("{} solved: {}", head.name(), solution.summary());
+        Ok((solution.weights, summary))
     }
 
     /// The loss, and the first metric where there are rows to validate on.
@@ -160,13 +185,13 @@ impl Training {
     }
 }
 
-/// The graph above the cut.
+/// The graph above the cut, with a head that keeps `stored_rows` rows if it keeps any.
 ///
 /// # Errors
 /// The neck or the head does not fit the outputs of the cut.
-pub fn graph(plan: &ResolvedPlan, inputs: &[InputSpec]) -> Result<Graph> {
+pub fn graph(plan: &ResolvedPlan, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
     let model = &plan.plan.model;
-    train::build_graph(&model.neck, &model.head, inputs, plan.classes.len())
+    train::build_storing_graph(&model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
 }
 
 /// Class probabilities `[rows, classes]` of some features.

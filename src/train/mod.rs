@@ -37,6 +37,7 @@ mod batch;
 mod checkpoint;
 mod embedded;
 mod evaluate;
+pub mod exact;
 mod features;
 mod fit;
 mod r#loop;
@@ -184,10 +185,24 @@ impl StepUpdate {
 /// # Errors
 /// A neck or the head cannot take these shapes.
 pub fn build_graph(neck: &NeckChain, head: &HeadConfig, inputs: &[InputSpec], outputs: usize) -> Result<Graph> {
+    build_storing_graph(neck, head, inputs, outputs, 0)
+}
+
+/// Like [`build_graph`], for a head that keeps `stored_rows` training rows; see [`HeadConfig::stored_rows`].
+///
+/// # Errors
+/// Those of [`build_graph`].
+pub fn build_storing_graph(
+    neck: &NeckChain,
+    head: &HeadConfig,
+    inputs: &[InputSpec],
+    outputs: usize,
+    stored_rows: usize,
+) -> Result<Graph> {
     let mut graph = Graph::new();
     let inputs = inputs.iter().map(|input| graph.input(&input.name, &input.shape)).collect::<Result<Vec<_>>>()?;
     let features = neck.build(&mut graph, &inputs)?;
-    let logits = head.build(&mut graph, features, outputs)?;
+    let logits = head.build(&mut graph, features, outputs, stored_rows)?;
     graph.output("logits", logits);
     Ok(graph)
 }

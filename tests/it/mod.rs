@@ -13,3 +13,4 @@ mod report;
 mod run;
 mod runtime;
 pub mod sandbox;
+mod solved;

@@ -15,6 +15,14 @@ fn length<F: Real>(x: &[F]) -> F {
     x.iter().fold(F::ZERO, |sum, x| sum + *x * *x).sqrt().max(F::of(SMALLEST))
 }
 
+impl L2Norm {
+    /// One row in place.
+    pub fn row<F: Real>(row: &mut [F]) {
+        let scale = F::ONE / length(row);
+        row.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
 impl Operator for L2Norm {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x] = arity("L2Norm", inputs)?;

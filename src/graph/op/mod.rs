@@ -23,6 +23,7 @@ mod gemm;
 mod l2_norm;
 mod layer_norm;
 mod matmul;
+mod neighbours;
 mod normalize;
 mod pool;
 mod reduce;
@@ -49,6 +50,7 @@ pub use gemm::Gemm;
 pub use l2_norm::L2Norm;
 pub use layer_norm::LayerNorm;
 pub use matmul::MatMul;
+pub use neighbours::{NeighbourWeights, Neighbours};
 pub use normalize::Normalize;
 pub use pool::{Pool, PoolKind};
 pub use reduce::{Reduce, ReduceKind};
@@ -115,11 +117,19 @@ pub struct OnnxNode {
     pub inputs: Vec<OnnxInput>,
     /// Its attributes.
     pub attributes: Vec<(&'static str, OnnxAttribute)>,
+    /// How many outputs it has before the one that is meant.
+    pub skipped_outputs: usize,
 }
 
 impl OnnxNode {
     pub(crate) fn new(op_type: &'static str, inputs: impl Into<Vec<OnnxInput>>) -> Self {
-        Self { op_type, inputs: inputs.into(), attributes: Vec::new() }
+        Self { op_type, inputs: inputs.into(), attributes: Vec::new(), skipped_outputs: 0 }
+    }
+
+    /// Means the second output, such as the indices of `TopK`.
+    pub(crate) fn second_output(mut self) -> Self {
+        self.skipped_outputs = 1;
+        self
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: OnnxAttribute) -> Self {
@@ -222,6 +232,8 @@ operators! {
     L2Norm,
     /// Layer normalisation.
     LayerNorm,
+    /// A vote of the nearest of stored rows.
+    Neighbours,
     /// Subtracts and scales by two vectors.
     Normalize,
     /// The mean or the largest along dimensions.

@@ -1,0 +1,26 @@
+//! Keeps the training rows.
+
+use super::{Inputs, Solution, Task, Trial, check_memory};
+use crate::base::{Error, Result};
+use crate::graph::op::L2Norm;
+use crate::head::{Distance, Knn};
+
+pub(super) fn solve(head: &Knn, inputs: &mut Inputs<'_>, task: &Task<'_>) -> Result<Solution> {
+    let rows = task.data.train;
+    let bytes = rows.len() as f64 * inputs.width as f64 * 4.0;
+    let what = format!("keeping {} rows of {} features", rows.len(), inputs.width);
+    check_memory(&what, bytes, head.max_memory_gb, "take fewer rows (`data.subset`) or features, or raise the limit")?;
+    // Class numbers are kept as f32, which is exact up to here.
+    if task.outputs() > 1 << 24 {
+        return Err(Error::bad_input(format!("{} classes are too many for `knn`", task.outputs())));
+    }
+    let (mut values, classes) = inputs.collect(rows)?;
+    if head.metric == Distance::Cosine {
+        values.chunks_exact_mut(inputs.width.max(1)).for_each(L2Norm::row);
+    }
+    let mut weights = inputs.weights.clone();
+    weights.insert("head.rows", [rows.len(), inputs.width], values);
+    weights.insert("head.classes", [rows.len()], classes.iter().map(|class| *class as f32).collect());
+    let what = format!("{} neighbours of {} rows kept", head.k, rows.len());
+    Ok(Solution { weights, trials: vec![Trial { what, score: None, iterations: None }], chosen: 0 })
+}
