@@ -22,7 +22,7 @@ use crate::report::examples::{Picker, Predicted};
 use crate::report::projection::{Method, Point, Projection, project};
 use crate::report::{Cost, Curve, Engine, Parity, Report, Run};
 use crate::sample::image::thumbnail;
-use crate::track;
+use crate::track::{self, ResultEvents, write_embeddings};
 use crate::train::Features;
 
 /// How much a report shows.
@@ -44,6 +44,10 @@ impl Default for Extent {
 
 /// The page's file name in a run directory.
 pub const REPORT: &str = "report.html";
+/// Probabilities of a split that are looked at, at most: of more rows evenly taken ones.
+const PROBABILITIES: usize = 10_000_000;
+/// Rows whose features are written for TensorBoard's projector at most.
+const EMBEDDED: usize = 1000;
 /// The longer side of a thumbnail in pixels.
 const SIDE: u32 = 96;
 /// Digits of an id on the page.
@@ -78,7 +82,9 @@ pub(super) fn write(
 ) -> Result<PathBuf> {
     let mut run = from_files(record)?;
     run.engine = engine_facts(resolved, columns);
-    Rows::new(resolved, training, weights)?.show(&mut run, &Extent::default())?;
+    let rows = Rows::new(resolved, training, weights)?;
+    rows.show(&mut run, &Extent::default())?;
+    rows.track(&run, Path::new(&record.path), weights)?;
     let path = Path::new(&record.path).join(REPORT);
     file::write_bytes(&path, page(vec![run])?.as_bytes())?;
     Ok(path)
@@ -187,9 +193,13 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(resolved: &'a Resolved, training: &'a Training, weights: &Weights) -> Result<Self> {
+        let most = (PROBABILITIES / resolved.plan.classes.len().max(1)).max(1000);
         let splits = training.splits();
+        let some = |rows: &[u32]| {
+            (0..rows.len().min(most)).map(|i| rows[i * rows.len() / rows.len().min(most)]).collect::<Vec<u32>>()
+        };
         let rows: Vec<(&str, u32)> =
-            splits.iter().flat_map(|(split, rows)| rows.iter().map(|row| (*split, *row))).collect();
+            splits.iter().flat_map(|(split, rows)| some(rows).into_iter().map(|row| (*split, row))).collect();
         let positions: Vec<u32> = rows.iter().map(|(_, position)| *position).collect();
         let probabilities = training.probabilities(weights, &positions)?;
         Ok(Self { resolved, training, rows, probabilities })
@@ -211,6 +221,12 @@ impl<'a> Rows<'a> {
         let names = &self.resolved.plan.classes;
         let predicted = self.predicted();
         run.classes.clone_from(names);
+        for (split, rows) in self.training.splits() {
+            let looked_at = predicted.iter().filter(|row| row.split == split).count();
+            if looked_at < rows.len() {
+                run.notes.push(format!("Of {} {split} rows {looked_at} are shown, evenly taken.", rows.len()));
+            }
+        }
         run.cost.bytes = Some(self.training.rows.bytes());
         for split in ["test", "valid", "train"] {
             let of_split: Vec<&Predicted<'_>> = predicted.iter().filter(|row| row.split == split).collect();
@@ -220,7 +236,7 @@ impl<'a> Rows<'a> {
                 run.evaluations.push(Evaluation::new(split, names, &probabilities, &truth));
             }
         }
-        let origin = |row: usize| self.resolved.dataset.rows[row].origin.clone();
+        let origin = |row: usize| self.origin(row);
         let picker = Picker { rows: &predicted, names, origin: &origin, most: extent.examples };
         run.confident_errors = picker.confident_errors();
         // With two classes the surest errors are the worst rows.
@@ -248,27 +264,64 @@ impl<'a> Rows<'a> {
         Some(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)))
     }
 
-    /// Held-out rows first, evenly taken.
-    fn projection(&self, predicted: &[Predicted<'_>], extent: &Extent) -> Result<Option<Projection>> {
+    /// Some rows with their features `[rows, width]`: held-out rows first, evenly taken. None if there are hardly any.
+    fn sampled(&self, predicted: &[Predicted<'_>], most: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         let mut order: Vec<usize> = (0..predicted.len()).collect();
         order.sort_by_key(|&at| predicted[at].split == "train");
         let held_out = predicted.iter().filter(|row| row.split != "train").count();
-        let pool = if held_out >= extent.points { held_out } else { order.len() };
-        let count = extent.points.min(pool);
+        let pool = if held_out >= most { held_out } else { order.len() };
+        let count = most.min(pool);
         if count < 3 {
             return Ok(None);
         }
         let chosen: Vec<usize> = (0..count).map(|i| order[i * pool / count]).collect();
         let positions: Vec<usize> = chosen.iter().map(|&at| self.rows[at].1 as usize).collect();
         let features = features(&self.training.rows, &positions)?;
-        let (coordinates, method, axes) = project(extent.method, &features, features.len() / count);
+        Ok(Some((chosen, features)))
+    }
+
+    fn projection(&self, predicted: &[Predicted<'_>], extent: &Extent) -> Result<Option<Projection>> {
+        let Some((chosen, features)) = self.sampled(predicted, extent.points)? else { return Ok(None) };
+        let (coordinates, method, axes) = project(extent.method, &features, features.len() / chosen.len());
         let points = chosen.iter().zip(coordinates).map(|(&at, [x, y])| {
             let row = &predicted[at];
             let class = argmax(row.probabilities) as u32;
-            let origin = self.resolved.dataset.rows[row.row].origin.clone();
-            Point { row: row.row, origin, x, y, class: row.class, predicted: class, wrong: class != row.class }
+            Point {
+                row: row.row,
+                origin: self.origin(row.row),
+                x,
+                y,
+                class: row.class,
+                predicted: class,
+                wrong: class != row.class,
+            }
         });
         Ok(Some(Projection { method, axes, points: points.collect() }))
+    }
+
+    fn origin(&self, row: usize) -> String {
+        self.resolved.dataset.rows[row].origin.clone()
+    }
+
+    /// What TensorBoard shows of the result, beside the curves.
+    fn track(&self, run: &Run, directory: &Path, weights: &Weights) -> Result<()> {
+        let step = run.curves.iter().flat_map(|curve| curve.points.last()).map(|(step, _)| *step).max().unwrap_or(0);
+        let mut events = ResultEvents::create(directory, step)?;
+        for (name, tensor) in &weights.0 {
+            events.histogram(&format!("weights/{name}"), &tensor.values)?;
+        }
+        for evaluation in &run.evaluations {
+            if let Some(counts) = &evaluation.confusion {
+                events.matrix(&format!("{}/confusion", evaluation.split), counts)?;
+            }
+        }
+        events.finish()?;
+        let predicted = self.predicted();
+        let Some((chosen, features)) = self.sampled(&predicted, EMBEDDED)? else { return Ok(()) };
+        let label = |row: &Predicted<'_>| self.resolved.plan.classes[row.class as usize].clone();
+        let rows: Vec<(String, String)> =
+            chosen.iter().map(|&at| (label(&predicted[at]), self.origin(predicted[at].row))).collect();
+        write_embeddings(directory, &features, features.len() / chosen.len(), &rows)
     }
 }
 

@@ -45,6 +45,46 @@ struct SummaryValue {
     // Optional, so that a zero is written.
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
+    #[prost(message, optional, tag = "4")]
+    image: Option<Image>,
+    #[prost(message, optional, tag = "5")]
+    histo: Option<Histogram>,
+}
+
+/// `tensorflow.Summary.Image`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Image {
+    #[prost(int32, tag = "1")]
+    pub height: i32,
+    #[prost(int32, tag = "2")]
+    pub width: i32,
+    /// 3 for red, green and blue.
+    #[prost(int32, tag = "3")]
+    pub colorspace: i32,
+    /// A PNG.
+    #[prost(bytes = "vec", tag = "4")]
+    pub encoded_image_string: Vec<u8>,
+}
+
+/// `tensorflow.HistogramProto`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Histogram {
+    #[prost(double, tag = "1")]
+    pub min: f64,
+    #[prost(double, tag = "2")]
+    pub max: f64,
+    #[prost(double, tag = "3")]
+    pub num: f64,
+    #[prost(double, tag = "4")]
+    pub sum: f64,
+    #[prost(double, tag = "5")]
+    pub sum_squares: f64,
+    /// The upper end of each bucket.
+    #[prost(double, repeated, tag = "6")]
+    pub bucket_limit: Vec<f64>,
+    /// How many values each bucket holds.
+    #[prost(double, repeated, tag = "7")]
+    pub bucket: Vec<f64>,
 }
 
 /// `tensorflow.SessionLog`.
@@ -82,8 +122,26 @@ impl EventFile {
     pub fn append(&mut self, step: u64, time: f64, values: &[(&str, f64)]) -> Result<()> {
         let value = values
             .iter()
-            .map(|(tag, value)| SummaryValue { tag: (*tag).into(), simple_value: Some(*value as f32) })
+            .map(|(tag, value)| SummaryValue {
+                tag: (*tag).into(),
+                simple_value: Some(*value as f32),
+                ..SummaryValue::default()
+            })
             .collect();
+        self.append_values(step, time, value)
+    }
+
+    pub fn append_histogram(&mut self, step: u64, tag: &str, histogram: Histogram) -> Result<()> {
+        let value = SummaryValue { tag: tag.into(), histo: Some(histogram), ..SummaryValue::default() };
+        self.append_values(step, now(), vec![value])
+    }
+
+    pub fn append_image(&mut self, step: u64, tag: &str, image: Image) -> Result<()> {
+        let value = SummaryValue { tag: tag.into(), image: Some(image), ..SummaryValue::default() };
+        self.append_values(step, now(), vec![value])
+    }
+
+    fn append_values(&mut self, step: u64, time: f64, value: Vec<SummaryValue>) -> Result<()> {
         let summary = Some(Summary { value });
         self.write(&Event { wall_time: time, step: step as i64, summary, ..Event::default() })?;
         self.flush()

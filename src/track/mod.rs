@@ -6,12 +6,16 @@
 
 mod events;
 mod jsonl;
+mod projector;
+mod result;
 
 use std::path::Path;
 
 use crate::base::Result;
 
 pub use jsonl::{Record, read};
+pub use projector::write_embeddings;
+pub use result::ResultEvents;
 
 /// Writes scalars of a run, by step.
 pub struct Tracker {
