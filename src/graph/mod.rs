@@ -7,6 +7,7 @@
 
 pub mod execution;
 mod gemm;
+pub mod import;
 pub mod onnx;
 pub mod op;
 pub mod parallel;
@@ -204,6 +205,25 @@ impl Graph {
         self.outputs.push((name.into(), value));
     }
 
+    /// Gives a value another name.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn rename(&mut self, value: ValueId, name: &str) -> Result<()> {
+        if self.values[value.0].name != name {
+            self.check_name(name)?;
+            self.values[value.0].name = name.into();
+        }
+        Ok(())
+    }
+
+    /// The name, or if that is taken, one that begins with it.
+    pub fn fresh_name(&self, name: &str) -> String {
+        let taken = |name: &str| self.values.iter().any(|v| v.name == name);
+        let numbered = (1..).map(|n| format!("{name}.{n}"));
+        std::iter::once(name.to_string()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+    }
+
     /// Asks for a statistic to be fitted before training.
     pub fn fit(&mut self, fit: Fit) {
         self.fits.push(fit);
@@ -259,11 +279,16 @@ impl Graph {
 
     fn value(&mut self, name: &str, shape: Shape, origin: Origin) -> Result<ValueId> {
         Shape::checked_elements(&shape.dims)?;
+        self.check_name(name)?;
+        self.values.push(Value { name: name.into(), shape, origin });
+        Ok(ValueId(self.values.len() - 1))
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
         if self.values.iter().any(|v| v.name == name) {
             return Err(Error::bad_input(format!("the trained part has two values named `{name}`")));
         }
-        self.values.push(Value { name: name.into(), shape, origin });
-        Ok(ValueId(self.values.len() - 1))
+        Ok(())
     }
 }
 

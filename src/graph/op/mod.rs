@@ -17,6 +17,7 @@ mod concat;
 mod conv;
 mod dropout;
 mod flatten;
+mod gather;
 mod gelu;
 mod gem;
 mod gemm;
@@ -44,6 +45,7 @@ pub use concat::Concat;
 pub use conv::Conv;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
+pub use gather::Gather;
 pub use gelu::Gelu;
 pub use gem::Gem;
 pub use gemm::Gemm;
@@ -196,6 +198,8 @@ macro_rules! operators {
 }
 
 operators! {
+    /// Chosen places of a value.
+    Gather,
     /// Scaled dot-product attention.
     Attention,
     /// Products of matrices, one per sample or group.

@@ -182,7 +182,7 @@ impl<'a> Known<'a> {
 }
 
 /// An axis that may count from the end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
+pub fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
     usize::try_from(axis).ok().filter(|axis| *axis < rank)
 }
