@@ -9,6 +9,7 @@ pub mod digest;
 pub mod error;
 pub mod file;
 pub mod home;
+pub mod memory;
 pub mod problem;
 pub mod progress;
 pub mod random;

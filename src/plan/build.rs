@@ -1,11 +1,11 @@
 //! From a recipe to a plan.
 
 use super::rules::{Check, RULES};
-use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds};
+use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
 use crate::graph::onnx::{OutputSpec, Select};
-use crate::recipe::{Recipe, TrainConfig};
+use crate::recipe::{BackboneConfig, Mode, Recipe, TrainConfig};
 use crate::sample::image::ImagePreprocess;
 
 impl Plan {
@@ -55,7 +55,10 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     let config = recipe.model.backbone.as_ref().ok_or_else(missing)?;
     let entry = config.name.as_deref().map(|name| catalogue.get(name)).transpose()?;
     // A file beside a name is the user's own export of the entry.
-    let published = entry.and_then(|entry| entry.weights.onnx.as_ref());
+    let published = entry.and_then(|entry| match whole_is_trained(config.mode) {
+        true => entry.weights.train_source.as_ref(),
+        false => entry.weights.onnx.as_ref(),
+    });
     let source = config.onnx.as_ref().or(published).ok_or_else(missing)?;
     let outputs = match entry {
         Some(entry) => cut_at(entry, config.outputs.as_deref())?,
@@ -69,7 +72,29 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         source: source.clone(),
         outputs,
         preprocess: preprocess(recipe, entry)?,
+        tail: tail(config, entry),
     })
+}
+
+/// Whether all of the network is trained, from its input on.
+pub(super) fn whole_is_trained(mode: Mode) -> bool {
+    matches!(mode, Mode::Full | Mode::Scratch)
+}
+
+/// What of the backbone is trained. A block of the entry stands for the tensor that enters it, an output of the
+/// entry for its tensor; without a name the entry's last block is meant.
+fn tail(config: &BackboneConfig, entry: Option<&Entry>) -> Option<TailPlan> {
+    let last = || entry?.blocks.last().map(|(name, _)| name.clone());
+    let from = match config.mode {
+        Mode::Frozen => return None,
+        Mode::LastBlock => config.train_from.clone().or_else(last),
+        Mode::Full | Mode::Scratch => None,
+    };
+    let tensor = |name: &String| {
+        let entry = entry?;
+        entry.blocks.get(name).cloned().flatten().or_else(|| Some(entry.outputs.get(name)?.tensor.clone()))
+    };
+    Some(TailPlan { mode: config.mode, from: from.map(|name| tensor(&name).unwrap_or(name)) })
 }
 
 /// The cut at the outputs that are named, at the entry's first one if none is.

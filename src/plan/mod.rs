@@ -20,7 +20,7 @@ use crate::graph::onnx::OutputSpec;
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::recipe::{Precision, Provider, TrainConfig};
+use crate::recipe::{Mode, Precision, Provider, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
 
@@ -89,6 +89,19 @@ pub struct BackbonePlan {
     pub outputs: Vec<OutputSpec>,
     /// What the network expects of a picture.
     pub preprocess: ImagePreprocess,
+    /// What of the backbone is trained; nothing in mode `frozen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TailPlan>,
+}
+
+/// The part of a backbone that is trained, below the outputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailPlan {
+    /// Where the cut is: not `frozen`.
+    pub mode: Mode,
+    /// The tensor or block from which on it is trained; nothing means the model's input.
+    pub from: Option<String>,
 }
 
 /// How the frozen part is run.

@@ -31,6 +31,9 @@ pub struct ResolvedPlan {
     pub target: TargetKind,
     /// The names of the classes, labels or values, in the order of the head's outputs. They are in the manifest's digest.
     pub classes: Vec<String>,
+    /// What crosses the cut where a part of the backbone is trained; else the backbone's outputs do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontier: Option<Vec<OutputSpec>>,
     /// Providers of one class give the same values.
     pub numeric_class: String,
     /// The inference runtime with its version.
@@ -53,8 +56,11 @@ impl ResolvedPlan {
     pub fn id(&self) -> Digest {
         let Plan { seeds, model, train, metrics, cache, .. } = &self.plan;
         let EnginePlan { precision, .. } = &self.plan.engine;
-        KeyWriter::new("run")
-            .json("weights", &self.weights)
+        let mut key = KeyWriter::new("run");
+        if let Some(tail) = &model.backbone.tail {
+            key = key.json("tail", &(tail, &self.frontier));
+        }
+        key.json("weights", &self.weights)
             .json("dataset", &self.dataset)
             .json("outputs", &model.backbone.outputs)
             .json("preprocess", &model.backbone.preprocess)
@@ -70,6 +76,11 @@ impl ResolvedPlan {
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION))
             .finish()
+    }
+
+    /// What the engine computes and is stored: what crosses the cut.
+    pub fn cut(&self) -> &[OutputSpec] {
+        self.frontier.as_ref().unwrap_or(&self.plan.model.backbone.outputs)
     }
 
     /// What produces the column of one output.

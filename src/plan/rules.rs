@@ -1,6 +1,7 @@
 //! Rules that span several keys of a recipe. Every rule is a function in [`RULES`], so none can be
 //! forgotten; all of them run, and all problems are told at once.
 
+use super::build::whole_is_trained;
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
@@ -38,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[
     backbone_is_known,
     outputs_are_known,
     preprocess_is_known,
-    only_the_head_is_trained,
+    trained_part_is_known,
     engine_is_available,
     trainer_is_available,
     store_is_available,
@@ -75,6 +76,16 @@ fn backbone_is_known(check: &mut Check<'_>) {
             let guess = did_you_mean(name, check.catalogue.names());
             check
                 .problem("model.backbone.name", format!("unknown backbone `{name}`{guess} (`caft models` lists them)"));
+        }
+        Ok(entry) if check.backbone().is_some_and(|b| b.onnx.is_none() && whole_is_trained(b.mode)) => {
+            if entry.weights.train_source.is_none() {
+                let message = format!(
+                    "the catalogue has no file of `{name}` to train all of it from, with its BatchNorm and initialisers \
+                     intact (`train_source`); export one in training mode and write `backbone: {{name: {name}, onnx: FILE}}`, \
+                     or use mode `last_block`"
+                );
+                check.problem("model.backbone.mode", message);
+            }
         }
         Ok(entry) if entry.weights.onnx.is_none() && check.backbone().is_some_and(|b| b.onnx.is_none()) => {
             let export = entry.weights.export.as_ref().map(|export| format!(" `{}`", export.model)).unwrap_or_default();
@@ -114,23 +125,26 @@ fn preprocess_is_known(check: &mut Check<'_>) {
     }
 }
 
-fn only_the_head_is_trained(check: &mut Check<'_>) {
-    let Some(backbone) = check.backbone() else { return };
-    let mode = match backbone.mode {
-        Mode::Frozen => {
-            if backbone.train_from.is_some() {
-                check.problem(
-                    "model.backbone.train_from",
-                    "is for mode `last_block`; in mode `frozen` nothing of the backbone is trained",
-                );
-            }
-            return;
+fn trained_part_is_known(check: &mut Check<'_>) {
+    let (Some(backbone), entry) = (check.backbone(), check.entry()) else { return };
+    if let Some(head) = check.recipe.model.head.solved().filter(|_| backbone.mode != Mode::Frozen) {
+        let message =
+            format!("trains by steps, but the head `{}` is solved without; take `linear` or `mlp`", head.name());
+        check.problem("model.backbone.mode", message);
+    }
+    let path = "model.backbone.train_from";
+    match (backbone.mode, &backbone.train_from) {
+        (Mode::Frozen, Some(_)) => {
+            check.problem(path, "is for mode `last_block`; in mode `frozen` nothing of the backbone is trained");
         }
-        Mode::LastBlock => "last_block",
-        Mode::Full => "full",
-        Mode::Scratch => "scratch",
-    };
-    check.problem("model.backbone.mode", format!("`{mode}` is not in this version yet; it trains in mode `frozen`"));
+        (Mode::LastBlock, None) if entry.is_none_or(|entry| entry.blocks.is_empty()) => {
+            check.problem(path, "is missing; it names the block or the tensor from which on the backbone is trained");
+        }
+        (Mode::Full | Mode::Scratch, Some(_)) => {
+            check.problem(path, "is for mode `last_block`; this mode trains all of the backbone");
+        }
+        _ => {}
+    }
 }
 
 fn engine_is_available(check: &mut Check<'_>) {

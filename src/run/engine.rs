@@ -14,7 +14,7 @@ use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
 use crate::engine::{BuildRequest, Built, Engine, InputTensor, Manifest, OnnxRuntime, build, weights_digest};
-use crate::plan::Plan;
+use crate::plan::{Plan, ResolvedPlan};
 use crate::resource::Fetched;
 
 /// The columns of a run, in the order of the engine's outputs.
@@ -54,7 +54,7 @@ impl Columns {
 /// # Errors
 /// Those of the cut and of the cache; outputs whose shape varies.
 pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, String)> {
-    let built = build_engine(&resolved.plan.plan, &resolved.source, context)?;
+    let built = build_engine(&resolved.plan, &resolved.source, context)?;
     let shapes = match known_shapes(&built) {
         Some(shapes) => shapes,
         None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.plan.plan)?,
@@ -62,7 +62,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
     let mut columns = Vec::new();
-    for (output, row_shape) in plan.plan.model.backbone.outputs.iter().zip(&shapes) {
+    for (output, row_shape) in plan.cut().iter().zip(&shapes) {
         let ingredients = plan.ingredients(output);
         let spec = ColumnSpec {
             key: ingredients.key(),
@@ -73,7 +73,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
         };
         columns.push(store.column(&spec, context.progress)?);
     }
-    let names: Vec<String> = plan.plan.model.backbone.outputs.iter().map(|output| output.name.clone()).collect();
+    let names: Vec<String> = plan.cut().iter().map(|output| output.name.clone()).collect();
     let shown: Vec<String> = names.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
     let how = if built.reused { "built before" } else { "built" };
     let engine = &plan.plan.engine;
@@ -167,7 +167,8 @@ impl Source {
 ///
 /// # Errors
 /// Those of the cut; a model with several inputs.
-pub fn build_engine(plan: &Plan, source: &Source, context: &Context<'_>) -> Result<Built> {
+pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<'_>) -> Result<Built> {
+    let plan = &resolved.plan;
     let backbone = &plan.model.backbone;
     let address = backbone.source.to_string();
     let request = BuildRequest {
@@ -175,7 +176,7 @@ pub fn build_engine(plan: &Plan, source: &Source, context: &Context<'_>) -> Resu
         source: &source.model.path,
         address: &address,
         digest: source.model.digest,
-        outputs: &backbone.outputs,
+        outputs: resolved.cut(),
         licence: backbone.licence.as_deref(),
         family: backbone.family.as_deref(),
         tasks: &backbone.tasks,

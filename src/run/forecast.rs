@@ -65,7 +65,7 @@ fn of_resolved(
     let mut misses = Vec::new();
     let mut bytes = Some(0);
     let stored = store.columns()?;
-    for output in &plan.plan.model.backbone.outputs {
+    for output in plan.cut() {
         let ingredients = plan.ingredients(output);
         let key = ingredients.key();
         let info = stored.iter().find(|info| info.spec.key == key);

@@ -66,7 +66,7 @@ impl History {
 fn engine(plan: &ResolvedPlan) -> Digest {
     crate::base::KeyWriter::new("rate")
         .json("weights", &plan.weights)
-        .json("outputs", &plan.plan.model.backbone.outputs)
+        .json("outputs", &plan.cut())
         .json("preprocess", &plan.plan.model.backbone.preprocess)
         .field("numeric_class", &plan.numeric_class)
         .field("runtime", &plan.runtime)

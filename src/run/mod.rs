@@ -17,6 +17,7 @@ pub mod report;
 mod resolve;
 mod rows;
 mod skipped;
+mod tail;
 mod training;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::engine::{self, Source};
+use super::tail;
 use super::training::{self, BEST, CHECKPOINT};
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
@@ -53,14 +54,18 @@ impl Predictor {
             return Err(Error::bad_input(format!("`{backbone}` is not the file that this run was trained with"))
                 .hint("its contents changed; run the recipe again"));
         }
-        let built = engine::build_engine(&plan.plan, &source, context)?;
+        let built = engine::build_engine(&plan, &source, context)?;
         let mut engine = source.open(&built)?;
         let shapes = engine::shapes(&built, &mut *engine, &plan.plan)?;
-        let outputs = &plan.plan.model.backbone.outputs;
-        let inputs: Vec<InputSpec> =
-            outputs.iter().zip(shapes).map(|(output, shape)| InputSpec { name: output.name.clone(), shape }).collect();
+        let inputs: Vec<InputSpec> = plan
+            .cut()
+            .iter()
+            .zip(shapes)
+            .map(|(output, shape)| InputSpec { name: output.name.clone(), shape })
+            .collect();
+        let tail = tail::find(&plan.plan, &source)?;
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
-        let graph = training::graph(&plan, &inputs, HeadConfig::stored_rows(&weights))?;
+        let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
         Ok(Self { plan, engine, inputs, graph, weights })
     }
 

@@ -163,7 +163,7 @@ fn from_rows(directory: &Path, run: &mut Run, extent: &Extent, context: &Context
 
 fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
     let plan = &resolved.plan.plan;
-    let outputs: Vec<&str> = plan.model.backbone.outputs.iter().map(|output| output.name.as_str()).collect();
+    let outputs: Vec<&str> = resolved.plan.cut().iter().map(|output| output.name.as_str()).collect();
     let facts = [
         ("backbone", plan.model.backbone.name.clone()),
         ("outputs", outputs.join(", ")),

@@ -5,8 +5,10 @@ use std::thread::available_parallelism;
 
 use super::context::Context;
 use super::engine::Source;
+use super::tail;
 use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{self, Dataset, LoadContext, OnError, Row};
+use crate::graph::import::Tail;
 use crate::plan::{Manifest, Plan, ResolvedPlan};
 use crate::resource::DigestTable;
 use crate::sample::pipeline::{self, Item};
@@ -21,6 +23,8 @@ pub struct Resolved {
     pub digests: Vec<Digest>,
     /// What the engine is made of.
     pub source: Source,
+    /// What of the backbone is trained.
+    pub tail: Option<Tail>,
 }
 
 /// Resolves a plan.
@@ -30,6 +34,7 @@ pub struct Resolved {
 pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let fetcher = context.fetcher();
     let source = Source::fetch(plan, context)?;
+    let tail = tail::find(plan, &source)?;
     let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
     let dataset = data::load(&plan.data, &load)?;
     if dataset.fields.len() != 1 {
@@ -46,10 +51,11 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
         dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
         target: dataset.targets.kind(),
         classes: dataset.targets.names().to_vec(),
+        frontier: tail.as_ref().map(|tail| tail.frontier().to_vec()),
         numeric_class: source.engine.numeric_class(),
         runtime: source.engine.runtime(),
     };
-    Ok(Resolved { plan, dataset, digests, source })
+    Ok(Resolved { plan, dataset, digests, source, tail })
 }
 
 fn sample_digests(

@@ -7,9 +7,12 @@ use super::directory::RunDirectory;
 use super::engine::Columns;
 use super::resolve::Resolved;
 use super::rows::StoredRows;
+use super::tail;
+use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
 use crate::data;
+use crate::graph::import::Tail;
 use crate::graph::{Graph, Targets, Weights};
 use crate::head::Solved;
 use crate::plan::{ModelPlan, Plan, ResolvedPlan};
@@ -59,7 +62,7 @@ impl Training {
             return Err(Error::bad_input("no training rows are left"));
         }
         Ok(Self {
-            graph: graph(plan, rows.specs(), train.len())?,
+            graph: graph(plan, resolved.tail.as_ref(), rows.specs(), train.len())?,
             model: plan.plan.model.clone(),
             classes: kept.iter().map(|&row| of_row[row]).collect(),
             rows,
@@ -148,7 +151,10 @@ impl Training {
         let best = trained.epochs.iter().find(|log| log.epoch == trained.best_epoch);
         let best = best.and_then(|log| Some((log.epoch, log.metrics.get(&self.main_valid())?)));
         let best = best.map(|(epoch, value)| format!("; best {} {value:.4} in epoch {epoch}", self.main_valid()));
-        format!("{} epochs, {last}{}", trained.epochs.len(), best.unwrap_or_default())
+        let count = self.graph.parameter_count();
+        let memory = peak_bytes().map(|bytes| format!(", at most {:.0} MB of memory", bytes as f64 / 1e6));
+        let (epochs, best) = (trained.epochs.len(), best.unwrap_or_default());
+        format!("{epochs} epochs of {count} weights, {last}{best}{}", memory.unwrap_or_default())
     }
 
     /// The splits with their rows, by position in [`Self::rows`].
@@ -185,13 +191,15 @@ impl Training {
     }
 }
 
-/// The graph above the cut, with a head that keeps `stored_rows` rows if it keeps any.
+/// The graph above the cut: what of the backbone is trained, neck and head, which keeps `stored_rows` rows if it
+/// keeps any.
 ///
 /// # Errors
-/// The neck or the head does not fit the outputs of the cut.
-pub fn graph(plan: &ResolvedPlan, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
+/// The neck or the head does not fit the outputs of the cut; a node of the backbone cannot be trained.
+pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
     let model = &plan.plan.model;
-    train::build_storing_graph(&model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
+    let tail = tail.map(|tail| (tail, tail::start(&plan.plan)));
+    train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
 }
 
 /// Class probabilities `[rows, classes]` of some features.

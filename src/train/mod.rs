@@ -25,6 +25,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Cancel, Error, Result};
+use crate::graph::import::{Start, Tail};
 use crate::graph::{Graph, Targets, Weights};
 use crate::head::HeadConfig;
 use crate::loss::{LossSum, TargetFacts};
@@ -185,14 +186,16 @@ impl StepUpdate {
 /// # Errors
 /// A neck or the head cannot take these shapes.
 pub fn build_graph(neck: &NeckChain, head: &HeadConfig, inputs: &[InputSpec], outputs: usize) -> Result<Graph> {
-    build_storing_graph(neck, head, inputs, outputs, 0)
+    build_graph_above(None, neck, head, inputs, outputs, 0)
 }
 
-/// Like [`build_graph`], for a head that keeps `stored_rows` training rows; see [`HeadConfig::stored_rows`].
+/// [`build_graph`] above a part of the backbone that is trained too: the inputs are then what crosses the cut
+/// below it. A head that keeps training rows keeps `stored_rows`; see [`HeadConfig::stored_rows`].
 ///
 /// # Errors
-/// Those of [`build_graph`].
-pub fn build_storing_graph(
+/// A node of the backbone cannot be trained; those of [`build_graph`].
+pub fn build_graph_above(
+    tail: Option<(&Tail, Start)>,
     neck: &NeckChain,
     head: &HeadConfig,
     inputs: &[InputSpec],
@@ -200,7 +203,10 @@ pub fn build_storing_graph(
     stored_rows: usize,
 ) -> Result<Graph> {
     let mut graph = Graph::new();
-    let inputs = inputs.iter().map(|input| graph.input(&input.name, &input.shape)).collect::<Result<Vec<_>>>()?;
+    let mut inputs = inputs.iter().map(|input| graph.input(&input.name, &input.shape)).collect::<Result<Vec<_>>>()?;
+    if let Some((tail, start)) = tail {
+        inputs = tail.build(&mut graph, &inputs, start)?;
+    }
     let features = neck.build(&mut graph, &inputs)?;
     let logits = head.build(&mut graph, features, outputs, stored_rows)?;
     graph.output("logits", logits);

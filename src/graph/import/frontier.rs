@@ -129,10 +129,13 @@ impl Tail {
         }
         let mut nodes: Vec<usize> = wanted.into_iter().collect();
         nodes.sort_unstable();
-        // The tensor that the user named, by that name; others by their own.
+        // The tensor that the user named, by that name; others by their own. An output cannot be called like an
+        // input.
         let spec = |(i, tensor): (usize, &String)| {
-            let name = if i == 0 && matches!(begin, Begin::Tensor(_)) { shown } else { tensor };
-            OutputSpec { name: name.into(), tensor: name.into(), select: Select::All }
+            let tensor = if i == 0 && matches!(begin, Begin::Tensor(_)) { shown } else { tensor };
+            let is_input = graph.input.iter().any(|v| v.name == tensor);
+            let name = if is_input { format!("{tensor}_as_is") } else { tensor.to_string() };
+            OutputSpec { name, tensor: tensor.into(), select: Select::All }
         };
         let frontier = crossing.iter().enumerate().map(spec).collect();
         Ok(Self { model, opset, facts, nodes, crossing, frontier, outputs })
@@ -141,13 +144,6 @@ impl Tail {
     /// The tensors that cross the cut, to be stored: the graph's inputs, in this order.
     pub fn frontier(&self) -> &[OutputSpec] {
         &self.frontier
-    }
-
-    /// Gives the tensor that the training begins from the name of a catalogue's output.
-    pub fn name_first(&mut self, name: &str) {
-        if let Some(first) = self.frontier.first_mut() {
-            first.name = name.into();
-        }
     }
 
     /// The shape of one row of each tensor that crosses, where it is known without running.

@@ -61,7 +61,7 @@ impl Solution {
     }
 }
 
-/// Solves a head on the training rows. `graph` is what [`build_storing_graph`](super::build_storing_graph) makes of
+/// Solves a head on the training rows. `graph` is what [`build_graph_above`](super::build_graph_above) makes of
 /// the neck and this head; of the config, the batch size, the seed and the metrics are looked at.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::graph::Targets;
 use crate::head::{Distance, HeadConfig, Knn, Logistic, NearestMean, OneOrPath, Ridge, VoteWeights};
 use crate::metric::MetricName;
 use crate::neck::{Gem, NeckConfig, Standardize};
-use crate::train::{InMemory, Prediction, build_storing_graph, predict};
+use crate::train::{InMemory, Prediction, build_graph_above, predict};
 
 fn numbers(n: usize, factor: usize, modulus: usize) -> Vec<f32> {
     (0..n).map(|i| (i * factor % modulus) as f32 / (modulus / 2) as f32 - 1.0).collect()
@@ -49,7 +49,7 @@ impl Case {
         let (train, valid) = all.split_at(rows - valid);
         let data = Data { features: &features, targets: Targets::Classes(&self.y), train, valid };
         let inputs = crate::train::Features::inputs(&features);
-        let graph = build_storing_graph(&self.neck, head, inputs, self.classes, train.len())?;
+        let graph = build_graph_above(None, &self.neck, head, inputs, self.classes, train.len())?;
         let solved = head.solved().unwrap();
         let solution = solve(&self.neck, solved, &graph, &data, &config(), &Cancel::default())?;
         Ok((graph, solution))
@@ -205,7 +205,7 @@ fn what_cannot_be_solved_is_refused_with_the_figure() {
     let data = Data { features: &features, targets: Targets::Classes(&classes), train: &train, valid: &[] };
     let neck = NeckChain(vec![NeckConfig::Gem(Gem::default())]);
     let head = HeadConfig::NearestMean(NearestMean::default());
-    let graph = build_storing_graph(&neck, &head, crate::train::Features::inputs(&features), 2, 0).unwrap();
+    let graph = build_graph_above(None, &neck, &head, crate::train::Features::inputs(&features), 2, 0).unwrap();
     let error = solve(&neck, head.solved().unwrap(), &graph, &data, &config(), &Cancel::default()).unwrap_err();
     assert!(error.to_string().contains("parameters to train"), "{error}");
 }
