@@ -10,7 +10,7 @@ use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Result};
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::resource::Resource;
-use crate::sample::image::ImagePreprocess;
+use crate::sample::Transform;
 
 /// A backbone of the catalogue: where its weights are, what it takes and what it gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,10 +34,14 @@ pub struct Entry {
     /// Whether an engine has been built from the real graph and compared with the framework's own.
     #[serde(default)]
     pub proof: Proof,
-    /// The network's input.
-    pub input: Input,
-    /// How a picture becomes that input, as the network was trained.
-    pub preprocess: ImagePreprocess,
+    /// The network's input, if it takes pictures. Those of texts are named by `preprocess`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    /// How a sample becomes that input, as the network was trained.
+    pub preprocess: Transform,
+    /// The `tokenizer.json` of a network that takes text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Resource>,
     /// The tensors at which the network may be cut, by the names that recipes use. The first is taken
     /// when a recipe names none.
     #[schemars(length(min = 1))]
@@ -117,8 +121,11 @@ pub struct Output {
     /// What is taken from it.
     #[serde(default)]
     pub select: Select,
-    /// The shape of one row, without the batch.
+    /// The shape of one row, without the batch; of one token's row where `per_token`.
     pub shape: Vec<usize>,
+    /// Whether a row is a list of tokens, as many as the sample has: `[tokens, …shape]`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_token: bool,
     /// What it is good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -194,6 +201,11 @@ impl Entry {
         self.outputs.keys().map(String::as_str)
     }
 
+    /// Height and width of the network's input in pixels, if it takes pictures.
+    pub fn image_size(&self) -> Option<usize> {
+        self.input.as_ref().map(|input| input.size as usize)
+    }
+
     /// What a cut at one of the named outputs takes.
     ///
     /// # Errors
@@ -215,10 +227,19 @@ impl Entry {
     pub fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::bad_input(format!("backbone `{}`: {what}", self.name)));
         self.preprocess.check()?;
-        let made = self.preprocess.output_shape();
-        let wanted = [3, self.input.size as usize, self.input.size as usize];
-        if made != wanted {
-            return bad(format!("the preprocess gives {made:?}, but the input is {wanted:?}"));
+        match (&self.preprocess, &self.input) {
+            (Transform::Image(steps), Some(input)) => {
+                let (made, wanted) = (steps.output_shape(), [3, input.size as usize, input.size as usize]);
+                if made != wanted {
+                    return bad(format!("the preprocess gives {made:?}, but the input is {wanted:?}"));
+                }
+            }
+            (Transform::Image(_), None) => return bad("a network that takes pictures has an `input`".into()),
+            (Transform::Text(_), Some(_)) => return bad("`input` is for pictures, and this takes text".into()),
+            (Transform::Text(_), None) => {}
+        }
+        if self.tokenizer.is_some() && self.preprocess.image().is_some() {
+            return bad("`tokenizer` is for text, and this takes pictures".into());
         }
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         for name in self.output_names().chain([self.name.as_str()]) {

@@ -7,7 +7,8 @@ use clap::builder::PossibleValuesParser;
 
 use super::Globals;
 use super::table::Table;
-use crate::backbone::{Entry, Proof, Task, catalogue};
+use crate::backbone::{Entry, Output, Proof, Task, catalogue};
+use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
 
 /// List the catalogue of backbones, or show one.
@@ -59,7 +60,7 @@ impl Args {
             let tasks: Vec<&str> = entry.tasks.iter().map(|task| task.name()).collect();
             table.row([
                 entry.name.clone(),
-                entry.outputs.values().next().map(|output| shape(&output.shape)).unwrap_or_default(),
+                entry.outputs.values().next().map(row_shape).unwrap_or_default(),
                 entry.architecture.clone(),
                 source(entry).into(),
                 tasks.join(", "),
@@ -94,8 +95,10 @@ pub(super) fn show_preprocess(preprocess: &ImagePreprocess) -> String {
     steps.join("; ")
 }
 
-fn shape(shape: &[usize]) -> String {
-    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+/// `197×768`, and with `tokens` in front where a row is as long as its sample.
+fn row_shape(output: &Output) -> String {
+    let tokens = output.per_token.then(|| "tokens".to_string());
+    tokens.into_iter().chain(output.shape.iter().map(ToString::to_string)).collect::<Vec<_>>().join("×")
 }
 
 fn show(entry: &Entry) -> String {
@@ -117,14 +120,26 @@ fn show(entry: &Entry) -> String {
         Proof::Built => "built from the published file",
     };
     line("proof", proof.into());
-    line("input", format!("`{}` [batch, 3, {1}, {1}]", entry.input.name, entry.input.size));
-    line("preprocess", show_preprocess(&entry.preprocess));
+    match &entry.preprocess {
+        Transform::Image(steps) => {
+            let input = entry.input.as_ref().map(|input| format!("`{}` [batch, 3, {1}, {1}]", input.name, input.size));
+            line("input", input.unwrap_or_default());
+            line("preprocess", show_preprocess(steps));
+        }
+        Transform::Text(steps) => {
+            line("input", format!("`{}` [batch, tokens]", steps.inputs.ids));
+            line("preprocess", format!("at most {} tokens", steps.max_tokens));
+        }
+    }
+    if let Some(tokenizer) = &entry.tokenizer {
+        line("tokenizer", tokenizer.to_string());
+    }
     text += "\n";
     let mut table = Table::new(["output", "shape", "tensor", "taken"]);
     for (name, output) in &entry.outputs {
         let select = serde_json::to_value(output.select).unwrap_or_default();
         let taken = select["kind"].as_str().unwrap_or_default().to_string();
-        table.row([name.clone(), shape(&output.shape), output.tensor.clone(), taken]);
+        table.row([name.clone(), row_shape(output), output.tensor.clone(), taken]);
     }
     text += &table.to_string();
     if !entry.blocks.is_empty() {

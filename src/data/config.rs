@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Format, TargetKind};
+use super::{Field, Format, TargetKind};
 use crate::base::Problems;
 use crate::resource::{Address, Resource};
-use crate::sample::image::PreprocessConfig;
+use crate::sample::PreprocessConfig;
 
 /// `data:` of a recipe: what the rows are, what they are labelled with, and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,6 +134,11 @@ impl DataConfig {
     /// The name of the kind, as `kind:` has it.
     pub fn kind(&self) -> &'static str {
         self.format.kind()
+    }
+
+    /// What each row has.
+    pub fn fields(&self) -> Vec<Field> {
+        self.format.reader().fields()
     }
 
     /// What the rows are labelled with.

@@ -1,11 +1,13 @@
-//! `kind: csv`: a text table with one row per sample, its image's path in one column and its label in
-//! another. What it shares with `tsv` is here too.
+//! `kind: csv`: a text table with one row per sample, its image's path or its text in one column and its label
+//! in another. What it shares with `tsv` is here too.
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Field;
+use super::fields::FieldColumns;
 use super::label::LabelConfig;
 use super::labels::LabelCell;
 use super::listing::Listing;
@@ -14,7 +16,7 @@ use super::table::{Delimiter, Table};
 use super::targets::TargetKind;
 use crate::base::{Error, Problems, Result};
 
-/// A text table with one row per sample: an image's path in one column, its label in another. Paths
+/// A text table with one row per sample: an image's path or a text in one column, its label in another. Paths
 /// start from `root`, or without one from the table's own folder. Cells may be quoted; for tables whose cells
 /// are separated by tabs and never quoted there is `tsv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +28,15 @@ pub struct Csv {
     pub header: bool,
     /// Names of the columns, in order; needed without a header, and in place of its names with one.
     pub columns: Vec<String>,
-    /// The column of the images' paths.
-    pub image: String,
+    /// The column of the images' paths; `image` if neither pictures nor texts are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The column of the texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The column of the second texts, where rows are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_b: Option<String>,
     /// The column of the labels.
     pub label: LabelConfig,
 }
@@ -35,20 +44,29 @@ pub struct Csv {
 impl Default for Csv {
     fn default() -> Self {
         let label = LabelConfig::column_named("label");
-        Self { delimiter: Delimiter::Comma, header: true, columns: Vec::new(), image: "image".into(), label }
+        let columns = Vec::new();
+        Self { delimiter: Delimiter::Comma, header: true, columns, image: None, text: None, text_b: None, label }
     }
 }
 
 impl Csv {
+    fn field_columns(&self) -> FieldColumns<'_> {
+        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+    }
+
     fn keys(&self) -> Keys<'_> {
-        let Self { delimiter, header, columns, image, label } = self;
-        Keys { delimiter: *delimiter, header: *header, columns, image, label }
+        let Self { delimiter, header, columns, label, .. } = self;
+        Keys { delimiter: *delimiter, header: *header, columns, fields: self.field_columns(), label }
     }
 }
 
 impl Read for Csv {
     fn check(&self, problems: &mut Problems) {
         self.keys().check(problems);
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        self.field_columns().fields()
     }
 
     fn target_kind(&self) -> TargetKind {
@@ -69,7 +87,7 @@ pub(super) struct Keys<'a> {
     pub delimiter: Delimiter,
     pub header: bool,
     pub columns: &'a [String],
-    pub image: &'a str,
+    pub fields: FieldColumns<'a>,
     pub label: &'a LabelConfig,
 }
 
@@ -82,19 +100,21 @@ impl Keys<'_> {
                 "without a header the columns need names, as in `columns: [image, label]`",
             );
         }
+        self.fields.check(problems);
         self.label.check(problems);
     }
 
     pub fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(self.label, None, place);
+        let mut listing = Listing::new(self.fields, self.label, None, place);
+        let fields = self.fields.list();
         for path in paths {
             let table = Table::read(path, self.delimiter, self.header, self.columns)?;
             let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
-            let mut column = |key, name| {
+            let mut column = |key: &str, name: &str| {
                 let found = table.column(key, name).map_err(|message| listed.push(None, message));
                 found.unwrap_or_default()
             };
-            let image = column("data.image", self.image);
+            let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
             let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
@@ -102,8 +122,10 @@ impl Keys<'_> {
             for (line, cells) in &table.rows {
                 let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
                 let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
-                let sample = at.file(*line, &cells[image]);
-                at.push(*line, sample, &label, marks);
+                let samples = fields.iter().zip(&places);
+                let samples =
+                    samples.map(|(one, place)| at.sample(*line, one.field.modality, &cells[*place])).collect();
+                at.push(*line, samples, &label, marks);
             }
             at.finish()?;
         }
@@ -136,7 +158,7 @@ mod tests {
         let data = fixture.load(config).unwrap();
         assert_eq!(class_names(&data), (&["ok".to_string(), "defective".into()][..], &[1, 0][..]));
         assert_eq!(data.rows[1].origin, "labels.csv:2");
-        assert_eq!(data.rows[1].samples[0].path(), fixture.path("d/images/2.png"));
+        assert_eq!(data.rows[1].samples[0].path(), Some(fixture.path("d/images/2.png").as_path()));
         assert_eq!(data.splits.train, [0, 1]);
     }
 

@@ -1,4 +1,5 @@
-//! `kind: jsonl`: one JSON object per line, its image's path under one key and its label under another.
+//! `kind: jsonl`: one JSON object per line, its image's path or its text under one key and its label under
+//! another.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Field;
+use super::fields::{FieldColumn, FieldColumns};
 use super::label::LabelConfig;
 use super::labels::LabelCell;
 use super::listing::Listing;
@@ -15,26 +18,38 @@ use super::targets::TargetKind;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Problems, Result};
 
-/// One JSON object per line: an image's path under one key, its label (a text, number or truth value, or a
+/// One JSON object per line: an image's path or a text under one key, its label (a text, number or truth value, or a
 /// list of them) under another. Paths start from `root`, or without one from the file's own folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jsonl {
-    /// The key of the images' paths.
-    pub image: String,
+    /// The key of the images' paths; `image` if neither pictures nor texts are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The key of the texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The key of the second texts, where rows are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_b: Option<String>,
     /// The key of the labels.
     pub label: LabelConfig,
 }
 
 impl Default for Jsonl {
     fn default() -> Self {
-        Self { image: "image".into(), label: LabelConfig::column_named("label") }
+        Self { image: None, text: None, text_b: None, label: LabelConfig::column_named("label") }
     }
 }
 
 impl Read for Jsonl {
     fn check(&self, problems: &mut Problems) {
+        self.field_columns().check(problems);
         self.label.check(problems);
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        self.field_columns().fields()
     }
 
     fn target_kind(&self) -> TargetKind {
@@ -47,7 +62,8 @@ impl Read for Jsonl {
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(&self.label, None, place);
+        let mut listing = Listing::new(self.field_columns(), &self.label, None, place);
+        let fields = self.field_columns().list();
         for path in paths {
             let text = read_utf8(path)?;
             let mut at = listing.table(path);
@@ -60,10 +76,11 @@ impl Read for Jsonl {
                         continue;
                     }
                 };
-                match self.row(&object, place.marks) {
-                    Ok((image, label, marks)) => {
-                        let sample = at.file(line, &image);
-                        at.push(line, sample, &label, marks);
+                match self.row(&fields, &object, place.marks) {
+                    Ok((cells, label, marks)) => {
+                        let cells = fields.iter().zip(&cells);
+                        let samples = cells.map(|(one, cell)| at.sample(line, one.field.modality, cell)).collect();
+                        at.push(line, samples, &label, marks);
                     }
                     Err(message) => at.bad(line, message),
                 }
@@ -75,15 +92,20 @@ impl Read for Jsonl {
 }
 
 impl Jsonl {
-    /// The image, the label and the marks of an object.
-    fn row(&self, object: &Map<String, Value>, marks: &[String]) -> Result<Cells, String> {
+    fn field_columns(&self) -> FieldColumns<'_> {
+        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+    }
+
+    /// The cells of the fields, the label and the marks of an object.
+    fn row(&self, fields: &[FieldColumn<'_>], object: &Map<String, Value>, marks: &[String]) -> Result<Cells, String> {
         let label = self.label.columns().iter().map(|key| label_of(object, key));
         let marks = marks.iter().map(|key| text_of(object, key));
-        Ok((text_of(object, &self.image)?, label.collect::<Result<_, _>>()?, marks.collect::<Result<_, _>>()?))
+        let cells = fields.iter().map(|one| text_of(object, one.column)).collect::<Result<_, _>>()?;
+        Ok((cells, label.collect::<Result<_, _>>()?, marks.collect::<Result<_, _>>()?))
     }
 }
 
-type Cells = (String, Vec<LabelCell<'static>>, Vec<String>);
+type Cells = (Vec<String>, Vec<LabelCell<'static>>, Vec<String>);
 
 fn value_of<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a Value, String> {
     let near = || did_you_mean(key, object.keys().map(String::as_str));

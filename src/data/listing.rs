@@ -1,17 +1,19 @@
-//! Rows that a table lists, whatever its format: an image and a label each.
+//! Rows that a table lists, whatever its format: pictures or texts and a label each.
 
 use std::path::{Path, PathBuf};
 
+use super::Row;
+use super::fields::FieldColumns;
 use super::label::LabelConfig;
 use super::labels::{LabelCell, Labels};
 use super::load::{Listed, Set, SetPlace, inside};
-use super::{Field, Row};
 use crate::base::Result;
 use crate::sample::{Modality, Sample};
 
 /// The rows of one set, of one or several tables.
 pub(super) struct Listing<'a> {
     place: &'a SetPlace<'a>,
+    columns: FieldColumns<'a>,
     labels: Labels<'a>,
     rows: Vec<Row>,
     marks: Vec<Vec<String>>,
@@ -19,9 +21,14 @@ pub(super) struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     /// No rows yet. `known` are names of classes that the data gives.
-    pub fn new(label: &'a LabelConfig, known: Option<Vec<String>>, place: &'a SetPlace<'a>) -> Self {
+    pub fn new(
+        columns: FieldColumns<'a>,
+        label: &'a LabelConfig,
+        known: Option<Vec<String>>,
+        place: &'a SetPlace<'a>,
+    ) -> Self {
         let marks = vec![Vec::new(); place.marks.len()];
-        Self { place, labels: label.labels(known), rows: Vec::new(), marks }
+        Self { place, columns, labels: label.labels(known), rows: Vec::new(), marks }
     }
 
     /// Begins a table.
@@ -34,7 +41,7 @@ impl<'a> Listing<'a> {
 
     /// The set.
     pub fn finish(self) -> Set {
-        let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
+        let fields = self.columns.fields();
         Set { fields, rows: self.rows, targets: self.labels.finish(), marks: self.marks }
     }
 }
@@ -49,9 +56,17 @@ pub(super) struct TableRows<'a, 'b> {
 }
 
 impl TableRows<'_, '_> {
+    /// The sample of a cell: of the file that it names, or of the text that it is.
+    pub fn sample(&mut self, line: usize, modality: Modality, cell: &str) -> Option<Sample> {
+        match modality {
+            Modality::Image => self.file(line, cell),
+            Modality::Text => Some(Sample::text(cell)),
+        }
+    }
+
     /// The sample of an image's path: from the root and inside of it, or from the table's folder. A missing
     /// file is reported, unless bad rows are to be skipped.
-    pub fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
+    fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
         let rooted = self.listing.place.root.is_some();
         let file = if rooted { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
         match file {
@@ -67,16 +82,16 @@ impl TableRows<'_, '_> {
         self.listed.push_at(self.path, line, message);
     }
 
-    /// Takes the next row with the cells of its label columns; one without a sample has been reported.
-    pub fn push(&mut self, line: usize, sample: Option<Sample>, label: &[LabelCell<'_>], marks: Vec<String>) {
+    /// Takes the next row with the cells of its label columns; one that lacks a sample has been reported.
+    pub fn push(&mut self, line: usize, samples: Vec<Option<Sample>>, label: &[LabelCell<'_>], marks: Vec<String>) {
         let parsed = match self.listing.labels.parse(label) {
             Ok(parsed) => parsed,
             Err(message) => return self.bad(line, message),
         };
-        let Some(sample) = sample else { return };
+        let Some(samples) = samples.into_iter().collect::<Option<Vec<Sample>>>() else { return };
         self.listing.labels.push(parsed);
         let origin = format!("{}:{line}", self.name);
-        self.listing.rows.push(Row { samples: vec![sample], origin });
+        self.listing.rows.push(Row { samples, origin });
         for (kept, cell) in self.listing.marks.iter_mut().zip(marks) {
             kept.push(cell);
         }

@@ -27,6 +27,11 @@ pub(super) trait Read {
     /// Reports what serde and the schema cannot see, with paths below `data`.
     fn check(&self, _problems: &mut Problems) {}
 
+    /// What each row has.
+    fn fields(&self) -> Vec<Field> {
+        vec![Field { name: "image".into(), modality: Modality::Image }]
+    }
+
     /// What the rows are labelled with.
     fn target_kind(&self) -> TargetKind {
         TargetKind::Classes

@@ -9,6 +9,7 @@ mod cifar10;
 mod cifar100;
 mod config;
 mod csv;
+mod fields;
 mod image_folder;
 mod jsonl;
 mod label;

@@ -1,43 +1,57 @@
-//! `kind: parquet`: any parquet file with an image column, of paths or of bytes, and a label column.
+//! `kind: parquet`: any parquet file with a column of images, as paths or bytes, or of texts, and a label column.
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Field;
 use super::cifar10::{class_names, named};
+use super::fields::{FieldColumn, FieldColumns};
 use super::label::LabelConfig;
 use super::labels::LabelCell;
-use super::listing::Listing;
+use super::listing::{Listing, TableRows};
 use super::load::{Found, Listed, Read, Set, SetPlace};
-use super::parquet_file::{Cell, ParquetFile};
+use super::parquet_file::{Cell, ParquetFile, Unpacked};
 use super::targets::TargetKind;
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Problems, Result};
-use crate::sample::{Encoding, Sample, Source};
+use crate::sample::{Encoding, Modality, Sample, Source};
 
 /// A parquet file, such as those on the Hugging Face hub: images in one column, as embedded bytes (a binary
-/// column, or one with `bytes` in it) or as paths in text; labels in another. Names of classes that the hub's
+/// column, or one with `bytes` in it) or as paths in text, or texts; labels in another. Names of classes that the hub's
 /// tools left in the file are used. A set may be a folder: then all `*.parquet` in it, or with a `root`
 /// alone those that begin with `train`, `valid` and `test`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parquet {
-    /// The column of the images.
-    pub image: String,
+    /// The column of the images; `image` if neither pictures nor texts are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The column of the texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The column of the second texts, where rows are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_b: Option<String>,
     /// The column of the labels.
     pub label: LabelConfig,
 }
 
 impl Default for Parquet {
     fn default() -> Self {
-        Self { image: "image".into(), label: LabelConfig::column_named("label") }
+        Self { image: None, text: None, text_b: None, label: LabelConfig::column_named("label") }
     }
 }
 
 impl Read for Parquet {
     fn check(&self, problems: &mut Problems) {
+        self.field_columns().check(problems);
         self.label.check(problems);
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        self.field_columns().fields()
     }
 
     fn target_kind(&self) -> TargetKind {
@@ -65,7 +79,7 @@ impl Read for Parquet {
             (Some(first), [column]) => class_names(&ParquetFile::open(first)?, column),
             _ => None,
         };
-        let mut listing = Listing::new(&self.label, known, place);
+        let mut listing = Listing::new(self.field_columns(), &self.label, known, place);
         for path in &files {
             self.read_file(path, place, &mut listing)?;
         }
@@ -74,7 +88,11 @@ impl Read for Parquet {
 }
 
 impl Parquet {
-    fn read_file(&self, path: &Path, place: &SetPlace<'_>, listing: &mut Listing<'_>) -> Result<()> {
+    fn field_columns(&self) -> FieldColumns<'_> {
+        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+    }
+
+    fn read_file(&self, path: &Path, set_place: &SetPlace<'_>, listing: &mut Listing<'_>) -> Result<()> {
         let file = ParquetFile::open(path)?;
         let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
         let columns = file.columns();
@@ -88,9 +106,10 @@ impl Parquet {
             }
             found.unwrap_or_default()
         };
-        let image = column("data.image", &self.image);
+        let fields = self.field_columns().list();
+        let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
         let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
-        let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
+        let marks: Vec<usize> = set_place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;
         let mut labels =
             label.into_iter().map(|column| Ok(labels(&file, column)?.into_iter())).collect::<Result<Vec<_>>>()?;
@@ -98,27 +117,47 @@ impl Parquet {
         let marks = marks.into_iter().map(|column| texts(&file, column)).collect::<Result<Vec<_>>>()?;
         let row_marks = |row: usize| marks.iter().map(|cells| cells[row].clone()).collect();
         let mut at = listing.table(path);
-        if file.is_text(image) {
-            for (row, name) in texts(&file, image)?.into_iter().enumerate() {
-                let sample = at.file(row + 1, &name);
-                at.push(row + 1, sample, &row_label(), row_marks(row));
-            }
-            return at.finish();
-        }
-        let unpacked = file.unpack(image, place)?;
-        if unpacked.offsets.len() != file.rows() + 1 {
-            return Err(Error::bad_input(format!("`{}` has columns of different lengths", path.display())));
-        }
-        for (row, range) in unpacked.offsets.windows(2).enumerate() {
-            let len = range[1] - range[0];
-            if len == 0 {
-                at.bad(row + 1, format!("row {} has no image", row + 1));
-            }
-            let source = Source::Range { file: unpacked.file.clone(), offset: range[0], len };
-            let sample = Sample { source, encoding: Encoding::Encoded };
-            at.push(row + 1, Some(sample), &row_label(), row_marks(row));
+        let fields = fields.iter().zip(places).map(|(one, place)| FieldCells::read(&file, one, place, set_place));
+        let fields = fields.collect::<Result<Vec<_>>>()?;
+        for row in 0..file.rows() {
+            let samples = fields.iter().map(|cells| cells.sample(row, &mut at)).collect();
+            at.push(row + 1, samples, &row_label(), row_marks(row));
         }
         at.finish()
+    }
+}
+
+/// What a field's column holds.
+enum FieldCells {
+    Texts(Modality, Vec<String>),
+    Bytes(Unpacked),
+}
+
+impl FieldCells {
+    fn read(file: &ParquetFile, one: &FieldColumn<'_>, column: usize, place: &SetPlace<'_>) -> Result<Self> {
+        if one.field.modality == Modality::Text || file.is_text(column) {
+            return Ok(Self::Texts(one.field.modality, texts(file, column)?));
+        }
+        let unpacked = file.unpack(column, place)?;
+        if unpacked.offsets.len() != file.rows() + 1 {
+            return Err(bad(file, column, format!("{} of {} rows", unpacked.offsets.len() - 1, file.rows())));
+        }
+        Ok(Self::Bytes(unpacked))
+    }
+
+    fn sample(&self, row: usize, at: &mut TableRows<'_, '_>) -> Option<Sample> {
+        match self {
+            Self::Texts(modality, cells) => at.sample(row + 1, *modality, &cells[row]),
+            Self::Bytes(Unpacked { file, offsets }) => {
+                let len = offsets[row + 1] - offsets[row];
+                if len == 0 {
+                    at.bad(row + 1, format!("row {} has no image", row + 1));
+                    return None;
+                }
+                let source = Source::Range { file: file.clone(), offset: offsets[row], len };
+                Some(Sample { source, encoding: Encoding::Encoded })
+            }
+        }
     }
 }
 

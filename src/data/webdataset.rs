@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cifar10::named;
+use super::fields::FieldColumns;
 use super::image_folder::is_picture;
 use super::label::LabelConfig;
 use super::labels::LabelCell;
@@ -33,6 +34,9 @@ impl Default for Webdataset {
         Self { label: LabelConfig::column_named("cls") }
     }
 }
+
+/// One field, and no column.
+const PICTURES: FieldColumns<'_> = FieldColumns { image: &None, text: &None, text_b: &None };
 
 /// No label member is longer.
 const MAX_LABEL: u64 = 1 << 20;
@@ -61,7 +65,7 @@ impl Read for Webdataset {
         for path in paths {
             if path.is_dir() { files.extend(named(path, "", ".tar")?) } else { files.push(path.clone()) }
         }
-        let mut listing = Listing::new(&self.label, None, place);
+        let mut listing = Listing::new(PICTURES, &self.label, None, place);
         for path in &files {
             let file: Arc<Path> = path.as_path().into();
             let members = members(path)?;
@@ -79,7 +83,7 @@ impl Read for Webdataset {
                 match cells(self.label.columns()).and_then(|label| Ok((label, cells(place.marks)?))) {
                     Ok((label, marks)) => {
                         let label: Vec<LabelCell<'_>> = label.into_iter().map(LabelCell::from).collect();
-                        at.push(number, Some(sample_of(&file, image)), &label, marks);
+                        at.push(number, vec![Some(sample_of(&file, image))], &label, marks);
                     }
                     Err(message) => at.bad(number, format!("`{name}` {message}")),
                 }

@@ -23,7 +23,9 @@ pub use weights::weights_digest;
 
 use std::ops::Range;
 
-use crate::base::Result;
+use crate::base::suggest::one_of;
+use crate::base::{Error, Result};
+use crate::sample::{Tensor, Values};
 
 /// One input of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,34 @@ impl<'a> InputTensor<'a> {
             Self::I64 { data, .. } => InputTensor::I64 { shape, data: &data[range] },
         }
     }
+}
+
+impl<'a> From<&'a Tensor> for InputTensor<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        match &tensor.data {
+            Values::F32(data) => Self::F32 { shape: &tensor.shape, data },
+            Values::I64(data) => Self::I64 { shape: &tensor.shape, data },
+        }
+    }
+}
+
+/// Runs an engine on prepared inputs: each of its inputs takes the tensor of its name, an only one the only tensor.
+///
+/// # Errors
+/// The engine has an input that nothing is prepared for; those of [`Engine::run`].
+pub fn run_on(engine: &mut dyn Engine, inputs: &[Tensor], outputs: &mut [Vec<f32>]) -> Result<()> {
+    let ports = engine.inputs();
+    let of_port = |port: &Port| inputs.iter().find(|tensor| tensor.name == port.name);
+    let chosen: Option<Vec<InputTensor<'_>>> = match (ports, inputs) {
+        ([_], [one]) => Some(vec![one.into()]),
+        _ => ports.iter().map(|port| of_port(port).map(InputTensor::from)).collect(),
+    };
+    let chosen = chosen.ok_or_else(|| {
+        let wanted = one_of(ports.iter().filter(|port| of_port(port).is_none()).map(|port| port.name.as_str()));
+        let there = one_of(inputs.iter().map(|tensor| tensor.name.as_str()));
+        Error::bad_input(format!("the model has the input {wanted}, and what is prepared is {there}"))
+    })?;
+    engine.run(&chosen, outputs)
 }
 
 /// A named input or output of an engine.

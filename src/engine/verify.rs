@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::manifest::{Checks, Manifest, Parity};
 use super::samples::random_row;
-use super::{Built, Engine, InputTensor, Samples};
+use super::{Built, Engine, InputTensor, Samples, run_on};
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::DataType;
 use crate::graph::onnx::{self, Select, make, shape};
+use crate::sample::{Tensor, Values};
 
 /// A model that gives whole tensors of another.
 pub struct Reference {
@@ -73,9 +74,17 @@ pub fn verify(
         }
     }
     let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
-    let batch_invariant = batch_invariant(engine, row, 8)?;
+    let batch_invariant = batch_invariant(engine, &|seed| vec![random_tensor(row, seed)], 8)?;
     let (samples, samples_of) = (samples.rows.len(), samples.of.clone());
     Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant })
+}
+
+/// Makes the inputs of a sample, each `[1, …]`: the same for the same number, and of one shape.
+pub type Probe<'a> = &'a dyn Fn(u64) -> Vec<Tensor>;
+
+fn random_tensor(row: &[usize], seed: u64) -> Tensor {
+    let shape = std::iter::once(1).chain(row.iter().copied()).collect();
+    Tensor { name: String::new(), shape, data: Values::F32(random_row(row, seed)) }
 }
 
 /// Whether an engine may run batches: what [`batch_invariant`] found for this runtime before, else what it finds
@@ -83,12 +92,12 @@ pub fn verify(
 ///
 /// # Errors
 /// Those of the engine; the manifest cannot be written.
-pub fn may_batch(built: &Built, engine: &mut dyn Engine, row: &[usize], runtime: &str) -> Result<bool> {
+pub fn may_batch(built: &Built, engine: &mut dyn Engine, probe: Probe<'_>, runtime: &str) -> Result<bool> {
     let mut manifest = Manifest::read(&built.folder)?;
     if let Some(checks) = manifest.checked_by(runtime) {
         return Ok(checks.batch_invariant);
     }
-    let batch_invariant = batch_invariant(engine, row, 8)?;
+    let batch_invariant = batch_invariant(engine, probe, 8)?;
     let (runtime, samples_of) = (runtime.into(), "random numbers".into());
     manifest.set_checks(Checks { runtime, samples: 0, samples_of, parity: Vec::new(), batch_invariant });
     manifest.write(&built.folder)?;
@@ -100,19 +109,21 @@ pub fn may_batch(built: &Built, engine: &mut dyn Engine, row: &[usize], runtime:
 ///
 /// # Errors
 /// Those of the engine.
-pub fn batch_invariant(engine: &mut dyn Engine, row: &[usize], batch: usize) -> Result<bool> {
-    let sample = random_row(row, 0);
-    let alone = run(engine, row, &sample, 1)?;
-    let size = sample.len();
+pub fn batch_invariant(engine: &mut dyn Engine, probe: Probe<'_>, batch: usize) -> Result<bool> {
+    let mut outputs = |inputs: &[Tensor]| -> Result<Vec<Vec<f32>>> {
+        let mut outputs = vec![Vec::new(); engine.outputs().len()];
+        run_on(engine, inputs, &mut outputs)?;
+        Ok(outputs)
+    };
+    let alone = outputs(&probe(0))?;
     for (count, place) in [(2, 0), (2, 1), (3, 1), (batch.max(2), batch / 2)] {
-        let mut input = Vec::with_capacity(count * size);
-        for slot in 0..count {
-            match slot == place {
-                true => input.extend_from_slice(&sample),
-                false => input.extend(random_row(row, 100 + slot as u64)),
-            }
-        }
-        let together = run(engine, row, &input, count)?;
+        let seed = |slot: usize| if slot == place { 0 } else { 100 + slot as u64 };
+        let mates: Vec<Vec<Tensor>> = (0..count).map(|slot| probe(seed(slot))).collect();
+        let joined = (0..mates[0].len()).map(|input| {
+            Tensor::join(&mates.iter().map(|mate| &mate[input]).collect::<Vec<_>>())
+                .ok_or_else(|| Error::failed("made-up samples have inputs of different types"))
+        });
+        let together = outputs(&joined.collect::<Result<Vec<_>>>()?)?;
         for (alone, together) in alone.iter().zip(&together) {
             let own = together.get(place * alone.len()..(place + 1) * alone.len());
             let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
@@ -252,8 +263,14 @@ mod tests {
     #[test]
     fn a_sample_that_depends_on_its_batch_is_noticed() {
         let ports = || vec![Port { name: "x".into(), row_shape: vec![Some(4)] }];
-        assert!(batch_invariant(&mut Double { ports: ports(), leaks: false }, &[4], 8).unwrap());
-        assert!(!batch_invariant(&mut Double { ports: ports(), leaks: true }, &[4], 8).unwrap());
+        assert!(
+            batch_invariant(&mut Double { ports: ports(), leaks: false }, &|seed| vec![random_tensor(&[4], seed)], 8)
+                .unwrap()
+        );
+        assert!(
+            !batch_invariant(&mut Double { ports: ports(), leaks: true }, &|seed| vec![random_tensor(&[4], seed)], 8)
+                .unwrap()
+        );
     }
 
     #[test]

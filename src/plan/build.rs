@@ -6,7 +6,10 @@ use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::recipe::{BackboneConfig, Mode, Recipe, TrainConfig};
+use crate::resource::Resource;
+use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::text::TextPreprocess;
 
 impl Plan {
     /// Fills every default of a recipe in, offline. `place` says where a value was written, by its path;
@@ -73,6 +76,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         outputs,
         preprocess: preprocess(recipe, entry)?,
         tail: tail(config, entry),
+        tokenizer: tokenizer(recipe, entry).cloned(),
     })
 }
 
@@ -110,9 +114,23 @@ fn whole(tensor: &str) -> OutputSpec {
 }
 
 /// The backbone's own preprocess with the recipe's steps in place of its. A file that is no catalogue
-/// entry has none of its own; what the recipe does not say is then scaling alone.
-pub(super) fn preprocess(recipe: &Recipe, entry: Option<&Entry>) -> Result<ImagePreprocess> {
+/// entry has none of its own; what the recipe does not say is then scaling alone, and [`TOKENS`] at most with a
+/// tokenizer.
+pub(super) fn preprocess(recipe: &Recipe, entry: Option<&Entry>) -> Result<Transform> {
     let plain = ImagePreprocess { resize: None, crop: None, scale: 1.0 / 255.0, mean: [0.0; 3], std: [1.0; 3] };
-    let own = entry.map(|entry| entry.preprocess.clone()).unwrap_or(plain);
+    let own = match entry {
+        Some(entry) => entry.preprocess.clone(),
+        None if tokenizer(recipe, None).is_some() => Transform::Text(TextPreprocess::at_most(TOKENS)),
+        None => Transform::Image(plain),
+    };
     recipe.data.common.preprocess.resolve(&own)
+}
+
+/// What most language models were trained on.
+const TOKENS: u32 = 512;
+
+/// The recipe's tokenizer, else the entry's.
+pub(super) fn tokenizer<'a>(recipe: &'a Recipe, entry: Option<&'a Entry>) -> Option<&'a Resource> {
+    let own = recipe.model.backbone.as_ref().and_then(|backbone| backbone.tokenizer.as_ref());
+    own.or(entry.and_then(|entry| entry.tokenizer.as_ref()))
 }

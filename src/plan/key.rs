@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use crate::base::{DType, Digest, KeyWriter};
 use crate::graph::onnx::OutputSpec;
-use crate::sample::image::{ImagePreprocess, PIXELS_VERSION};
 
 /// Raised when the values of an engine change for another reason than the ones in the key, such as how
 /// a selection is computed.
@@ -44,7 +43,7 @@ impl<'a> Ingredients<'a> {
         weights: Digest,
         output: &'a OutputSpec,
         engine: (&'a str, &'a str, &'a str),
-        preprocess: &ImagePreprocess,
+        transform: Value,
         dtype: DType,
     ) -> Self {
         Self {
@@ -54,7 +53,7 @@ impl<'a> Ingredients<'a> {
             precision: engine.0,
             numeric_class: engine.1,
             runtime: engine.2,
-            transform: json!({"image": preprocess, "pixels_version": PIXELS_VERSION}),
+            transform,
             numerics_version: NUMERICS_VERSION,
             dtype,
         }

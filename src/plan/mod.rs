@@ -22,7 +22,7 @@ use crate::metric::MetricName;
 use crate::neck::NeckChain;
 use crate::recipe::{Mode, Precision, Provider, TrainConfig};
 use crate::resource::Resource;
-use crate::sample::image::ImagePreprocess;
+use crate::sample::Transform;
 
 /// What will be done, without a default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,8 +87,11 @@ pub struct BackbonePlan {
     pub source: Resource,
     /// The cut: what is stored of each sample. Several outputs are joined along their last axis.
     pub outputs: Vec<OutputSpec>,
-    /// What the network expects of a picture.
-    pub preprocess: ImagePreprocess,
+    /// How samples become the network's input.
+    pub preprocess: Transform,
+    /// The tokenizer's file, for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Resource>,
     /// What of the backbone is trained; nothing in mode `frozen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<TailPlan>,

@@ -24,6 +24,9 @@ pub struct ResolvedPlan {
     pub plan: Plan,
     /// Digest of the source model.
     pub weights: Digest,
+    /// Digest of the tokenizer, for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Digest>,
     /// Digest of the dataset's manifest; see [`Manifest`].
     pub dataset: Digest,
     /// What the rows are labelled with.
@@ -60,7 +63,8 @@ impl ResolvedPlan {
         if let Some(tail) = &model.backbone.tail {
             key = key.json("tail", &(tail, &self.frontier));
         }
-        key.json("weights", &self.weights)
+        let key = key
+            .json("weights", &self.weights)
             .json("dataset", &self.dataset)
             .json("outputs", &model.backbone.outputs)
             .json("preprocess", &model.backbone.preprocess)
@@ -74,8 +78,9 @@ impl ResolvedPlan {
             .json("seeds", &[seeds.order, seeds.train])
             .json("train", train)
             .json("metrics", metrics)
-            .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION))
-            .finish()
+            .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION));
+        // Only where there is one, so that runs on pictures kept their ids.
+        self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest)).finish()
     }
 
     /// What the engine computes and is stored: what crosses the cut.
@@ -86,7 +91,8 @@ impl ResolvedPlan {
     /// What produces the column of one output.
     pub fn ingredients<'a>(&'a self, output: &'a OutputSpec) -> Ingredients<'a> {
         let engine = (self.plan.engine.precision.name(), self.numeric_class.as_str(), self.runtime.as_str());
-        Ingredients::new(self.weights, output, engine, &self.plan.model.backbone.preprocess, self.plan.cache.dtype)
+        let transform = self.plan.model.backbone.preprocess.key(self.tokenizer);
+        Ingredients::new(self.weights, output, engine, transform, self.plan.cache.dtype)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
 use crate::head::Solved;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
+use crate::sample::Modality;
 
 /// What a rule looks at, and where it tells what is wrong.
 pub(super) struct Check<'a> {
@@ -39,6 +40,7 @@ pub(super) const RULES: &[Rule] = &[
     backbone_is_known,
     outputs_are_known,
     preprocess_is_known,
+    fields_fit_the_backbone,
     trained_part_is_known,
     engine_is_available,
     trainer_is_available,
@@ -113,15 +115,33 @@ fn outputs_are_known(check: &mut Check<'_>) {
 
 fn preprocess_is_known(check: &mut Check<'_>) {
     let preprocess = &check.recipe.data.common.preprocess;
-    if check.backbone().is_some_and(|backbone| backbone.onnx.is_some() && backbone.name.is_none())
-        && preprocess.is_auto()
-    {
+    let unknown =
+        |backbone: &BackboneConfig| backbone.onnx.is_some() && backbone.name.is_none() && backbone.tokenizer.is_none();
+    if check.backbone().is_some_and(unknown) && preprocess.is_auto() {
         let message =
             "an `onnx` file does not say what it expects of a picture: give `resize` or `crop`, `mean`, `std`";
         return check.problem("data.preprocess", message);
     }
-    if let Err(error) = super::build::preprocess(check.recipe, check.entry()) {
+    let resolved = super::build::preprocess(check.recipe, check.entry());
+    if let Err(error) = resolved.and_then(|transform| preprocess.check_used(&[&transform])) {
         check.problem("data.preprocess", error.to_string());
+    }
+}
+
+fn fields_fit_the_backbone(check: &mut Check<'_>) {
+    let Ok(transform) = super::build::preprocess(check.recipe, check.entry()) else { return };
+    let tokenizer = super::build::tokenizer(check.recipe, check.entry());
+    let fields = check.recipe.data.fields();
+    let modality = transform.modality();
+    if let Some(other) = fields.iter().find(|field| field.modality != modality) {
+        let (path, has) = (format!("data.{}", other.name), other.modality.name());
+        return check.problem(&path, format!("rows have {has}, and the backbone takes {}", modality.name()));
+    }
+    if modality == Modality::Text && tokenizer.is_none() {
+        check.problem("model.backbone.tokenizer", "is missing; a backbone for text needs a `tokenizer.json`");
+    }
+    if modality == Modality::Image && tokenizer.is_some() {
+        check.problem("model.backbone.tokenizer", "is for text, and this backbone takes pictures");
     }
 }
 

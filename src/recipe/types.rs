@@ -82,6 +82,9 @@ pub struct BackboneConfig {
     /// An ONNX file, in place of a catalogue entry or as the entry's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnx: Option<Resource>,
+    /// The `tokenizer.json` of a network that takes text, in place of the entry's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Resource>,
     /// Which outputs are the cut: names of the catalogue entry's outputs, or tensors of the `onnx` file.
     /// By default the entry's first output, or the file's only one.
     #[serde(skip_serializing_if = "Option::is_none")]

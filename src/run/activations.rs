@@ -8,8 +8,8 @@ use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Digest, Progress, Result};
 use crate::cache::Column;
 use crate::data::{Dataset, OnError};
-use crate::engine::{Engine, InputTensor};
-use crate::sample::image::ImagePreprocess;
+use crate::engine::{Engine, run_on};
+use crate::sample::Ready;
 use crate::sample::pipeline::{Batch, Item, Options, prepare, refuse, scan};
 
 /// What the pass works on.
@@ -20,8 +20,8 @@ pub struct Task<'a> {
     pub digests: &'a [Digest],
     /// The columns, in the order of the engine's outputs.
     pub columns: &'a [Column],
-    /// What the network expects of a picture.
-    pub preprocess: &'a ImagePreprocess,
+    /// How samples become the network's inputs.
+    pub ready: &'a Ready,
     /// Samples in one pass.
     pub batch_size: usize,
     /// What happens to a sample that cannot be decoded.
@@ -76,14 +76,13 @@ impl Task<'_> {
             .iter()
             .map(|&row| {
                 let of_row = &self.dataset.rows[row];
-                Item { index: row, sample: &of_row.samples[0], origin: &of_row.origin }
+                Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
             })
             .collect();
         if self.on_error == OnError::Fail {
             // Headers take seconds; what they show must not come up after hours.
             refuse(scan(&items, available_parallelism().map_or(1, usize::from), self.cancel)?, items.len())?;
         }
-        let [channels, height, width] = self.preprocess.output_shape();
         let detail = if reused > 0 { format!("{reused} reused") } else { String::new() };
         let mut done = 0;
         let step = |batch: &Batch| -> Result<()> {
@@ -91,8 +90,7 @@ impl Task<'_> {
             outcome.skipped.extend(batch.failed.iter().map(|(row, error)| (*row, error.to_string())));
             done += count as u64;
             if count > 0 {
-                let shape = [count, channels, height, width];
-                engine.run(&[InputTensor::F32 { shape: &shape, data: &batch.data }], &mut outputs)?;
+                run_on(engine, &batch.inputs, &mut outputs)?;
                 for (writer, values) in writers.iter_mut().zip(&outputs) {
                     // The digest of the very bytes that were decoded, should a file change meanwhile.
                     for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count)) {
@@ -110,7 +108,7 @@ impl Task<'_> {
             cancel: self.cancel,
             skip_bad: self.on_error == OnError::Skip,
         };
-        let result = prepare(&items, self.preprocess, &options, step);
+        let result = prepare(&items, self.ready, &options, step);
         // What was computed before an error or an interruption is kept.
         let stored = writers.into_iter().zip(self.columns.iter()).try_for_each(|(writer, column)| {
             let (written, spec) = (writer.finish()?, column.spec());

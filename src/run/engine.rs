@@ -13,9 +13,10 @@ use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, InputTensor, Manifest, OnnxRuntime, build, weights_digest};
+use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, run_on, weights_digest};
 use crate::plan::{Plan, ResolvedPlan};
 use crate::resource::Fetched;
+use crate::sample::Ready;
 
 /// The columns of a run, in the order of the engine's outputs.
 pub struct Columns {
@@ -57,7 +58,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let built = build_engine(&resolved.plan, &resolved.source, context)?;
     let shapes = match known_shapes(&built) {
         Some(shapes) => shapes,
-        None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.plan.plan)?,
+        None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.source.ready)?,
     };
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
@@ -92,7 +93,7 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
         dataset: &resolved.dataset,
         digests: &resolved.digests,
         columns: &columns.columns,
-        preprocess: &plan.model.backbone.preprocess,
+        ready: &resolved.source.ready,
         batch_size: plan.engine.batch_size,
         on_error: plan.data.common.on_error,
         progress: context.progress,
@@ -106,7 +107,7 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     }
     let mut engine = resolved.source.open(&columns.engine)?;
     let runtime = resolved.source.engine.describe();
-    if !may_batch(&columns.engine, &mut *engine, &task.preprocess.output_shape(), &runtime)? {
+    if !may_batch(&columns.engine, &mut *engine, &|seed| task.ready.probe(seed, 0), &runtime)? {
         let name = &plan.model.backbone.name;
         let what = format!("what `{name}` gives for a sample depends on its batch here, so each runs alone");
         context.progress.event(Event::Warning(what));
@@ -135,6 +136,10 @@ pub struct Source {
     pub model: Fetched,
     /// The provider with all it needs.
     pub engine: Prepared,
+    /// How samples become the model's inputs.
+    pub ready: Ready,
+    /// The digest of the tokenizer, for text.
+    pub tokenizer: Option<Digest>,
     home: Home,
 }
 
@@ -150,7 +155,11 @@ impl Source {
         context.progress.event(Event::Detail(why));
         let mut model = fetcher.fetch(&plan.model.backbone.source)?;
         model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
-        Ok(Self { model, engine, home: context.home.clone() })
+        let backbone = &plan.model.backbone;
+        let tokenizer = backbone.tokenizer.as_ref().map(|tokenizer| fetcher.fetch(tokenizer)).transpose()?;
+        let ready = backbone.preprocess.ready(tokenizer.as_ref().map(|tokenizer| tokenizer.path.as_path()))?;
+        let tokenizer = tokenizer.map(|tokenizer| tokenizer.digest);
+        Ok(Self { model, engine, ready, tokenizer, home: context.home.clone() })
     }
 
     /// A built engine, ready to run.
@@ -166,7 +175,7 @@ impl Source {
 /// Cuts the source model, or finds that it was cut before.
 ///
 /// # Errors
-/// Those of the cut; a model with several inputs.
+/// Those of the cut; a model with several inputs, where one is needed.
 pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<'_>) -> Result<Built> {
     let plan = &resolved.plan;
     let backbone = &plan.model.backbone;
@@ -180,11 +189,13 @@ pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<
         licence: backbone.licence.as_deref(),
         family: backbone.family.as_deref(),
         tasks: &backbone.tasks,
-        preprocess: Some(&backbone.preprocess),
+        preprocess: backbone.preprocess.image(),
         conversion: Conversion::of(plan.engine.precision),
     };
     let built = build(context.home, &request)?;
-    built.manifest.only_input()?;
+    if backbone.preprocess.image().is_some() {
+        built.manifest.only_input()?;
+    }
     Ok(built)
 }
 
@@ -197,21 +208,23 @@ fn known_shapes(built: &Built) -> Option<Vec<Vec<usize>>> {
 ///
 /// # Errors
 /// Those of the engine; an output that is empty.
-pub fn shapes(built: &Built, engine: &mut dyn Engine, plan: &Plan) -> Result<Vec<Vec<usize>>> {
+pub fn shapes(built: &Built, engine: &mut dyn Engine, ready: &Ready) -> Result<Vec<Vec<usize>>> {
     if let Some(shapes) = known_shapes(built) {
         return Ok(shapes);
     }
-    let row = plan.model.backbone.preprocess.output_shape();
-    let shape = [1, row[0], row[1], row[2]];
-    let zeros = vec![0.0; row.iter().product()];
-    let mut outputs = vec![Vec::new(); engine.outputs().len()];
-    engine.run(&[InputTensor::F32 { shape: &shape, data: &zeros }], &mut outputs)?;
-    let shapes = engine.outputs().iter().zip(&outputs).map(|(port, values)| {
+    let mut sizes = Vec::new();
+    for size in 0..2 {
+        let mut outputs = vec![Vec::new(); engine.outputs().len()];
+        run_on(engine, &ready.probe(0, size), &mut outputs)?;
+        sizes.push(outputs.iter().map(Vec::len).collect::<Vec<_>>());
+    }
+    let shapes = engine.outputs().iter().zip(sizes[0].iter().zip(&sizes[1])).map(|(port, (&one, &other))| {
         let known: Option<Vec<usize>> = port.row_shape.iter().copied().collect();
-        match known.filter(|shape| shape.iter().product::<usize>() == values.len()) {
+        match known.filter(|shape| shape.iter().product::<usize>() == one) {
+            _ if one == 0 => Err(Error::bad_input(format!("output `{}` is empty", port.name))),
+            _ if one != other => Err(Error::bad_input(format!("output `{}` is as long as its sample", port.name))),
             Some(shape) => Ok(shape),
-            None if values.is_empty() => Err(Error::bad_input(format!("output `{}` is empty", port.name))),
-            None => Ok(vec![values.len()]),
+            None => Ok(vec![one]),
         }
     });
     shapes.collect()

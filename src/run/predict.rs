@@ -1,6 +1,6 @@
 //! New samples through a finished run: the same preprocess, the same engine, the trained head.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::{ArrayView1, ArrayView2};
 use serde::Serialize;
@@ -11,19 +11,20 @@ use super::tail;
 use super::training::{self, BEST, CHECKPOINT};
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
-use crate::engine::{Engine, InputTensor};
+use crate::engine::{Engine, run_on};
 use crate::graph::{Graph, Weights};
 use crate::head::HeadConfig;
 use crate::plan::ResolvedPlan;
-use crate::sample::Sample;
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
+use crate::sample::{Modality, Ready, Sample};
 use crate::train::{InMemory, InputSpec};
 
-/// What a run says of one file.
+/// What a run says of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Predicted {
-    /// The file.
-    pub file: String,
+    /// The file, or the text.
+    #[serde(rename = "file")]
+    pub input: String,
     /// The class of the greatest probability.
     pub label: String,
     /// Its probability.
@@ -36,6 +37,7 @@ pub struct Predicted {
 pub struct Predictor {
     plan: ResolvedPlan,
     engine: Box<dyn Engine>,
+    ready: Ready,
     inputs: Vec<InputSpec>,
     graph: Graph,
     weights: Weights,
@@ -56,7 +58,7 @@ impl Predictor {
         }
         let built = engine::build_engine(&plan, &source, context)?;
         let mut engine = source.open(&built)?;
-        let shapes = engine::shapes(&built, &mut *engine, &plan.plan)?;
+        let shapes = engine::shapes(&built, &mut *engine, &source.ready)?;
         let inputs: Vec<InputSpec> = plan
             .cut()
             .iter()
@@ -66,7 +68,7 @@ impl Predictor {
         let tail = tail::find(&plan.plan, &source)?;
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
         let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
-        Ok(Self { plan, engine, inputs, graph, weights })
+        Ok(Self { plan, engine, ready: source.ready, inputs, graph, weights })
     }
 
     /// The names of the classes, in the order of the probabilities.
@@ -74,15 +76,44 @@ impl Predictor {
         &self.plan.classes
     }
 
-    /// Classifies some files, in their order.
+    /// What the run was trained on: pictures or texts.
+    pub fn modality(&self) -> Modality {
+        self.plan.plan.model.backbone.preprocess.modality()
+    }
+
+    /// The samples of words as a user gives them: of a file's path, of a text, or of two texts with a tab between
+    /// them if the run was trained on pairs.
     ///
     /// # Errors
-    /// A file that cannot be decoded, by its name; those of the engine.
-    pub fn predict(&mut self, files: &[PathBuf], context: &Context<'_>) -> Result<Vec<Predicted>> {
-        let samples: Vec<(Sample, String)> =
-            files.iter().map(|path| (Sample::file(path), path.display().to_string())).collect();
-        let items: Vec<Item<'_>> =
-            samples.iter().enumerate().map(|(index, (sample, origin))| Item { index, sample, origin }).collect();
+    /// A pair without its second text.
+    pub fn samples(&self, words: &[String]) -> Result<Vec<Vec<Sample>>> {
+        let fields = self.plan.plan.data.fields().len();
+        let texts = |word: &str| {
+            let texts: Vec<Sample> = word.splitn(fields, '\t').map(Sample::text).collect();
+            if texts.len() == fields { Some(texts) } else { None }
+        };
+        let sample = |word: &String| match self.modality() {
+            Modality::Image => Ok(vec![Sample::file(word)]),
+            Modality::Text => texts(word).ok_or_else(|| {
+                Error::bad_input(format!("`{word}` is one text, and this run takes pairs"))
+                    .hint("put a tab between the two texts")
+            }),
+        };
+        words.iter().map(sample).collect()
+    }
+
+    /// Classifies some samples, in their order; `names` are for messages and the results.
+    ///
+    /// # Errors
+    /// A sample that cannot be read, by its name; those of the engine.
+    pub fn predict(
+        &mut self,
+        samples: &[Vec<Sample>],
+        names: &[String],
+        context: &Context<'_>,
+    ) -> Result<Vec<Predicted>> {
+        let numbered = samples.iter().zip(names).enumerate();
+        let items: Vec<Item<'_>> = numbered.map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
         let total = Some(items.len() as u64);
         let values = work(context.progress, "predicting", total, Unit::Samples, || self.features(&items, context))?;
         let mut features = InMemory::new(items.len());
@@ -93,32 +124,35 @@ impl Predictor {
         let classes = self.classes();
         let table = ArrayView2::from_shape((samples.len(), classes.len()), &probabilities)
             .map_err(|e| Error::failed("the head gave another number of classes than the run has").because(e))?;
-        Ok(samples.iter().zip(table.rows()).map(|((_, file), row)| predicted(file, classes, row)).collect())
+        Ok(names.iter().zip(table.rows()).map(|(name, row)| predicted(name, classes, row)).collect())
     }
 
     /// The activations of the items, one vector per output.
     fn features(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<Vec<Vec<f32>>> {
-        let preprocess = &self.plan.plan.model.backbone.preprocess;
-        let [channels, height, width] = preprocess.output_shape();
-        let mut all = vec![Vec::new(); self.inputs.len()];
+        let sizes: Vec<usize> = self.inputs.iter().map(|input| input.shape.iter().product()).collect();
+        let mut all: Vec<Vec<f32>> = sizes.iter().map(|size| vec![0.0; size * items.len()]).collect();
         let mut outputs = vec![Vec::new(); self.inputs.len()];
         let mut done = 0;
         let step = |batch: &Batch| -> Result<()> {
-            let shape = [batch.indices.len(), channels, height, width];
-            self.engine.run(&[InputTensor::F32 { shape: &shape, data: &batch.data }], &mut outputs)?;
-            all.iter_mut().zip(&outputs).for_each(|(all, values)| all.extend_from_slice(values));
+            run_on(&mut *self.engine, &batch.inputs, &mut outputs)?;
+            for ((all, values), size) in all.iter_mut().zip(&outputs).zip(&sizes) {
+                // Batches need not be in the order of the items.
+                for (row, index) in values.chunks_exact(*size).zip(&batch.indices) {
+                    all[index * size..(index + 1) * size].copy_from_slice(row);
+                }
+            }
             done += batch.indices.len() as u64;
             context.progress.event(Event::WorkAdvanced { done, detail: String::new() });
             Ok(())
         };
         let batch_size = self.plan.plan.engine.batch_size;
         let options = Options { batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
-        prepare(items, preprocess, &options, step)?;
+        prepare(items, &self.ready, &options, step)?;
         Ok(all)
     }
 }
 
-fn predicted(file: &str, classes: &[String], row: ArrayView1<'_, f32>) -> Predicted {
+fn predicted(input: &str, classes: &[String], row: ArrayView1<'_, f32>) -> Predicted {
     let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
-    Predicted { file: file.into(), label: classes[best].clone(), probability: row[best], probabilities: row.to_vec() }
+    Predicted { input: input.into(), label: classes[best].clone(), probability: row[best], probabilities: row.to_vec() }
 }

@@ -5,7 +5,7 @@ use super::engine::{self, Columns};
 use super::resolve::resolve;
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
-use crate::engine::InputTensor;
+use crate::engine::run_on;
 use crate::plan::Plan;
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
 
@@ -54,17 +54,14 @@ pub fn recheck(plan: &Plan, context: &Context<'_>, count: usize) -> Result<Vec<R
     let mut results = start(&columns, plan);
     let of_row = |&row: &usize| {
         let of_row = &resolved.dataset.rows[row];
-        Item { index: row, sample: &of_row.samples[0], origin: &of_row.origin }
+        Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
     };
     let items: Vec<Item<'_>> = chosen.iter().map(of_row).collect();
-    let preprocess = &plan.model.backbone.preprocess;
-    let [channels, height, width] = preprocess.output_shape();
     let mut engine = columns.open(&resolved.source)?;
     let mut outputs = vec![Vec::new(); results.len()];
     let options = Options { batch_size: plan.engine.batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
-    prepare(&items, preprocess, &options, |batch: &Batch| {
-        let shape = [batch.indices.len(), channels, height, width];
-        engine.run(&[InputTensor::F32 { shape: &shape, data: &batch.data }], &mut outputs)?;
+    prepare(&items, &resolved.source.ready, &options, |batch: &Batch| {
+        run_on(&mut *engine, &batch.inputs, &mut outputs)?;
         for ((result, (_, column)), computed) in results.iter_mut().zip(columns.iter()).zip(&outputs) {
             let mut stored = vec![0.0; computed.len()];
             let rows: Vec<usize> = (0..batch.digests.len()).collect();

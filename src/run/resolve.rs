@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use super::context::Context;
 use super::engine::Source;
 use super::tail;
-use crate::base::{Digest, Error, KeyWriter, Result};
+use crate::base::{Digest, KeyWriter, Result};
 use crate::data::{self, Dataset, LoadContext, OnError, Row};
 use crate::graph::import::Tail;
 use crate::plan::{Manifest, Plan, ResolvedPlan};
@@ -37,10 +37,6 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let tail = tail::find(plan, &source)?;
     let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
     let dataset = data::load(&plan.data, &load)?;
-    if dataset.fields.len() != 1 {
-        let fields: Vec<&str> = dataset.fields.iter().map(|field| field.name.as_str()).collect();
-        return Err(Error::bad_input(format!("the data has the fields `{}`; one is needed", fields.join("`, `"))));
-    }
     context.cancel.check()?;
     let table = DigestTable::open(context.home)?;
     let digests = sample_digests(&dataset, plan.data.common.on_error, &table, context)?;
@@ -48,6 +44,7 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let plan = ResolvedPlan {
         plan: plan.clone(),
         weights: source.model.digest,
+        tokenizer: source.tokenizer,
         dataset: Manifest::digest(&dataset, std::slice::from_ref(&digests)),
         target: dataset.targets.kind(),
         classes: dataset.targets.names().to_vec(),
@@ -68,7 +65,7 @@ fn sample_digests(
         .rows
         .iter()
         .enumerate()
-        .map(|(index, row)| Item { index, sample: &row.samples[0], origin: &row.origin })
+        .map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin })
         .collect();
     let threads = available_parallelism().map_or(1, usize::from);
     let digests = pipeline::digests(&items, threads, context.cancel, &|path| table.digest(path))?;

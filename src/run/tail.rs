@@ -8,6 +8,7 @@ use crate::graph::onnx;
 use crate::graph::onnx::proto::{GraphProto, ModelProto};
 use crate::plan::Plan;
 use crate::recipe::Mode;
+use crate::sample::image::ImagePreprocess;
 
 /// What of the backbone is trained; `None` in mode `frozen`.
 ///
@@ -24,8 +25,9 @@ pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
             input(&model)?
         }
     };
-    let row = backbone.preprocess.output_shape();
-    let tail = Tail::find(model, &backbone.outputs, &from, Some(&row))?;
+    // A text's length is its own.
+    let row = backbone.preprocess.image().map(ImagePreprocess::output_shape);
+    let tail = Tail::find(model, &backbone.outputs, &from, row.as_ref().map(<[usize; 3]>::as_slice))?;
     // What cannot be trained is told now, not after the pass over the data.
     let shapes: Option<Vec<Vec<usize>>> = tail.row_shapes().into_iter().collect();
     if let Some(shapes) = shapes {

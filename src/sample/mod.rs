@@ -1,11 +1,20 @@
 //! Rank 1: what a sample is (its modality, where its bytes are, its digest) and how a network input
 //! is made of it.
 //!
-//! A [`Sample`] says where bytes are and how to read them; it holds none. [`image`] makes `[3, H, W]`
-//! tensors of photographs, and [`pipeline`] does so for many samples at once.
+//! A [`Sample`] says where bytes are and how to read them; only short texts of tables it holds itself. [`image`]
+//! makes `[3, H, W]` tensors of photographs, [`text`] token ids of texts, and [`pipeline`] does so for many samples at
+//! once. A [`Transform`] is one of these with all its steps.
 
 pub mod image;
 pub mod pipeline;
+mod preprocess;
+mod tensor;
+pub mod text;
+mod transform;
+
+pub use preprocess::PreprocessConfig;
+pub use tensor::{Tensor, Values};
+pub use transform::{Ready, Transform};
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,6 +31,18 @@ pub const MAX_SAMPLE_BYTES: u64 = 1 << 30;
 pub enum Modality {
     /// A picture, for an image backbone.
     Image,
+    /// A text, for a language backbone.
+    Text,
+}
+
+impl Modality {
+    /// What it is called in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "pictures",
+            Self::Text => "texts",
+        }
+    }
 }
 
 /// Where a sample's bytes are.
@@ -38,6 +59,8 @@ pub enum Source {
         /// The number of bytes.
         len: u64,
     },
+    /// In memory: the cell of a table.
+    Inline(Arc<[u8]>),
 }
 
 /// How the bytes are to be read.
@@ -52,6 +75,8 @@ pub enum Encoding {
         /// Rows.
         height: u32,
     },
+    /// UTF-8 text.
+    Text,
     /// Grey values, row by row, one byte each (MNIST's files).
     Grey {
         /// Pixels in a row.
@@ -76,11 +101,17 @@ impl Sample {
         Self { source: Source::File(path.into()), encoding: Encoding::Encoded }
     }
 
-    /// The file that holds the bytes.
-    pub fn path(&self) -> &Path {
+    /// A text.
+    pub fn text(text: &str) -> Self {
+        Self { source: Source::Inline(text.as_bytes().into()), encoding: Encoding::Text }
+    }
+
+    /// The file that holds the bytes, if one does.
+    pub fn path(&self) -> Option<&Path> {
         match &self.source {
-            Source::File(path) => path,
-            Source::Range { file, .. } => file,
+            Source::File(path) => Some(path),
+            Source::Range { file, .. } => Some(file),
+            Source::Inline(_) => None,
         }
     }
 
@@ -99,15 +130,24 @@ impl Sample {
     /// As [`Self::read`].
     pub fn read_part(&self, skip: u64, most: u64, buffer: &mut Vec<u8>) -> Result<u64> {
         buffer.clear();
-        let path = self.path();
+        let path = match &self.source {
+            Source::File(path) => path.as_path(),
+            Source::Range { file, .. } => file,
+            Source::Inline(bytes) => {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+                let most = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len() - skip);
+                buffer.extend_from_slice(&bytes[skip..skip + most]);
+                return Ok(bytes.len() as u64);
+            }
+        };
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let metadata = file.metadata().map_err(Error::io("read", path))?;
         if metadata.is_dir() {
             return Err(Error::bad_input(format!("`{}` is a folder, not a file", path.display())));
         }
         let (offset, len) = match self.source {
-            Source::File(_) => (0, metadata.len()),
             Source::Range { offset, len, .. } => (offset, len),
+            Source::File(_) | Source::Inline(_) => (0, metadata.len()),
         };
         if len > MAX_SAMPLE_BYTES {
             let path = path.display();
@@ -139,10 +179,11 @@ impl Sample {
     ///
     /// An encoded image's digest is that of its bytes, so that a table of files' digests serves as it
     /// is, and images embedded in a table share rows with the same images in files. Raw pixels add
-    /// their layout, without which the bytes say little.
+    /// their layout, without which the bytes say little, and text that it is text.
     pub fn digest_of_content(&self, content: Digest) -> Digest {
         let (layout, width, height) = match self.encoding {
             Encoding::Encoded => return content,
+            Encoding::Text => return KeyWriter::new("sample").field("text", "utf8").field("bytes", content.0).finish(),
             Encoding::PlanarRgb { width, height } => ("planar_rgb", width, height),
             Encoding::Grey { width, height } => ("grey", width, height),
         };
@@ -176,6 +217,17 @@ mod tests {
         assert!(range(0, MAX_SAMPLE_BYTES + 1).read(&mut buffer).unwrap_err().to_string().contains("at most"));
         assert_eq!(Sample::file(folder.path()).read(&mut buffer).unwrap_err().exit_code(), 2);
         assert_eq!(Sample::file(folder.path().join("none")).read(&mut buffer).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_text_is_read_in_place_and_is_no_picture_of_the_same_bytes() {
+        let text = Sample::text("words");
+        let mut buffer = Vec::new();
+        assert_eq!((text.read_part(1, 3, &mut buffer).unwrap(), buffer.as_slice()), (5, &b"ord"[..]));
+        text.read(&mut buffer).unwrap();
+        assert_eq!(buffer, b"words");
+        assert_ne!(text.digest(b"words"), Digest::of(b"words"));
+        assert!(text.path().is_none());
     }
 
     #[test]

@@ -10,16 +10,16 @@ use std::sync::mpsc;
 
 use super::image::decode::{self, Pixels};
 use super::image::{ImagePreprocess, Preprocessor};
-use super::{Encoding, Sample, Source};
-use crate::base::{Cancel, Digest, Error, Problems, Result};
+use super::{Encoding, Ready, Sample, Source, Tensor, Values, text};
+use crate::base::{Cancel, Digest, Error, KeyWriter, Problems, Result};
 
-/// One sample to prepare.
+/// One sample to prepare, or two that are encoded as a pair.
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'a> {
     /// The caller's number for it, such as its row.
     pub index: usize,
-    /// The sample.
-    pub sample: &'a Sample,
+    /// The sample or the pair.
+    pub samples: &'a [Sample],
     /// Where it comes from, for messages.
     pub origin: &'a str,
 }
@@ -37,27 +37,48 @@ pub struct Options<'a> {
     pub skip_bad: bool,
 }
 
-/// Prepared samples, in the order of the items.
+/// Prepared samples.
 #[derive(Debug)]
 pub struct Batch {
     /// The number of each sample.
     pub indices: Vec<usize>,
     /// The digest of the bytes each input was made of.
     pub digests: Vec<Digest>,
-    /// `[indices.len(), 3, height, width]`.
-    pub data: Vec<f32>,
+    /// The network's inputs, each `[indices.len(), …]`.
+    pub inputs: Vec<Tensor>,
     /// Those left out, with what is wrong. A batch may hold nothing else.
     pub failed: Vec<(usize, Error)>,
 }
 
-/// Prepares images and gives them to `consume`, on the calling thread, batch by batch in the order of
-/// the items, while other threads prepare the next ones. At most `threads + 2` batches exist at a time. The
-/// results do not depend on the number of threads.
+/// The digest of a sample, or of a pair: of what one activation is made.
+pub fn unit_digest(digests: &[Digest]) -> Digest {
+    if let [one] = digests { *one } else { KeyWriter::new("pair").json("samples", &digests).finish() }
+}
+
+/// Prepares samples and gives them to `consume`, on the calling thread, batch by batch: pictures in the order of
+/// the items, texts by length. The results do not depend on the number of threads or on the batches.
+///
+/// # Errors
+/// A bad sample with its origin, unless they are skipped; what `consume` returns; [`Error::Interrupted`].
+pub fn prepare(
+    items: &[Item<'_>],
+    ready: &Ready,
+    options: &Options<'_>,
+    consume: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    match ready {
+        Ready::Image(steps) => prepare_images(items, steps, options, consume),
+        Ready::Text(encoder) => text::prepare(items, encoder, options, consume),
+    }
+}
+
+/// Prepares images batch by batch in the order of the items, while other threads prepare the next ones. At most
+/// `threads + 2` batches exist at a time.
 ///
 /// # Errors
 /// The first bad sample in the order of the items, with its origin, unless they are skipped; what
 /// `consume` returns; [`Error::Interrupted`].
-pub fn prepare(
+fn prepare_images(
     items: &[Item<'_>],
     steps: &ImagePreprocess,
     options: &Options<'_>,
@@ -99,7 +120,9 @@ pub fn prepare(
             let batch = early.remove(&wanted).unwrap_or_else(|| unreachable!("it was just found"))?;
             options.cancel.check()?;
             consume(&batch)?;
-            let _ = empty_sender.send(batch.data);
+            if let Some(Values::F32(buffer)) = batch.inputs.into_iter().next().map(|tensor| tensor.data) {
+                let _ = empty_sender.send(buffer);
+            }
             Ok(())
         });
         // Whoever waits for a buffer, or has a batch to send, sees that nobody is left.
@@ -133,16 +156,21 @@ impl Worker<'_> {
             }
         }
         data.truncate(indices.len() * row);
-        Ok(Batch { indices, digests, data, failed })
+        let shape = std::iter::once(indices.len()).chain(self.steps.output_shape()).collect();
+        let inputs = vec![Tensor { name: String::new(), shape, data: Values::F32(data) }];
+        Ok(Batch { indices, digests, inputs, failed })
     }
 
     fn one(&mut self, item: &Item<'_>, out: &mut [f32]) -> Result<Digest> {
         let name = |error: Error| with_origin(error, item);
-        item.sample.read(&mut self.bytes).map_err(name)?;
-        let digest = item.sample.digest(&self.bytes);
+        let [sample] = item.samples else {
+            return Err(name(Error::failed("a picture is prepared on its own, not with others")));
+        };
+        sample.read(&mut self.bytes).map_err(name)?;
+        let digest = sample.digest(&self.bytes);
         let (preprocessor, bytes) = (&mut self.preprocessor, &self.bytes);
         // A decoder that panics on a damaged file must not take the whole run with it.
-        match catch_unwind(AssertUnwindSafe(|| preprocessor.apply(bytes, &item.sample.encoding, out))) {
+        match catch_unwind(AssertUnwindSafe(|| preprocessor.apply(bytes, &sample.encoding, out))) {
             Ok(result) => result.map_err(name).map(|()| digest),
             Err(_) => {
                 self.preprocessor = Preprocessor::new(self.steps);
@@ -153,15 +181,17 @@ impl Worker<'_> {
 }
 
 /// Puts the origin, and the file where it says more, before a message.
-fn with_origin(error: Error, item: &Item<'_>) -> Error {
+pub(super) fn with_origin(error: Error, item: &Item<'_>) -> Error {
     let origin = item.origin;
     match error {
         Error::BadInput { what, hint, source } => {
-            let path = item.sample.path();
-            let what = if path.ends_with(origin) || matches!(item.sample.source, Source::Range { .. }) {
-                format!("`{origin}`: {what}")
-            } else {
-                format!("`{origin}` (`{}`): {what}", path.display())
+            let file = item.samples.iter().find_map(|sample| match &sample.source {
+                Source::File(path) if !path.ends_with(origin) => Some(path.display()),
+                _ => None,
+            });
+            let what = match file {
+                Some(file) => format!("`{origin}` (`{file}`): {what}"),
+                None => format!("`{origin}`: {what}"),
             };
             Error::BadInput { what, hint, source }
         }
@@ -181,11 +211,13 @@ pub fn digests(
     of_file: &(dyn Fn(&Path) -> Result<Digest> + Sync),
 ) -> Result<Vec<Result<Digest>>> {
     in_parallel(items, threads, cancel, |item, buffer| {
-        let digest = match &item.sample.source {
-            Source::File(path) => of_file(path).map(|content| item.sample.digest_of_content(content)),
-            Source::Range { .. } => item.sample.read(buffer).map(|()| item.sample.digest(buffer)),
+        let of_sample = |sample: &Sample| match &sample.source {
+            Source::File(path) => of_file(path).map(|content| sample.digest_of_content(content)),
+            Source::Inline(bytes) => Ok(sample.digest(bytes)),
+            Source::Range { .. } => sample.read(buffer).map(|()| sample.digest(buffer)),
         };
-        digest.map_err(|error| with_origin(error, item))
+        let digests: Result<Vec<Digest>> = item.samples.iter().map(of_sample).collect();
+        digests.map(|digests| unit_digest(&digests)).map_err(|error| with_origin(error, item))
     })
 }
 
@@ -196,7 +228,8 @@ pub fn digests(
 /// [`Error::Interrupted`].
 pub fn scan(items: &[Item<'_>], threads: usize, cancel: &Cancel) -> Result<Vec<(usize, Error)>> {
     let checked = in_parallel(items, threads, cancel, |item, buffer| {
-        look_at(item.sample, buffer).map_err(|error| (item.index, with_origin(error, item)))
+        let looked = item.samples.iter().try_for_each(|sample| look_at(sample, buffer));
+        looked.map_err(|error| (item.index, with_origin(error, item)))
     })?;
     Ok(checked.into_iter().filter_map(Result::err).collect())
 }
@@ -204,6 +237,10 @@ pub fn scan(items: &[Item<'_>], threads: usize, cancel: &Cancel) -> Result<Vec<(
 fn look_at(sample: &Sample, buffer: &mut Vec<u8>) -> Result<()> {
     const HEAD: u64 = 64 << 10;
     const TAIL: u64 = 4 << 10;
+    if sample.encoding == Encoding::Text {
+        // Its encoder is quick, and sees every text before the first batch of a window is run.
+        return Ok(());
+    }
     let len = sample.read_part(0, HEAD, buffer)?;
     if decode::header(buffer, &sample.encoding).is_err() && len > HEAD {
         // A header may be longer, with a colour profile or a preview in it.
@@ -241,7 +278,7 @@ pub fn refuse(bad: Vec<(usize, Error)>, of: usize) -> Result<()> {
 }
 
 /// A function of every item, by several threads; results in the order of the items.
-fn in_parallel<T: Send>(
+pub(super) fn in_parallel<T: Send>(
     items: &[Item<'_>],
     threads: usize,
     cancel: &Cancel,
@@ -276,9 +313,10 @@ mod tests {
     use super::*;
     use crate::sample::image::{Filter, Resize, ResizeMode};
 
-    fn steps() -> ImagePreprocess {
+    fn steps() -> Ready {
         let resize = Resize { size: 2, mode: ResizeMode::Exact, filter: Filter::Bilinear, antialias: true };
-        ImagePreprocess { resize: Some(resize), crop: None, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
+        let steps = ImagePreprocess { resize: Some(resize), crop: None, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
+        Ready::Image(steps)
     }
 
     /// `n` grey 2×2 pictures in one file, the i-th of value i, and those in `bad` with too few bytes.
@@ -297,7 +335,8 @@ mod tests {
     }
 
     fn items(samples: &[Sample]) -> Vec<Item<'_>> {
-        samples.iter().enumerate().map(|(index, sample)| Item { index: index + 100, sample, origin: "row" }).collect()
+        let item = |(index, samples)| Item { index: index + 100, samples, origin: "row" };
+        samples.chunks(1).enumerate().map(item).collect()
     }
 
     fn run(n: usize, bad: &[usize], threads: usize, skip_bad: bool) -> Result<Vec<(usize, f32)>> {
@@ -307,13 +346,14 @@ mod tests {
         let options = Options { batch_size: 4, threads, cancel: &cancel, skip_bad };
         let mut seen = Vec::new();
         prepare(&items(&samples), &steps(), &options, |batch| {
-            assert_eq!(batch.data.len(), batch.indices.len() * 12);
+            let data = batch.inputs[0].f32();
+            assert_eq!(data.len(), batch.indices.len() * 12);
             for (at, index) in batch.indices.iter().enumerate() {
                 let sample = &samples[index - 100];
                 let mut bytes = Vec::new();
                 sample.read(&mut bytes).unwrap();
                 assert_eq!(batch.digests[at], sample.digest(&bytes));
-                seen.push((*index, batch.data[at * 12]));
+                seen.push((*index, data[at * 12]));
             }
             seen.extend(batch.failed.iter().map(|(index, _)| (*index, f32::NAN)));
             Ok(())

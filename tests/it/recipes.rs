@@ -76,7 +76,6 @@ swep: {}
 !   cats.yaml:3:50   model.backbone.mode: \"frozn\" is not one of `frozen`, `last_block`, `full` or `scratch`; did you mean `frozen`?
 !   cats.yaml:6:5    model.head.biass: unknown field; did you mean `bias`?
 !   cats.yaml:7:17   model.neck[0].kind: \"standardise\" is not one of …; did you mean `standardize`?
-!   cats.yaml:10:10  data.label: `column` is missing
 !   cats.yaml:10:11  data.label.colum: unknown field; did you mean `column`?
 !   cats.yaml:11:10  data.test.frac: unknown field; allowed are `path`, `fraction`, `fold` and `column`
 !   cats.yaml:12:11  metrics[0]: \"acuracy\" is not one of …; did you mean `accuracy`?

@@ -16,6 +16,7 @@ use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
 use crate::data::{self, DataConfig, Dataset, LoadContext};
 use crate::resource::Fetcher;
+use crate::sample::Ready;
 use crate::sample::image::{Filter, ImagePreprocess, Resize, ResizeMode};
 use crate::sample::pipeline::{Item, Options, prepare};
 
@@ -109,14 +110,14 @@ impl Args {
     fn pass(&self, data: &Dataset) -> Result<f64> {
         let rows = data.rows.iter().enumerate();
         let items: Vec<Item<'_>> =
-            rows.map(|(index, row)| Item { index, sample: &row.samples[0], origin: &row.origin }).collect();
+            rows.map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin }).collect();
         let resize = Resize { size: RESIZE, mode: ResizeMode::Shortest, filter: Filter::Bilinear, antialias: true };
         let steps =
             ImagePreprocess { resize: Some(resize), crop: Some(CROP), scale: 1.0 / 255.0, mean: MEAN, std: STD };
         let cancel = Cancel::default();
         let options = Options { batch_size: BATCH, threads: self.threads.into(), cancel: &cancel, skip_bad: false };
         let begin = Instant::now();
-        prepare(&items, &steps, &options, |_| Ok(()))?;
+        prepare(&items, &Ready::Image(steps.clone()), &options, |_| Ok(()))?;
         Ok(items.len() as f64 / begin.elapsed().as_secs_f64())
     }
 }

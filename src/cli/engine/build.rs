@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::inspect::show_select;
 use super::show::agreement;
 use super::{Model, Surroundings};
+use crate::backbone::Entry;
 use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
@@ -93,11 +94,11 @@ impl Args {
             licence: model.entry.map(|entry| entry.licence.as_str()),
             family: model.entry.map(|entry| entry.family.as_str()),
             tasks: model.entry.map_or(&[], |entry| &entry.tasks),
-            preprocess: model.entry.map(|entry| &entry.preprocess),
+            preprocess: model.entry.and_then(|entry| entry.preprocess.image()),
             conversion: Conversion::of(self.check.precision.unwrap_or_default()),
         };
         let built = build(&here.home, &request)?;
-        let size = self.check.image_size.or(model.entry.map(|entry| entry.input.size as usize));
+        let size = self.check.image_size.or(model.entry.and_then(Entry::image_size));
         let built = self.check.compare(&here, built, &model.file.path, size)?;
         report(&built, globals)
     }

@@ -78,7 +78,7 @@ impl Args {
         let model = onnx::read(&file)?;
         check(&model, entry)?;
         onnx::write(&model, &out)?;
-        let size = entry.map_or(224, |entry| entry.input.size as usize);
+        let size = entry.and_then(Entry::image_size).unwrap_or(224);
         let size = self.image_size.map_or(size, |size| size as usize);
         let summary = inspect::summarise(&model, Some(&[3, size, size]))?;
         if globals.json {
@@ -153,8 +153,8 @@ impl Args {
             "part": export.part,
             "modules": export.modules,
             "output": tensors.next().unwrap_or("output"),
-            "input": entry.map_or("image", |entry| &entry.input.name),
-            "size": self.image_size.unwrap_or(entry.map_or(224, |entry| entry.input.size)),
+            "input": entry.and_then(|entry| entry.input.as_ref()).map_or("image", |input| &input.name),
+            "size": self.image_size.unwrap_or(entry.and_then(|entry| entry.input.as_ref()).map_or(224, |input| input.size)),
             "seed": self.seed,
             "out": file,
         }))

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{Model, Surroundings, short, svg};
+use crate::backbone::Entry;
 use crate::base::file;
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
@@ -43,7 +44,7 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.offline)?;
         let model = Model::find(&self.model, self.onnx.as_ref(), &here.fetcher())?;
-        let size = self.image_size.or(model.entry.map(|entry| entry.input.size as usize));
+        let size = self.image_size.or(model.entry.and_then(Entry::image_size));
         let row = size.map(|size| [3, size, size]);
         let summary = summarise(&onnx::read(&model.file.path)?, row.as_ref().map(<[usize; 3]>::as_slice))?;
         if let Some(path) = &self.svg {

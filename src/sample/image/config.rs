@@ -1,10 +1,7 @@
-//! What a recipe may say about preprocess: `auto`, or a map that replaces single steps of the
-//! backbone's own.
+//! What a recipe may say about a picture's preprocess.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{ImagePreprocess, Resize};
 use crate::base::{Error, Result};
@@ -37,34 +34,26 @@ pub enum Filter {
     Lanczos,
 }
 
-/// Steps that replace those of the backbone's own preprocess; what is absent stays as the backbone's
-/// entry says. None at all is written `auto`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PreprocessConfig {
-    steps: Steps,
-}
-
-/// The steps of a preprocess that a recipe replaces.
+/// The steps of a picture's preprocess that a recipe replaces.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(rename = "PreprocessSteps")]
-struct Steps {
+pub struct ImageSteps {
     /// Replaces keys of the resize; a backbone's entry without one needs at least `size`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    resize: Option<ResizeConfig>,
+    pub resize: Option<ResizeConfig>,
     /// Side of the square cut out of the centre; a smaller picture is padded with black.
     #[schemars(range(min = 1, max = 4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    crop: Option<u32>,
+    pub crop: Option<u32>,
     /// What the 0…255 values are multiplied with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    scale: Option<f32>,
+    pub scale: Option<f32>,
     /// Subtracted per channel (red, green, blue) after scaling.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mean: Option<[f32; 3]>,
+    pub mean: Option<[f32; 3]>,
     /// Divided by per channel (red, green, blue) after subtracting the mean.
     #[serde(skip_serializing_if = "Option::is_none")]
-    std: Option<[f32; 3]>,
+    pub std: Option<[f32; 3]>,
 }
 
 /// Keys of a resize that a recipe replaces.
@@ -86,18 +75,13 @@ pub struct ResizeConfig {
     pub antialias: Option<bool>,
 }
 
-impl PreprocessConfig {
-    /// Whether nothing is replaced.
-    pub fn is_auto(&self) -> bool {
-        self.steps == Steps::default()
-    }
-
+impl ImageSteps {
     /// The backbone's own preprocess with this recipe's steps in place of its.
     ///
     /// # Errors
     /// The result fails [`ImagePreprocess::check`], or a resize is described that has no size.
     pub fn resolve(&self, own: &ImagePreprocess) -> Result<ImagePreprocess> {
-        let Steps { resize, crop, scale, mean, std } = &self.steps;
+        let Self { resize, crop, scale, mean, std } = self;
         let resize = match (resize, &own.resize) {
             (None, own) => own.clone(),
             (Some(new), own) => {
@@ -125,44 +109,6 @@ impl PreprocessConfig {
     }
 }
 
-const AUTO: &str = "auto";
-
-impl Serialize for PreprocessConfig {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_auto() { serializer.serialize_str(AUTO) } else { self.steps.serialize(serializer) }
-    }
-}
-
-impl<'de> Deserialize<'de> for PreprocessConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let steps = match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(word) if word == AUTO => Steps::default(),
-            map @ serde_json::Value::Object(_) => serde_json::from_value(map).map_err(D::Error::custom)?,
-            _ => return Err(D::Error::custom("preprocess is `auto` or a map of steps")),
-        };
-        Ok(Self { steps })
-    }
-}
-
-impl JsonSchema for PreprocessConfig {
-    fn schema_name() -> Cow<'static, str> {
-        "PreprocessConfig".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        // `if` and not `anyOf`, so that a wrong key is reported as such.
-        let steps = generator.subschema_for::<Steps>();
-        json_schema!({
-            "description": "`auto` for the backbone's own preprocess, or a map of the steps to replace in it.",
-            "type": ["string", "object"],
-            "if": {"type": "object"},
-            "then": steps,
-            "else": {"const": AUTO}
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,31 +119,29 @@ mod tests {
         ImagePreprocess { resize: Some(resize), crop: Some(224), scale: 1.0 / 255.0, mean: [0.5; 3], std: [0.5; 3] }
     }
 
-    fn config(value: serde_json::Value) -> Result<PreprocessConfig, serde_json::Error> {
+    fn config(value: serde_json::Value) -> Result<ImageSteps, serde_json::Error> {
         serde_json::from_value(value)
     }
 
     #[test]
-    fn auto_keeps_every_step_and_a_map_replaces_single_keys() {
-        assert_eq!(config(json!("auto")).unwrap().resolve(&own()).unwrap(), own());
+    fn a_map_replaces_single_keys() {
+        assert_eq!(config(json!({})).unwrap().resolve(&own()).unwrap(), own());
         let changed = config(json!({"resize": {"size": 248}, "mean": [0, 0.25, 1]})).unwrap();
         let resolved = changed.resolve(&own()).unwrap();
         assert_eq!(resolved.mean, [0.0, 0.25, 1.0]);
         assert_eq!(resolved.resize, Some(Resize { size: 248, ..own().resize.unwrap() }));
         assert_eq!(serde_json::to_value(&changed).unwrap(), json!({"resize": {"size": 248}, "mean": [0.0, 0.25, 1.0]}));
-        assert_eq!(serde_json::to_value(PreprocessConfig::default()).unwrap(), json!("auto"));
     }
 
     #[test]
-    fn unknown_words_keys_and_impossible_sizes_are_errors() {
-        assert!(config(json!("car")).unwrap_err().to_string().contains("`auto` or a map"));
+    fn unknown_keys_and_impossible_sizes_are_errors() {
         assert!(config(json!({"resise": {}})).unwrap_err().to_string().contains("unknown field `resise`"));
         let bare = ImagePreprocess { resize: None, ..own() };
         assert!(config(json!({"resize": {"mode": "exact"}})).unwrap().resolve(&bare).is_err());
         assert!(config(json!({"crop": 0})).unwrap().resolve(&own()).is_err());
         assert!(config(json!({"std": [1, 0, 1]})).unwrap().resolve(&own()).is_err());
         let open = ImagePreprocess { crop: None, ..own() };
-        let error = PreprocessConfig::default().resolve(&open).unwrap_err();
+        let error = ImageSteps::default().resolve(&open).unwrap_err();
         assert!(error.hint_text().unwrap().contains("mode: exact"));
     }
 }

@@ -54,6 +54,7 @@ pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
     match *encoding {
         Encoding::PlanarRgb { width, height } => raw_size(bytes, width, height, 3),
         Encoding::Grey { width, height } => raw_size(bytes, width, height, 1),
+        Encoding::Text => Err(no_picture()),
         Encoding::Encoded if is_jpeg(bytes) => jpeg_header(bytes).map(|(_, size)| size),
         Encoding::Encoded => {
             let decoder = open(bytes)?;
@@ -76,9 +77,14 @@ pub fn decode(bytes: &[u8], encoding: &Encoding, pixels: &mut Pixels) -> Result<
             each(pixels.rgb.as_chunks_mut::<3>().0, bytes, |[l]| [l; 3]);
             Ok(())
         }
+        Encoding::Text => Err(no_picture()),
         Encoding::Encoded if is_jpeg(bytes) => decode_jpeg(bytes, pixels),
         Encoding::Encoded => decode_other(bytes, pixels),
     }
+}
+
+fn no_picture() -> Error {
+    Error::bad_input("a text is no picture")
 }
 
 /// Whether a file of `len` bytes ends as a whole picture does. `false` is only a suspicion, and `true` only says

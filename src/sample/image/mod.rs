@@ -9,7 +9,7 @@ mod orientation;
 mod preprocess;
 mod thumbnail;
 
-pub use config::{Filter, PreprocessConfig, ResizeConfig, ResizeMode};
+pub use config::{Filter, ImageSteps, ResizeConfig, ResizeMode};
 pub use preprocess::Preprocessor;
 pub use thumbnail::thumbnail;
 

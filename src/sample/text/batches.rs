@@ -1,0 +1,96 @@
+//! Batches of texts of one length.
+
+use super::encoder::{Encoder, Tokens};
+use crate::base::random::Stream;
+use crate::base::{Digest, Error, Result};
+use crate::sample::pipeline::{Batch, Item, Options, in_parallel, unit_digest, with_origin};
+use crate::sample::tensor::{Tensor, Values};
+
+/// Texts that are encoded and sorted by their length at once: many, so that batches of one length are full.
+const WINDOW: usize = 1 << 14;
+
+/// As [`crate::sample::pipeline::prepare`], but within each window of items in the order of their lengths.
+pub fn prepare(
+    items: &[Item<'_>],
+    encoder: &Encoder,
+    options: &Options<'_>,
+    mut consume: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    for window in items.chunks(WINDOW) {
+        let encoded = in_parallel(window, options.threads, options.cancel, |item, buffer| {
+            encode(item, encoder, buffer).map_err(|error| with_origin(error, item))
+        })?;
+        let (mut good, mut failed) = (Vec::with_capacity(window.len()), Vec::new());
+        for (item, encoded) in window.iter().zip(encoded) {
+            match encoded {
+                Ok((digest, tokens)) => good.push((item.index, digest, tokens)),
+                Err(error) if options.skip_bad => failed.push((item.index, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if !failed.is_empty() {
+            consume(&Batch { indices: Vec::new(), digests: Vec::new(), inputs: Vec::new(), failed })?;
+        }
+        // The longest first, so that memory is short early or never.
+        good.sort_by_key(|(_, _, tokens)| std::cmp::Reverse(tokens.ids.len()));
+        for same in good.chunk_by(|a, b| a.2.ids.len() == b.2.ids.len()) {
+            for chunk in same.chunks(options.batch_size.max(1)) {
+                options.cancel.check()?;
+                let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), encoder);
+                consume(&Batch {
+                    indices: chunk.iter().map(|(index, _, _)| *index).collect(),
+                    digests: chunk.iter().map(|(_, digest, _)| *digest).collect(),
+                    inputs,
+                    failed: Vec::new(),
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode(item: &Item<'_>, encoder: &Encoder, buffer: &mut Vec<u8>) -> Result<(Digest, Tokens)> {
+    let mut second = Vec::new();
+    let (text, pair) = match item.samples {
+        [text] => (text, None),
+        [text, pair] => (text, Some(pair)),
+        others => return Err(Error::failed(format!("{} texts, where one or a pair is encoded", others.len()))),
+    };
+    text.read(buffer)?;
+    if let Some(pair) = pair {
+        pair.read(&mut second)?;
+    }
+    let digests: Vec<Digest> =
+        std::iter::once(text.digest(buffer)).chain(pair.map(|pair| pair.digest(&second))).collect();
+    Ok((unit_digest(&digests), encoder.encode(buffer, pair.map(|_| second.as_slice()))?))
+}
+
+/// The inputs of texts of one length.
+fn tensors<'a>(texts: impl Iterator<Item = &'a Tokens>, encoder: &Encoder) -> Vec<Tensor> {
+    let (mut ids, mut mask, mut type_ids, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut count, mut length) = (0, 0);
+    for tokens in texts {
+        (count, length) = (count + 1, tokens.ids.len());
+        ids.extend_from_slice(&tokens.ids);
+        type_ids.extend_from_slice(&tokens.type_ids);
+        mask.extend((0..length).map(|at| i64::from(at < tokens.real)));
+        positions.extend(0..length as i64);
+    }
+    let names = &encoder.steps().inputs;
+    let named = [(&names.ids, ids), (&names.mask, mask), (&names.type_ids, type_ids), (&names.positions, positions)];
+    let tensor = |(name, values): (&String, Vec<i64>)| Tensor {
+        name: name.clone(),
+        shape: vec![count, length],
+        data: Values::I64(values),
+    };
+    named.into_iter().map(tensor).collect()
+}
+
+/// The inputs of a made-up text of so many tokens, or of the fixed number.
+pub fn probe(encoder: &Encoder, stream: &Stream, tokens: usize) -> Vec<Tensor> {
+    let length = encoder.steps().pad_to.map_or(tokens, |length| length as usize);
+    let vocabulary = encoder.vocabulary().max(1) as u64;
+    let ids = (0..length as u64).map(|i| stream.below(i, vocabulary) as i64).collect();
+    let tokens = Tokens { ids, type_ids: vec![0; length], real: length };
+    tensors(std::iter::once(&tokens), encoder)
+}
