@@ -19,6 +19,11 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
 }
 
+/// A key as a path shows it: in quotes where it is not a plain word.
+pub fn key_segment(key: &str) -> String {
+    if key.is_empty() || key.contains(['.', '[', ']', '"', ' ']) { format!("\"{key}\"") } else { key.to_string() }
+}
+
 /// `` `a`, `b` or `c` ``.
 pub fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = values.into_iter().map(|v| format!("`{v}`")).collect();

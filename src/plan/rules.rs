@@ -49,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
     solved_heads_take_no_steps,
     data_is_consistent,
     targets_are_classes,
-    sweeps_run_elsewhere,
+    sweep_is_consistent,
 ];
 
 fn one_backbone(check: &mut Check<'_>) {
@@ -249,9 +249,13 @@ fn targets_are_classes(check: &mut Check<'_>) {
     }
 }
 
-fn sweeps_run_elsewhere(check: &mut Check<'_>) {
-    if check.recipe.sweep.is_some() {
-        check.problem("sweep", "sweeps are not in this version yet; remove the section, or delete it with `~sweep`");
+fn sweep_is_consistent(check: &mut Check<'_>) {
+    let Some(sweep) = &check.recipe.sweep else { return };
+    let mut found = Problems::default();
+    let metrics: Vec<(&str, bool)> = check.recipe.metrics.iter().map(|m| (m.name(), m.maximize())).collect();
+    sweep.check(&metrics, &mut found);
+    for problem in found.list {
+        check.problem(&problem.path, problem.message);
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a schema has against a value, in the words of a person: the path of the wrong field, what is
 //! wrong, what is allowed, and the nearest right spelling.
 
+use std::sync::OnceLock;
+
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
-use super::schema::deref;
+use super::schema::{Kind, deref};
 use super::{KeyPath, Segment};
 use crate::base::suggest::{did_you_mean, nearest, one_of};
 use crate::resource::Address;
@@ -28,6 +30,21 @@ pub fn validate(value: &Value, schema: &Value) -> Vec<Finding> {
         Ok(validator) => validator,
         Err(error) => unreachable!("the schemas are tested to be schemas: {error}"),
     };
+    explained(&validator, value, schema)
+}
+
+/// Everything that a recipe's schema has against the value; the schema is made ready once.
+pub fn validate_recipe(value: &Value, kind: Kind) -> Vec<Finding> {
+    static READY: [OnceLock<Validator>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
+    let schema = kind.schema();
+    let validator = READY[kind as usize].get_or_init(|| match jsonschema::draft7::new(schema) {
+        Ok(validator) => validator,
+        Err(error) => unreachable!("the schemas are tested to be schemas: {error}"),
+    });
+    explained(validator, value, schema)
+}
+
+fn explained(validator: &Validator, value: &Value, schema: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     for error in validator.iter_errors(value) {
         explain(&error, schema, &mut findings);

@@ -24,6 +24,8 @@ pub struct Overrides {
     pub words: Vec<String>,
     /// Environment variables; those named `CAFT__A__B` count.
     pub variables: Vec<(String, String)>,
+    /// A file with a sweep in the format of Weights & Biases; it becomes the recipe's `sweep`.
+    pub sweep: Option<std::path::PathBuf>,
 }
 
 /// What begins the name of an environment variable that sets a recipe's key.
@@ -38,7 +40,7 @@ impl Overrides {
             .filter(|(name, _)| name.starts_with(PREFIX))
             .collect();
         variables.sort_unstable();
-        Self { words: words.to_vec(), variables }
+        Self { words: words.to_vec(), variables, sweep: None }
     }
 
     /// Whether a word of the command line is an override and not a file: it begins with `~` or `++`, or
@@ -85,6 +87,18 @@ impl Layers {
         }
     }
 
+    /// Puts values with the paths of their keys on top, as one layer.
+    pub fn push_values(&mut self, values: impl IntoIterator<Item = (Vec<String>, Node)>) {
+        let mut layer = None;
+        for (keys, node) in values {
+            let source = node.origin.source.clone();
+            set(&mut layer, &keys, node, &source);
+        }
+        if let Some(layer) = layer {
+            self.push(layer);
+        }
+    }
+
     /// Puts the words of the command line on top, as one layer; deletions act on all below.
     pub fn push_words(&mut self, words: &[String], problems: &mut Problems) {
         let mut layer = None;
@@ -93,14 +107,7 @@ impl Layers {
             let source = Arc::new(Source::Word(word.clone()));
             let place = Place::CommandLine { word: word.clone() };
             let mut wrong = |message: String| problems.push(Some(place.clone()), "", message);
-            let keys = |text: &str| {
-                let path = KeyPath::parse(text).filter(|path| !path.0.is_empty())?;
-                let key = |segment| match segment {
-                    Segment::Key(key) => Some(key),
-                    Segment::Index(_) => None,
-                };
-                path.0.into_iter().map(key).collect::<Option<Vec<String>>>()
-            };
+            let keys = |text: &str| KeyPath::parse(text).filter(|path| !path.0.is_empty())?.keys();
             let bad_path = |text: &str| match text.contains('[') {
                 true => format!("`{text}` goes into a list; lists are replaced whole, as in `key=[a, b]`"),
                 false => format!("`{text}` is not a path of keys, such as `train.optimizer.lr`"),

@@ -9,7 +9,7 @@ use super::layers::{Layers, Overrides};
 use super::schema::{Kind, deref};
 use super::tree::{Node, Origin, Segment, Source, Value};
 use super::types::Recipe;
-use super::{KeyPath, check, shipped, yaml};
+use super::{KeyPath, check, shipped, sweep_file, yaml};
 use crate::backbone::catalogue;
 use crate::base::suggest::{did_you_mean, nearest};
 use crate::base::{Error, Place, Problems, Result, file};
@@ -34,6 +34,17 @@ pub struct Loaded {
 pub struct Provenance {
     file: String,
     tree: Node,
+}
+
+/// A key that [`Loaded::with`] sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Varied<'a> {
+    /// The key's path.
+    pub path: &'a str,
+    /// Its value.
+    pub value: &'a Json,
+    /// The path at which the recipe says so.
+    pub written: &'a str,
 }
 
 /// What a file turned out to be that [`check_file`] has nothing against.
@@ -65,6 +76,35 @@ impl Provenance {
 }
 
 impl Loaded {
+    /// This recipe with some keys set, as words of the command line would set them: maps merge, and a changed
+    /// `kind` replaces its whole map. What is wrong with a value is told at the place that `written` has in the
+    /// recipe, such as `sweep.parameters.lr`. The `sweep` section is left out.
+    ///
+    /// # Errors
+    /// As [`load`]; a path that goes into a list.
+    pub fn with(&self, settings: &[Varied<'_>]) -> Result<Self> {
+        let Provenance { file, tree } = &self.provenance;
+        let mut problems = Problems::new(format!("{file} is not a valid recipe"));
+        let mut base = tree.clone();
+        base.as_map_mut().map(|map| map.shift_remove("sweep"));
+        let mut layers = Layers::default();
+        layers.push(base);
+        layers.push_values(settings.iter().filter_map(|varied| {
+            let origin = KeyPath::parse(varied.written).and_then(|path| nearest_node(tree, &path));
+            let origin = origin.map_or_else(|| tree.origin.clone(), |node| node.origin.clone());
+            let keys = KeyPath::parse(varied.path).and_then(|path| path.keys());
+            if keys.is_none() {
+                let message = format!("`{}` is not a path of keys, such as `train.optimizer.lr`", varied.path);
+                problems.push(Some(origin.place()), varied.written, message);
+            }
+            Some((keys?, Node::from_json(varied.value, &origin)))
+        }));
+        match finish(file.clone(), layers.merge(), problems)? {
+            Checked::Whole(loaded) => Ok(*loaded),
+            Checked::Part => Err(Error::bad_input(format!("`{file}` names neither a backbone nor data"))),
+        }
+    }
+
     /// The merged recipe as YAML, for a run's directory. Loading it gives the same recipe.
     pub fn to_yaml(&self) -> String {
         let text = serde_yaml::to_string(&self.merged);
@@ -97,15 +137,23 @@ pub fn check_file(path: &Path, overrides: &Overrides) -> Result<Checked> {
     loader.root(path)?;
     let mut problems = loader.problems;
     let mut layers = loader.layers;
+    if let Some(file) = &overrides.sweep {
+        layers.push(sweep_file::read(file, &mut problems)?);
+    }
     layers.push_variables(&overrides.variables, &mut problems);
     layers.push_words(&overrides.words, &mut problems);
-    let mut tree = layers.merge();
+    finish(file, layers.merge(), problems)
+}
+
+/// Checks a merged tree and reads it into the types.
+fn finish(file: String, mut tree: Node, mut problems: Problems) -> Result<Checked> {
     let part = ["data", "model.backbone.name", "model.backbone.onnx", "model.full"]
         .iter()
         .all(|path| KeyPath::parse(path).is_none_or(|path| tree.at(&path.0).is_none()));
-    let schema = if part { Kind::Recipe } else { Kind::Merged }.schema();
+    let kind = if part { Kind::Recipe } else { Kind::Merged };
+    let schema = kind.schema();
     let written = tree.to_json();
-    for finding in check::validate(&written, schema) {
+    for finding in check::validate_recipe(&written, kind) {
         let place = place_in(&tree, &finding.path, finding.at_key);
         problems.push(place, finding.path.to_string(), finding.message);
     }
@@ -133,11 +181,12 @@ fn place_in(tree: &Node, path: &KeyPath, at_key: bool) -> Option<Place> {
     {
         return Some(entry.key.place());
     }
-    (0..=path.0.len())
-        .rev()
-        .find_map(|length| tree.at(&path.0[..length]))
-        .map(|node| node.origin.place())
-        .filter(|place| *place != Place::Default)
+    nearest_node(tree, path).map(|node| node.origin.place()).filter(|place| *place != Place::Default)
+}
+
+/// The node at a path, or the nearest one around it.
+fn nearest_node<'a>(tree: &'a Node, path: &KeyPath) -> Option<&'a Node> {
+    (0..=path.0.len()).rev().find_map(|length| tree.at(&path.0[..length]))
 }
 
 /// The backbone's name must be in the catalogue.

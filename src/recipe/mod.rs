@@ -10,13 +10,14 @@ mod load;
 pub mod reference;
 pub mod schema;
 pub mod shipped;
+pub mod sweep_file;
 mod train;
 pub mod tree;
 mod types;
 pub mod yaml;
 
 pub use layers::Overrides;
-pub use load::{Checked, Loaded, Provenance, check_file, load};
+pub use load::{Checked, Loaded, Provenance, Varied, check_file, load};
 pub use train::{Backend, TrainConfig};
 pub use tree::{KeyPath, Segment};
 pub use types::*;

@@ -30,6 +30,10 @@ pub struct TrainConfig {
     /// Ends training once validation no longer improves; by default it goes on to the last epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
+    /// Trains on this share of the training rows alone, for learning curves: smaller shares are parts of larger ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
+    pub fraction: Option<f64>,
     /// What trains.
     pub backend: Backend,
     /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
@@ -50,6 +54,7 @@ impl Default for TrainConfig {
             loss: LossConfig::default(),
             clip_norm: None,
             early_stopping: None,
+            fraction: None,
             backend: Backend::default(),
             seed: None,
             order_seed: None,

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde_json::Number;
 
 use crate::base::Place;
+use crate::base::suggest::key_segment;
 
 /// What a value was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +140,23 @@ impl Node {
         }
     }
 
+    /// A value that was written at one place as a whole.
+    pub fn from_json(value: &serde_json::Value, origin: &Origin) -> Self {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(flag) => Value::Bool(*flag),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::String(text) => Value::String(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(|item| Self::from_json(item, origin)).collect()),
+            Json::Object(map) => {
+                let entry = |value| Entry { key: origin.clone(), node: Self::from_json(value, origin) };
+                Value::Map(map.iter().map(|(key, value)| (key.clone(), entry(value))).collect())
+            }
+        };
+        Self { value, origin: origin.clone() }
+    }
+
     /// What it is, for messages: `a map`, `text`, …
     pub fn kind_name(&self) -> &'static str {
         match &self.value {
@@ -182,6 +200,15 @@ impl KeyPath {
         path
     }
 
+    /// The keys, if there is no index among the steps.
+    pub fn keys(self) -> Option<Vec<String>> {
+        let key = |segment| match segment {
+            Segment::Key(key) => Some(key),
+            Segment::Index(_) => None,
+        };
+        self.0.into_iter().map(key).collect()
+    }
+
     /// Reads what `Display` shows; `None` if it is not a path.
     pub fn parse(text: &str) -> Option<Self> {
         let mut path = Vec::new();
@@ -222,11 +249,7 @@ impl fmt::Display for KeyPath {
                 Segment::Index(index) => write!(f, "[{index}]")?,
                 Segment::Key(key) => {
                     let dot = if position == 0 { "" } else { "." };
-                    if key.is_empty() || key.contains(['.', '[', ']', '"', ' ']) {
-                        write!(f, "{dot}\"{key}\"")?;
-                    } else {
-                        write!(f, "{dot}{key}")?;
-                    }
+                    write!(f, "{dot}{}", key_segment(key))?;
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! The types of a recipe as merged. They are the one source of the JSON schemas: their doc comments are
 //! its descriptions, their defaults its defaults.
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
 use crate::resource::Resource;
+use crate::sweep::SweepConfig;
 
 /// A caft recipe: a backbone, what is trained on top of it, and the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -241,104 +241,4 @@ pub enum StoreMode {
     Inputs,
     /// Nothing; every epoch computes.
     None,
-}
-
-/// A search over values of the recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SweepConfig {
-    /// How values are chosen.
-    pub method: SweepMethod,
-    /// What the best trial is best at.
-    pub metric: SweepMetric,
-    /// The keys that vary, by their paths (such as `train.optimizer.lr`).
-    pub parameters: IndexMap<String, SweepParameter>,
-    /// The most trials to run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub run_cap: Option<u32>,
-}
-
-/// How a sweep chooses values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SweepMethod {
-    /// Every combination.
-    Grid,
-    /// At random.
-    Random,
-    /// Guided by the trials before.
-    Bayes,
-}
-
-/// What the best trial of a sweep is best at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SweepMetric {
-    /// The metric, as `split/metric` (such as `valid/accuracy`).
-    pub name: String,
-    /// Whether more or less is better.
-    pub goal: Goal,
-}
-
-/// Whether more or less is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Goal {
-    /// More is better.
-    Maximize,
-    /// Less is better.
-    Minimize,
-}
-
-/// The values that one key takes in a sweep: one `value`, some `values`, or a `distribution`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SweepParameter {
-    /// One value for all trials.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<serde_json::Value>,
-    /// The values to choose from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub values: Option<Vec<serde_json::Value>>,
-    /// How values between `min` and `max`, or around `mu`, are drawn.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub distribution: Option<Distribution>,
-    /// The least value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    /// The greatest value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// The mean of a normal distribution.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mu: Option<f64>,
-    /// The standard deviation of a normal distribution.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sigma: Option<f64>,
-    /// The step to round to, for the distributions that begin with `q_`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub q: Option<f64>,
-}
-
-/// How a sweep draws a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Distribution {
-    /// Evenly between `min` and `max`.
-    Uniform,
-    /// Whole numbers evenly between `min` and `max`.
-    IntUniform,
-    /// Evenly in steps of `q`.
-    QUniform,
-    /// The logarithm evenly between the exponents `min` and `max`.
-    LogUniform,
-    /// The logarithm evenly between the logarithms of `min` and `max`.
-    LogUniformValues,
-    /// Normal with mean `mu` and standard deviation `sigma`.
-    Normal,
-    /// Normal in steps of `q`.
-    QNormal,
-    /// The logarithm normal with mean `mu` and standard deviation `sigma`.
-    LogNormal,
 }

@@ -1,0 +1,85 @@
+//! Sweep files of Weights & Biases, read as a recipe's `sweep` section.
+//!
+//! Of such a file counts what says what to try and how: `method`, `metric`, `parameters`, `early_terminate`,
+//! `run_cap` (and caft's own `seed`, `repeat`, `kfold`, `fractions`, `keep`). What says where and by which program
+//! is passed over; nothing that it names is run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::tree::{Entry, Map, Node, Source, Value};
+use super::yaml;
+use crate::base::{Error, Place, Problems, Result, file};
+
+/// Keys of such a file that say nothing of what is tried.
+const PASSED_OVER: &[&str] =
+    &["program", "command", "project", "entity", "name", "description", "controller", "job", "image_uri", "settings"];
+
+/// Reads a file as a layer that holds its contents under `sweep`.
+///
+/// # Errors
+/// The file cannot be read. What is wrong in it goes to `problems`.
+pub fn read(path: &Path, problems: &mut Problems) -> Result<Node> {
+    let text = file::read_text(path, yaml::LIMITS.bytes)?;
+    let source = Arc::new(Source::File { path: path.to_path_buf(), folder: path.parent().map(Path::to_path_buf) });
+    let before = problems.list.len();
+    let Some(mut node) = yaml::parse(&text, &source, problems) else {
+        if problems.list.len() == before {
+            return Err(Error::bad_input(format!("`{}` is empty", path.display())));
+        }
+        return Err(Error::Invalid(std::mem::take(problems)));
+    };
+    let origin = node.origin.clone();
+    match node.as_map_mut() {
+        Some(map) => {
+            map.retain(|key, _| !PASSED_OVER.contains(&key.as_str()));
+            // The version of the file's format.
+            if map.get("version").is_some_and(|entry| entry.node.to_json() == 1) {
+                map.shift_remove("version");
+            }
+        }
+        None => {
+            let place = Place::File { path: path.to_path_buf(), line: 1, column: 1 };
+            problems.push(Some(place), "", format!("a sweep is a map of keys, not {}", node.kind_name()));
+            node.value = Value::Map(Map::new());
+        }
+    }
+    let entry = Entry { key: origin.clone(), node };
+    let map = [("sweep".to_string(), entry)].into_iter().collect();
+    Ok(Node { value: Value::Map(map), origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{Overrides, load};
+
+    fn loaded(sweep: &str) -> Result<crate::recipe::Loaded, crate::base::Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = folder.path().join("base.yaml");
+        let file = folder.path().join("sweep.yaml");
+        let text = "model: {backbone: {onnx: m.onnx, outputs: [x]}}\ndata: {kind: image_folder, train: {path: d}}\n";
+        std::fs::write(&recipe, text).unwrap();
+        std::fs::write(&file, sweep).unwrap();
+        load(&recipe, &Overrides { sweep: Some(file), ..Overrides::default() })
+    }
+
+    #[test]
+    fn a_file_of_weights_and_biases_is_the_sweep() {
+        let text = "program: train.py\ncommand: [rm, -rf, x]\nmethod: bayes\nmetric: {name: val_loss, goal: minimize}\n\
+                    parameters:\n  lr: {distribution: log_uniform_values, min: 1e-5, max: 0.1}\n  epochs: {values: [5, 10]}\n\
+                    early_terminate: {type: hyperband, min_iter: 3}\nrun_cap: 7\n";
+        let sweep = loaded(text).unwrap().recipe.sweep.unwrap();
+        assert_eq!(sweep.run_cap, Some(7));
+        assert_eq!(sweep.parameters.len(), 2);
+        assert!(sweep.early_terminate.is_some());
+    }
+
+    #[test]
+    fn mistakes_have_their_place_in_the_sweeps_file() {
+        let error = loaded("method: byes\nparameters:\n  lr: {mim: 1}\n").unwrap_err().to_string();
+        assert!(error.contains("sweep.yaml:1:9") && error.contains("did you mean `bayes`?"), "{error}");
+        assert!(error.contains("sweep.yaml:3:8") && error.contains("did you mean `min`?"), "{error}");
+        let error = loaded("- a\n").unwrap_err().to_string();
+        assert!(error.contains("a sweep is a map of keys"), "{error}");
+    }
+}
