@@ -52,6 +52,8 @@ pub enum Unit {
     Samples,
     /// Training epochs.
     Epochs,
+    /// Trials of a sweep.
+    Trials,
 }
 
 /// Takes events. Called from any thread; must be quick.

@@ -22,6 +22,7 @@ pub mod runs;
 pub mod runtime;
 pub mod schema;
 mod surroundings;
+mod sweep;
 pub mod table;
 
 use std::io::Write as _;
@@ -71,6 +72,7 @@ impl Globals {
 enum Command {
     Check(check::Args),
     Run(run::Args),
+    Sweep(sweep::Args),
     Plan(plan::Args),
     Runs(runs::Args),
     Predict(predict::Args),
@@ -89,6 +91,7 @@ impl Command {
     fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(args) => args.run(globals),
+            Self::Sweep(args) => args.run(globals),
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
             Self::Report(args) => args.run(globals),

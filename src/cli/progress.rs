@@ -127,6 +127,7 @@ fn name(unit: Unit) -> &'static str {
         Unit::Bytes => "bytes",
         Unit::Samples => "samples",
         Unit::Epochs => "epochs",
+        Unit::Trials => "trials",
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Args {
     /// Never touch the network: use what was fetched before.
     #[arg(long)]
     offline: bool,
+    /// Run a sweep over the words with several values, such as `train.epochs=5,10,20`; the same as `caft sweep`.
+    #[arg(long, short)]
+    multirun: bool,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -36,7 +39,16 @@ impl Args {
     /// # Errors
     /// Those of the recipe and of every stage.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        if self.multirun {
+            return super::sweep::Args::of_run(&self.recipe, &self.overrides, self.offline, &self.place).run(globals);
+        }
         let planned = load::load(&self.recipe, &self.overrides)?;
+        if planned.loaded.recipe.sweep.is_some() {
+            let recipe = self.recipe.display();
+            return Err(Error::bad_input(format!("`{recipe}` is a sweep"))
+                .hint(format!("`caft sweep {recipe}` runs it; `caft run {recipe} ~sweep` runs it once as it is"))
+                .into());
+        }
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
         let finished = match run::run(&planned.plan, &planned.loaded.to_yaml(), &context, self.fresh) {

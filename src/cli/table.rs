@@ -21,14 +21,45 @@ impl<const N: usize> Table<N> {
 
 impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; N] = std::array::from_fn(width);
-        for row in &self.rows {
-            let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            writeln!(f, "{}", cells.join("  ").trim_end())?;
-        }
-        Ok(())
+        let rows: Vec<&[String]> = self.rows.iter().map(|row| &row[..]).collect();
+        draw(&rows, f)
     }
+}
+
+/// A table whose columns are known only when it is made.
+pub struct TextTable {
+    rows: Vec<Vec<String>>,
+}
+
+impl TextTable {
+    /// A table with its headings.
+    pub fn new(headings: Vec<String>) -> Self {
+        Self { rows: vec![headings.into_iter().map(|heading| heading.to_uppercase()).collect()] }
+    }
+
+    /// Adds a row, of as many cells as there are headings.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for TextTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<&[String]> = self.rows.iter().map(Vec::as_slice).collect();
+        draw(&rows, f)
+    }
+}
+
+fn draw(rows: &[&[String]], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let columns = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let of_column = |column: usize| rows.iter().filter_map(move |row| row.get(column));
+    let width = |column| of_column(column).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(f, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl Layers {
     }
 
     /// Takes a path out of every layer; whether it was in any.
-    fn remove(&mut self, path: &[Segment]) -> bool {
+    pub fn remove(&mut self, path: &[Segment]) -> bool {
         let Some((Segment::Key(last), parents)) = path.split_last() else { return false };
         let mut found = false;
         for layer in &mut self.0 {

@@ -76,8 +76,8 @@ impl Provenance {
 }
 
 impl Loaded {
-    /// This recipe with some keys set, as words of the command line would set them: maps merge, and a changed
-    /// `kind` replaces its whole map. What is wrong with a value is told at the place that `written` has in the
+    /// This recipe with some keys set, as words of the command line would set them, but that a map is the whole value
+    /// of its key: a changed `kind` replaces its whole map. What is wrong with a value is told at the place that `written` has in the
     /// recipe, such as `sweep.parameters.lr`. The `sweep` section is left out.
     ///
     /// # Errors
@@ -89,6 +89,10 @@ impl Loaded {
         base.as_map_mut().map(|map| map.shift_remove("sweep"));
         let mut layers = Layers::default();
         layers.push(base);
+        // A map is the whole value, not a change to what was there.
+        for varied in settings.iter().filter(|varied| varied.value.is_object()) {
+            KeyPath::parse(varied.path).map(|path| layers.remove(&path.0));
+        }
         layers.push_values(settings.iter().filter_map(|varied| {
             let origin = KeyPath::parse(varied.written).and_then(|path| nearest_node(tree, &path));
             let origin = origin.map_or_else(|| tree.origin.clone(), |node| node.origin.clone());

@@ -18,6 +18,15 @@ pub fn markdown() -> String {
 /// A map's table, or one for each kind, and then those of the maps inside.
 fn section(path: &str, schema: &Value, root: &Value, text: &mut String) {
     let schema = resolve(schema, root);
+    // What nests in itself is told once.
+    if path.matches(".parameters.…").count() > 1 {
+        return;
+    }
+    for branch in ["anyOf", "oneOf"] {
+        for inner in schema.get(branch).and_then(Value::as_array).into_iter().flatten() {
+            section(path, inner, root, text);
+        }
+    }
     for branch in ["then", "else", "items", "additionalProperties"] {
         if let Some(inner) = schema.get(branch).filter(|inner| inner.is_object()) {
             let path = match branch {

@@ -17,6 +17,7 @@ pub mod report;
 mod resolve;
 mod rows;
 mod skipped;
+pub mod sweep;
 mod tail;
 mod training;
 

@@ -31,13 +31,20 @@ pub fn keep(skipped: &[(usize, String)], resolved: &Resolved, directory: &RunDir
         .map(|(row, reason)| json!({"row": resolved.dataset.rows[*row].origin, "reason": reason}).to_string() + "\n")
         .collect();
     file::write_bytes(&path, lines.concat().as_bytes())?;
+    rows(skipped, resolved).map_err(|error| error.hint(format!("`{}` lists them with what is wrong", path.display())))
+}
+
+/// The numbers of all rows whose sample is bad.
+///
+/// # Errors
+/// More than a tenth of the rows are.
+pub fn rows(skipped: &[(usize, String)], resolved: &Resolved) -> Result<Vec<usize>> {
     // Rows with equal bytes share one activation, and so one verdict.
     let bad: HashSet<Digest> = skipped.iter().map(|(row, _)| resolved.digests[*row]).collect();
     let rows: Vec<usize> = (0..resolved.digests.len()).filter(|&row| bad.contains(&resolved.digests[row])).collect();
     let total = resolved.digests.len();
     if rows.len() as f64 > MOST * total as f64 {
-        let what = format!("{} of {total} rows are bad, more than one in ten", rows.len());
-        return Err(Error::bad_input(what).hint(format!("`{}` lists them with what is wrong", path.display())));
+        return Err(Error::bad_input(format!("{} of {total} rows are bad, more than one in ten", rows.len())));
     }
     Ok(rows)
 }

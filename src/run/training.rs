@@ -10,14 +10,17 @@ use super::rows::StoredRows;
 use super::tail;
 use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
-use crate::base::{Error, Result};
+use crate::base::random::Stream;
+use crate::base::{Cancel, Error, Result};
 use crate::data;
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Targets, Weights};
 use crate::head::Solved;
 use crate::plan::{ModelPlan, Plan, ResolvedPlan};
 use crate::track::Tracker;
-use crate::train::{self, Data, EpochLog, InputSpec, Prediction, Session, TrainConfig, Trained, exact};
+use crate::train::{
+    self, Data, Ended, EpochLog, InputSpec, Member, Prediction, Session, TrainConfig, Trained, Watch, exact,
+};
 
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -28,6 +31,7 @@ pub const BEST: &str = "best.safetensors";
 pub struct Training {
     model: ModelPlan,
     graph: Graph,
+    tail: Option<Tail>,
     /// The activations of the rows that are kept.
     pub(super) rows: StoredRows,
     /// The row of the data set that each of them is.
@@ -57,12 +61,16 @@ impl Training {
             return Err(Error::bad_input("only classes are trained by this version"));
         };
         let splits = &resolved.dataset.splits;
-        let (train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
+        let (mut train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
+        if let Some(fraction) = plan.plan.train.fraction {
+            train = share(&train, fraction, plan.plan.seeds.data);
+        }
         if train.is_empty() {
             return Err(Error::bad_input("no training rows are left"));
         }
         Ok(Self {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), train.len())?,
+            tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
             classes: kept.iter().map(|&row| of_row[row]).collect(),
             rows,
@@ -77,6 +85,58 @@ impl Training {
     fn data(&self) -> Data<'_> {
         let targets = Targets::Classes(&self.classes);
         Data { features: &self.rows, targets, train: &self.train, valid: &self.valid }
+    }
+
+    /// Whether there are validation rows.
+    pub fn validates(&self) -> bool {
+        !self.valid.is_empty()
+    }
+
+    /// Trains several plans that differ only above the cut, on these rows. One that fails is told to `watch`.
+    ///
+    /// # Errors
+    /// Those of `watch`; an interruption.
+    pub fn trials(&self, plans: &[&ResolvedPlan], cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
+        let mut members = Vec::new();
+        for (number, plan) in plans.iter().enumerate() {
+            cancel.check()?;
+            let graph = match graph(plan, self.tail.as_ref(), self.rows.specs(), self.train.len()) {
+                Ok(graph) => graph,
+                Err(error) => {
+                    watch.ended(number, Err(error))?;
+                    continue;
+                }
+            };
+            let config = config(&plan.plan);
+            match plan.plan.model.head.solved() {
+                None => members.push(Member { number, graph, config }),
+                Some(head) => {
+                    let solved = self.solved(&plan.plan.model, head, &graph, &config, cancel);
+                    match solved {
+                        Err(Error::Interrupted) => return Err(Error::Interrupted),
+                        solved => watch.ended(number, solved)?,
+                    }
+                }
+            }
+        }
+        train::train_trials(&members, &self.data(), cancel, watch)
+    }
+
+    /// A head that is solved, as a trial of one epoch.
+    fn solved(
+        &self,
+        model: &ModelPlan,
+        head: Solved<'_>,
+        graph: &Graph,
+        config: &TrainConfig,
+        cancel: &Cancel,
+    ) -> Result<Ended> {
+        let began = std::time::Instant::now();
+        let weights = exact::solve(&model.neck, head, graph, &self.data(), config, cancel)?.weights;
+        let metrics = train::evaluate(graph, &weights, &self.data(), &self.valid, config, "valid")?;
+        let log = EpochLog { epoch: 1, step: 1, lr: 0.0, metrics, seconds: began.elapsed().as_secs_f64() };
+        let trained = Trained { best: weights.clone(), last: weights, best_epoch: 1, epochs: vec![log] };
+        Ok(Ended { trained, stopped: false })
     }
 
     /// Trains, or goes on from the checkpoint in the run directory; keeps the best weights there.
@@ -189,6 +249,15 @@ impl Training {
         let summary = shown.collect::<Vec<_>>().join(", ");
         Ok((all, summary))
     }
+}
+
+/// A share of some rows, at least one, in their order; smaller shares are parts of larger ones.
+fn share(rows: &[u32], fraction: f64, seed: u64) -> Vec<u32> {
+    let count = (rows.len() as f64 * fraction).round().max(1.0) as usize;
+    let mut order = Stream::named(seed, "fraction").permutation(rows.len());
+    order.truncate(count);
+    order.sort_unstable();
+    order.into_iter().map(|at| rows[at]).collect()
 }
 
 /// The graph above the cut: what of the backbone is trained, neck and head, which keeps `stored_rows` rows if it

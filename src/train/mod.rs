@@ -43,12 +43,14 @@ mod features;
 mod fit;
 mod r#loop;
 mod order;
+mod trials;
 
 pub use batch::{Batch, read_batches};
 pub use embedded::Embedded;
 pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};
 pub use order::epoch_order;
+pub use trials::{Ended, Member, TrialLog, Watch, train_trials};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -14,3 +14,4 @@ mod run;
 mod runtime;
 pub mod sandbox;
 mod solved;
+mod sweep;

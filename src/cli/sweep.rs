@@ -1,0 +1,217 @@
+//! `caft sweep`: many trials of a recipe, and the best of them as a recipe of its own.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::runs::RunsDir;
+use super::surroundings::Surroundings;
+use super::table::TextTable;
+use super::{Globals, print, print_json};
+use crate::base::suggest::key_segment;
+use crate::base::{Error, file};
+use crate::recipe::{self, Overrides};
+use crate::run::sweep::{self, Ranked, Request, Swept};
+use crate::sweep::is_expression;
+
+/// Try many values of a recipe's keys and keep the best.
+///
+/// What varies stands in the recipe's `sweep` section, in a sweep file of Weights & Biases (then the recipe is
+/// `--base`), or in words such as `train.epochs=5,10,20` and `train.optimizer.lr=log_uniform(1e-5,1e-1)`. A sweep
+/// that was stopped goes on, and several processes share one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recipe, or a sweep file.
+    file: PathBuf,
+    /// What varies, and changes to the recipe as for `caft run`.
+    #[arg(value_name = "KEY=VALUE")]
+    words: Vec<String>,
+    /// The recipe that a sweep file varies.
+    #[arg(long, value_name = "RECIPE")]
+    base: Option<PathBuf>,
+    /// A short name that the sweep uses for a key, such as `rate=train.optimizer.lr`.
+    #[arg(long, value_name = "NAME=KEY")]
+    alias: Vec<String>,
+    /// How many of the best become runs of their own.
+    #[arg(long, value_name = "N")]
+    keep: Option<u32>,
+    /// Try trials again that failed before.
+    #[arg(long)]
+    retry_failed: bool,
+    /// Never touch the network: use what was fetched before.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    place: RunsDir,
+    /// Hydra's flag; a sweep always is one.
+    #[arg(long, short, hide = true)]
+    multirun: bool,
+}
+
+impl Args {
+    /// Runs the sweep and prints its table.
+    ///
+    /// # Errors
+    /// Those of the recipe, of the sweep and of the cut; failing trials are lines of the table.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let (recipe, sweep) = match &self.base {
+            Some(base) => (base, Some(self.file.clone())),
+            None if is_sweep_file(&self.file) => {
+                let file = self.file.display();
+                return Err(Error::bad_input(format!("`{file}` says what to try, but of no recipe"))
+                    .hint(format!("name it: `caft sweep {file} --base RECIPE`"))
+                    .into());
+            }
+            None => (&self.file, None),
+        };
+        let words: Vec<String> = self.words.iter().map(|word| swept_word(word)).collect();
+        let overrides = Overrides { sweep, ..Overrides::from_environment(&words) };
+        let loaded = recipe::load(recipe, &overrides)?;
+        let names = self.alias.iter().map(|alias| name_of(alias)).collect::<crate::base::Result<Vec<_>>>()?;
+        let here = Surroundings::new(globals, self.offline)?;
+        let context = here.context(&self.place.runs_dir);
+        let request = Request { loaded: &loaded, names: &names, retry_failed: self.retry_failed, keep: self.keep };
+        let swept = match sweep::sweep(&request, &context) {
+            Err(Error::Interrupted) => {
+                super::say("interrupted; the trials that ended are kept, and the same command goes on from there\n");
+                return Ok(ExitCode::from(130));
+            }
+            other => other?,
+        };
+        if globals.json {
+            print_json(&swept)?;
+        } else {
+            print(&shown(&swept))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The sweep that `caft run --multirun` is.
+    pub fn of_run(recipe: &Path, words: &[String], offline: bool, place: &RunsDir) -> Self {
+        Self {
+            file: recipe.to_path_buf(),
+            words: words.to_vec(),
+            base: None,
+            alias: Vec::new(),
+            keep: None,
+            retry_failed: false,
+            offline,
+            place: RunsDir { runs_dir: place.runs_dir.clone() },
+            multirun: true,
+        }
+    }
+}
+
+/// A word whose value varies becomes a parameter of the sweep.
+fn swept_word(word: &str) -> String {
+    match word.split_once('=') {
+        Some((key, value)) if is_expression(value) && !key.starts_with("sweep.") && !key.starts_with('~') => {
+            let key = key.trim_start_matches('+');
+            let value = serde_json::Value::from(value);
+            format!("sweep.parameters.{}={value}", key_segment(key))
+        }
+        _ => word.to_string(),
+    }
+}
+
+/// `name=key.path` in its halves.
+fn name_of(alias: &str) -> crate::base::Result<(String, String)> {
+    match alias.split_once('=') {
+        Some((name, path)) if !name.is_empty() && crate::recipe::KeyPath::parse(path).is_some() => {
+            Ok((name.into(), path.into()))
+        }
+        _ => Err(Error::bad_input(format!("`{alias}` is not a name and its key, such as `rate=train.optimizer.lr`"))),
+    }
+}
+
+/// Whether a file has what a sweep file has and a recipe does not.
+fn is_sweep_file(path: &Path) -> bool {
+    let Ok(text) = file::read_text(path, recipe::yaml::LIMITS.bytes) else { return false };
+    let keys = |key: &str| text.lines().any(|line| line.starts_with(key) && line[key.len()..].starts_with(':'));
+    keys("parameters") && !keys("model") && !keys("data") && !keys("extends")
+}
+
+/// The table, and where the best is.
+fn shown(swept: &Swept) -> String {
+    let ranking = &swept.ranking;
+    let mut paths: Vec<&str> = Vec::new();
+    for setting in ranking.iter().flat_map(|ranked| &ranked.settings) {
+        if !paths.contains(&setting.path.as_str()) {
+            paths.push(&setting.path);
+        }
+    }
+    let repeated = ranking.iter().any(|ranked| ranked.values.len() > 1);
+    let mut headings = vec![swept.metric.clone()];
+    headings.extend(repeated.then(|| "trials".to_string()));
+    headings.extend(paths.iter().map(|path| path.rsplit_once('.').map_or(*path, |(_, last)| last).to_string()));
+    headings.extend(["epoch".into(), "time".into(), String::new()]);
+    let mut table = TextTable::new(headings);
+    const SHOWN: usize = 20;
+    for ranked in ranking.iter().take(SHOWN) {
+        table.row(row(ranked, &paths, repeated));
+    }
+    let mut text = table.to_string();
+    if ranking.len() > SHOWN {
+        let _ = writeln!(text, "… and {} more; `--json` prints all", ranking.len() - SHOWN);
+    }
+    let failed = ranking.iter().filter(|ranked| ranked.mean.is_none()).count();
+    let failures = if failed > 0 { format!(", {failed} choices failed") } else { String::new() };
+    let _ = writeln!(text, "{} trials trained, {} were there before{failures}", swept.trained, swept.reused);
+    if let Some(best) = &swept.best {
+        let _ = writeln!(text, "the best as a recipe: {}", best.display());
+    }
+    for run in &swept.runs {
+        let _ = writeln!(text, "  {run}");
+    }
+    text
+}
+
+fn row(ranked: &Ranked, paths: &[&str], repeated: bool) -> Vec<String> {
+    let metric = match (ranked.mean, ranked.interval) {
+        (Some(mean), Some(interval)) => format!("{mean:.4} ± {interval:.4}"),
+        (Some(mean), None) => format!("{mean:.4}"),
+        (None, _) => "failed".into(),
+    };
+    let mut cells = vec![metric];
+    cells.extend(repeated.then(|| ranked.values.len().to_string()));
+    for path in paths {
+        let value = ranked.settings.iter().find(|setting| setting.path == *path).map(|setting| &setting.value);
+        cells.push(match value {
+            None => String::new(),
+            Some(serde_json::Value::Number(number)) if number.is_f64() => short(number.as_f64().unwrap_or(0.0)),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        });
+    }
+    let epochs: Vec<String> = ranked.best_epochs.iter().take(3).map(u32::to_string).collect();
+    let more = if ranked.best_epochs.len() > 3 { ", …" } else { "" };
+    cells.push(epochs.join(", ") + more);
+    cells.push(format!("{:.2} s", ranked.seconds));
+    cells.push(match ranked.errors.first() {
+        Some(error) => error.chars().take(80).collect(),
+        None if ranked.stopped => "given up".into(),
+        None => String::new(),
+    });
+    cells
+}
+
+/// Four digits, the way people write them.
+fn short(x: f64) -> String {
+    if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) { format!("{x:.3e}") } else { format!("{x:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_vary_become_parameters() {
+        assert_eq!(swept_word("train.epochs=5,10"), "sweep.parameters.\"train.epochs\"=\"5,10\"");
+        assert_eq!(swept_word("lr=log_uniform(1e-5,1e-1)"), "sweep.parameters.lr=\"log_uniform(1e-5,1e-1)\"");
+        for plain in ["train.epochs=5", "metrics=[accuracy, macro_f1]", "~train.seed", "sweep.method=grid"] {
+            assert_eq!(swept_word(plain), plain);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Sweeps: many trials of one recipe, from a space of values to a table with the best first.
+//!
+//! A trial is a resolved plan, named by its digest. [`candidates`] says which to try, [`cuts`] resolves them and
+//! fills the cache for all of them in one pass, [`training`](super::training) trains those that share a cut
+//! together, and [`table`] keeps what came out, so that a killed sweep goes on and several processes share one.
+
+mod candidates;
+mod cuts;
+mod judge;
+mod ranking;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use candidates::{Candidate, Candidates};
+use cuts::Cuts;
+use judge::Judge;
+pub use ranking::{Ranked, t_interval};
+use table::{Outcome, Table, Trial};
+
+use super::context::Context;
+use super::training::Training;
+use crate::backbone::catalogue;
+use crate::base::progress::{Event, Unit, work};
+use crate::base::{Digest, Error, KeyWriter, Problems, Result, file};
+use crate::plan::{Plan, ResolvedPlan};
+use crate::recipe::{Loaded, Varied};
+use crate::sweep::{Goal, Setting, Space, SweepConfig};
+use crate::train::{Ended, TrialLog, Watch};
+
+/// Trials that one process takes at a time.
+const CHUNK: usize = 256;
+/// How long to wait for trials of other processes before looking again.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What is asked of a sweep.
+pub struct Request<'a> {
+    /// The recipe with its `sweep` section.
+    pub loaded: &'a Loaded,
+    /// The user's own short names of keys, each with its path.
+    pub names: &'a [(String, String)],
+    /// Tries trials again that failed before.
+    pub retry_failed: bool,
+    /// How many of the best get run directories, in place of what the recipe says.
+    pub keep: Option<u32>,
+}
+
+/// What came out of a sweep.
+#[derive(Debug, serde::Serialize)]
+pub struct Swept {
+    /// The folder of the table and of the best recipe.
+    pub folder: PathBuf,
+    /// The metric that trials are compared by.
+    pub metric: String,
+    /// Whether more of it is better.
+    pub goal: Goal,
+    /// All choices of values that were tried, the best first.
+    pub ranking: Vec<Ranked>,
+    /// Trials that this call trained, and those that were there before.
+    pub trained: usize,
+    /// Trials that were in the table before.
+    pub reused: usize,
+    /// The best recipe, if any trial ended well.
+    pub best: Option<PathBuf>,
+    /// The run directories of the best.
+    pub runs: Vec<String>,
+}
+
+/// A sweep under way.
+struct Sweep<'a> {
+    loaded: &'a Loaded,
+    config: &'a SweepConfig,
+    space: Space,
+    metric: String,
+    goal: Goal,
+    context: &'a Context<'a>,
+}
+
+/// Runs a sweep to its end, or the rest of it.
+///
+/// # Errors
+/// The section or every value of one of its keys is wrong; the data have no validation rows; those of the cut. A
+/// trial that fails is a line of the table and no error.
+pub fn sweep(request: &Request<'_>, context: &Context<'_>) -> Result<Swept> {
+    let loaded = request.loaded;
+    let Some(config) = &loaded.recipe.sweep else {
+        return Err(Error::bad_input(format!("`{}` has no `sweep` section", loaded.provenance.file()))
+            .hint("add one, or say what varies: `caft sweep RECIPE train.optimizer.lr=1e-3,1e-2`"));
+    };
+    let metrics: Vec<(&str, bool)> = loaded.recipe.metrics.iter().map(|m| (m.name(), m.maximize())).collect();
+    let (metric, goal) = config.objective(&metrics).map_err(Error::bad_input)?;
+    let mut problems = Problems::new(format!("{} is not a valid sweep", loaded.provenance.file()));
+    let space = config.space(request.names, &mut problems);
+    for problem in &mut problems.list {
+        problem.place = loaded.provenance.nearest(&problem.path);
+    }
+    problems.into_result()?;
+    let sweep = Sweep { loaded, config, space, metric, goal, context };
+    candidates::check(&sweep)?;
+    let keep = request.keep.or(config.keep).unwrap_or(3) as usize;
+    sweep.run(request.retry_failed, keep)
+}
+
+impl Sweep<'_> {
+    /// The recipe with some keys set.
+    fn vary(&self, settings: &[Setting]) -> Result<Loaded> {
+        let written = |path: &str| {
+            let of_space = self.space.dimensions.iter().find(|d| d.path == path).map(|d| d.written.as_str());
+            of_space.unwrap_or(if path == "data.valid" { "sweep.kfold" } else { "sweep.repeat" })
+        };
+        let varied: Vec<Varied<'_>> =
+            settings.iter().map(|s| Varied { path: &s.path, value: &s.value, written: written(&s.path) }).collect();
+        self.loaded.with(&varied)
+    }
+
+    /// The plan with some keys set.
+    fn plan(&self, settings: &[Setting]) -> Result<Plan> {
+        let loaded = self.vary(settings)?;
+        let place = |path: &str| loaded.provenance.nearest(path);
+        Plan::new(&loaded.recipe, catalogue()?, loaded.provenance.file(), &place)
+    }
+
+    fn run(&self, retry_failed: bool, keep: usize) -> Result<Swept> {
+        let mut cuts = Cuts::default();
+        let (data, _) = self.context.stage("resolve", || {
+            let resolved = cuts.resolve(&self.plan(&[])?, self.context)?;
+            Ok((resolved.plan.dataset, resolved.summary()))
+        })?;
+        let mut written = self.loaded.merged.clone();
+        written.as_object_mut().map(|map| [map.remove("sweep"), map.remove("name")]);
+        let base = KeyWriter::new("sweep").json("recipe", &written).json("data", &data).finish();
+        let name = &self.loaded.recipe.name;
+        let folder = self.context.runs.join(name).join(format!("sweep-{}", base.short(8)));
+        let mut table = Table::open(&folder, retry_failed)?;
+        let reused = table.ended();
+        let mut candidates = Candidates::new(self, &table);
+        let mut trained = 0;
+        // Planned and not known to have ended: to be taken, or in the hands of other processes.
+        let mut open: Vec<(Trial, ResolvedPlan)> = Vec::new();
+        loop {
+            self.context.cancel.check()?;
+            table.refresh()?;
+            open.retain(|(trial, _)| !table.has_ended(&trial.id));
+            let wanted = candidates.next(self, &table, CHUNK);
+            let waits = wanted.is_empty();
+            if waits && open.is_empty() {
+                break;
+            }
+            for candidate in wanted {
+                self.open(candidate, &mut cuts, &mut table, &mut open)?;
+            }
+            let trials: Vec<Trial> = open.iter().map(|(trial, _)| trial.clone()).collect();
+            let taken = table.claim(&trials)?;
+            trained += taken.len();
+            if !taken.is_empty() {
+                let plans = open.iter().map(|(trial, plan)| (trial.id, plan.clone())).collect();
+                self.train(&taken, &plans, &mut cuts, &mut table)?;
+            } else if waits {
+                std::thread::sleep(POLL);
+            }
+        }
+        table.refresh()?;
+        let ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
+        let (best, runs) = self.keep(&ranking, &folder, keep)?;
+        let Self { metric, goal, .. } = self;
+        Ok(Swept { folder, metric: metric.clone(), goal: *goal, ranking, trained, reused, best, runs })
+    }
+
+    /// Plans a candidate. One that cannot be planned is a failed trial.
+    fn open(
+        &self,
+        candidate: Candidate,
+        cuts: &mut Cuts,
+        table: &mut Table,
+        open: &mut Vec<(Trial, ResolvedPlan)>,
+    ) -> Result<()> {
+        let Candidate { settings, replica } = candidate;
+        let all: Vec<Setting> = settings.iter().chain(&replica).cloned().collect();
+        let resolve = |plan: Plan| cuts.resolve(&plan, self.context).map(|resolved| resolved.plan.clone());
+        let trial = |id| Trial { id, space: self.space.digest(), settings: settings.clone(), replica: replica.clone() };
+        match self.plan(&all).and_then(resolve) {
+            Ok(plan) => {
+                let trial = trial(plan.id());
+                if !table.has_ended(&trial.id) {
+                    open.push((trial, plan));
+                }
+                Ok(())
+            }
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                // Without a plan it is named by what was asked of it.
+                let trial = trial(KeyWriter::new("failed trial").json("settings", &all).finish());
+                match table.has_ended(&trial.id) {
+                    true => Ok(()),
+                    false => table.record(&trial, Outcome::Failed { error: one_line(&error) }),
+                }
+            }
+        }
+    }
+
+    /// Trains some trials, those that share a cut together.
+    fn train(
+        &self,
+        trials: &[Trial],
+        plans: &BTreeMap<Digest, ResolvedPlan>,
+        cuts: &mut Cuts,
+        table: &mut Table,
+    ) -> Result<()> {
+        let wanted: Vec<_> = trials.iter().map(|trial| &plans[&trial.id]).collect();
+        cuts.fill(&wanted, self.context)?;
+        let mut groups: BTreeMap<Digest, Vec<&Trial>> = BTreeMap::new();
+        for trial in trials {
+            groups.entry(cuts::group(&plans[&trial.id])).or_default().push(trial);
+        }
+        for group in groups.values() {
+            let plan = &plans[&group[0].id];
+            let training = match cuts.training(plan, self.context) {
+                Ok(training) => training,
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => {
+                    let error = one_line(&error);
+                    for trial in group {
+                        table.record(trial, Outcome::Failed { error: error.clone() })?;
+                    }
+                    continue;
+                }
+            };
+            if !training.validates() {
+                return Err(Error::bad_input("a sweep chooses by validation rows, and there are none")
+                    .hint("give `data.valid`, such as `{fraction: 0.2}`, or `sweep.kfold`"));
+            }
+            self.train_group(group, &training, plans, table)?;
+        }
+        Ok(())
+    }
+
+    fn train_group(
+        &self,
+        group: &[&Trial],
+        training: &Training,
+        plans: &BTreeMap<Digest, ResolvedPlan>,
+        table: &mut Table,
+    ) -> Result<()> {
+        let plans: Vec<&ResolvedPlan> = group.iter().map(|trial| &plans[&trial.id]).collect();
+        let limits: Vec<u32> = plans.iter().map(|plan| plan.plan.train.epochs).collect();
+        let judge = Judge::new(self.config.early_terminate.as_ref(), &self.metric, self.goal, &table.trials());
+        let what = match group.len() {
+            1 => "1 trial".to_string(),
+            count => format!("{count} trials"),
+        };
+        let progress = self.context.progress;
+        let total = Some(group.len() as u64);
+        let mut watch = Watcher { sweep: self, group, limits, judge, table, ended: 0 };
+        work(progress, what, total, Unit::Trials, || training.trials(&plans, self.context.cancel, &mut watch))
+    }
+
+    /// Writes the best recipe and runs the best few as runs of their own.
+    fn keep(
+        &self,
+        ranking: &[Ranked],
+        folder: &std::path::Path,
+        keep: usize,
+    ) -> Result<(Option<PathBuf>, Vec<String>)> {
+        let good: Vec<&Ranked> = ranking.iter().filter(|ranked| ranked.mean.is_some()).collect();
+        let Some(first) = good.first() else { return Ok((None, Vec::new())) };
+        let path = folder.join("best.yaml");
+        let heading = format!("# The best of {} by {}.\n", ranking.len(), self.metric);
+        file::write_bytes(&path, (heading + &self.vary(&first.settings)?.to_yaml()).as_bytes())?;
+        let mut runs = Vec::new();
+        for ranked in good.iter().filter(|ranked| !ranked.stopped).take(keep) {
+            let (plan, loaded) = (self.plan(&ranked.settings)?, self.vary(&ranked.settings)?);
+            runs.push(super::run(&plan, &loaded.to_yaml(), self.context, false)?.record.path);
+        }
+        Ok((Some(path), runs))
+    }
+}
+
+/// Watches a group of trials: gives up what is behind, and keeps the table.
+struct Watcher<'a> {
+    sweep: &'a Sweep<'a>,
+    group: &'a [&'a Trial],
+    limits: Vec<u32>,
+    judge: Judge<'a>,
+    table: &'a mut Table,
+    ended: u64,
+}
+
+impl Watch for Watcher<'_> {
+    fn epoch(&mut self, logs: &[TrialLog<'_>]) -> Result<Vec<usize>> {
+        self.table.renew()?;
+        let stopped = self.judge.epoch(logs, &self.limits);
+        let epoch = logs.iter().map(|log| log.log.epoch).max().unwrap_or(0);
+        let detail = format!("epoch {epoch}, {}", self.judge.detail());
+        self.sweep.context.progress.event(Event::WorkAdvanced { done: self.ended, detail });
+        Ok(stopped)
+    }
+
+    fn ended(&mut self, member: usize, result: Result<Ended>) -> Result<()> {
+        self.ended += 1;
+        let detail = self.judge.detail();
+        self.sweep.context.progress.event(Event::WorkAdvanced { done: self.ended, detail });
+        self.table.record(self.group[member], outcome(result, &self.sweep.metric))
+    }
+}
+
+/// What of a trial goes into the table.
+fn outcome(result: Result<Ended>, metric: &str) -> Outcome {
+    match result {
+        Err(error) => Outcome::Failed { error: one_line(&error) },
+        Ok(Ended { trained, stopped, .. }) => {
+            let best = trained.epochs.iter().find(|log| log.epoch == trained.best_epoch);
+            let curve = trained.epochs.iter().map(|log| log.metrics.get(metric).copied().unwrap_or(f64::NAN)).collect();
+            Outcome::Ended {
+                metrics: best.map(|log| log.metrics.clone()).unwrap_or_default(),
+                best_epoch: trained.best_epoch,
+                curve,
+                stopped,
+                seconds: trained.epochs.iter().map(|log| log.seconds).sum(),
+            }
+        }
+    }
+}
+
+/// An error with its cause in one line.
+fn one_line(error: &Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}").split_whitespace().collect::<Vec<_>>().join(" ")
+}

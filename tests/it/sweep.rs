@@ -1,0 +1,116 @@
+//! `caft sweep` as a user sees it.
+
+use serde_json::{Value, json};
+
+use super::project::Project;
+
+fn settings(ranked: &Value) -> Vec<&Value> {
+    ranked["settings"].as_array().unwrap().iter().map(|setting| &setting["value"]).collect()
+}
+
+#[test]
+fn a_sweep_ends_with_its_best_as_a_recipe_and_never_repeats_a_trial() {
+    let project = Project::new(8);
+    let words = ["sweep", "recipe.yaml", "--json", "--keep", "1", "train.epochs=3", "lr=1e-5,3e-2"];
+    let first = project.run(&words);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let swept = first.json();
+    assert_eq!((&swept["trained"], &swept["reused"]), (&json!(2), &json!(0)));
+    assert_eq!(swept["metric"], "valid/accuracy");
+    let ranking = swept["ranking"].as_array().unwrap();
+    assert_eq!(settings(&ranking[0]), [&json!(0.03)]);
+    assert!(ranking[0]["mean"].as_f64() >= ranking[1]["mean"].as_f64());
+    let run = swept["runs"][0].as_str().unwrap();
+    let record: Value =
+        serde_json::from_str(&std::fs::read_to_string(project.path(run).join("run.json")).unwrap()).unwrap();
+    assert_eq!(record["activations"]["computed"], 0, "the cache was filled by the trials");
+    assert_eq!(record["metrics"]["valid/accuracy"], ranking[0]["mean"], "a trial is the run of its recipe");
+    // The best recipe is the best run.
+    let best = project.path(swept["best"].as_str().unwrap());
+    let again = project.run(&["run", best.to_str().unwrap(), "--json"]).json();
+    assert_eq!(again["id"], record["id"]);
+
+    let resumed = project.run(&words).json();
+    assert_eq!((&resumed["trained"], &resumed["reused"]), (&json!(0), &json!(2)));
+    let mut wider = words;
+    wider[6] = "lr=1e-5,3e-2,1e-1";
+    let wider = project.run(&wider).json();
+    assert_eq!((&wider["trained"], &wider["reused"]), (&json!(1), &json!(2)));
+    assert_eq!(wider["ranking"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_file_of_weights_and_biases_varies_a_recipe() {
+    let project = Project::new(8);
+    project.write(
+        "sweep.yaml",
+        "program: train.py\ncommand: [touch, evil]\nmethod: bayes\nmetric: {name: val_loss, goal: minimize}\n\
+         parameters:\n  rate: {distribution: log_uniform_values, min: 1e-4, max: 1e-1}\n  optimizer: {values: [adamw, sgd]}\n\
+         \x20 train: {parameters: {loss: {parameters: {label_smoothing: {min: 0.0, max: 0.2}}}}}\n\
+         early_terminate: {type: hyperband, min_iter: 2}\nrun_cap: 12\n",
+    );
+    let alone = project.run(&["sweep", "sweep.yaml"]);
+    assert_eq!(alone.code, Some(2));
+    assert!(alone.stderr.contains("--base"), "{alone:?}");
+    let unknown = project.run(&["sweep", "sweep.yaml", "--base", "recipe.yaml"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("sweep.yaml:6:9") && unknown.stderr.contains("`rate` is neither"), "{unknown:?}");
+    let words = [
+        "sweep",
+        "sweep.yaml",
+        "--base",
+        "recipe.yaml",
+        "--alias",
+        "rate=train.optimizer.lr",
+        "--json",
+        "train.epochs=6",
+    ];
+    let ran = project.run(&words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let swept = ran.json();
+    assert_eq!((&swept["trained"], &swept["metric"]), (&json!(12), &json!("valid/loss")));
+    let ranking = swept["ranking"].as_array().unwrap();
+    assert_eq!(ranking.len(), 12);
+    assert!(ranking.iter().any(|ranked| ranked["stopped"] == true), "some were given up");
+    let means: Vec<f64> =
+        ranking.iter().filter(|r| r["stopped"] == false).map(|r| r["mean"].as_f64().unwrap()).collect();
+    assert!(means.is_sorted(), "{means:?}");
+    assert!(!project.path("evil").exists(), "nothing that the file names is run");
+    assert_eq!(project.run(&words).json()["trained"], 0);
+}
+
+#[test]
+fn repetitions_folds_and_fractions_are_in_the_table() {
+    let project = Project::new(12);
+    let section = "\nsweep:\n  parameters: {train.weight_decay_unknown: {value: 1}}\n";
+    let recipe = std::fs::read_to_string(project.path("recipe.yaml")).unwrap();
+    project.write("wrong.yaml", &(recipe.clone() + section));
+    let wrong = project.run(&["sweep", "wrong.yaml"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.contains("unknown field") && wrong.stderr.contains("wrong.yaml:"), "{wrong:?}");
+    project
+        .write("sweep.yaml", &(recipe + "\nsweep: {repeat: {seeds: 2}, kfold: 3, fractions: [0.3, 1.0], keep: 0}\n"));
+    let once = project.run(&["run", "sweep.yaml"]);
+    assert!(once.stderr.contains("caft sweep sweep.yaml"), "{once:?}");
+    let swept = project.run(&["sweep", "sweep.yaml", "--json", "train.epochs=5"]).json();
+    assert_eq!(swept["trained"], 12);
+    let ranking = swept["ranking"].as_array().unwrap();
+    assert_eq!(ranking.len(), 2);
+    assert!(ranking.iter().all(|r| r["values"].as_array().unwrap().len() == 6 && r["interval"].is_number()));
+    assert_eq!(swept["runs"], json!([]));
+}
+
+#[test]
+fn a_failing_trial_is_a_line_and_the_others_go_on() {
+    let project = Project::new(8);
+    // Momentum is a key of one of the optimisers alone.
+    let words =
+        ["sweep", "recipe.yaml", "train.epochs=2", "optimizer=adamw,sgd", "momentum=0.5,0.9", "--keep", "0", "--json"];
+    let swept = project.run(&words).json();
+    let ranking = swept["ranking"].as_array().unwrap();
+    assert_eq!(ranking.len(), 4);
+    assert!(ranking[2]["mean"].is_null() && ranking[2]["errors"][0].as_str().unwrap().contains("momentum"));
+    assert!(ranking[..2].iter().all(|ranked| settings(ranked)[0] == "sgd"));
+    let text = project.run(&words[..7]);
+    assert!(text.stdout.contains("2 choices failed"), "{text:?}");
+}
