@@ -23,6 +23,7 @@ pub mod cache;
 pub mod cli;
 pub mod data;
 pub mod engine;
+pub mod export;
 pub mod graph;
 pub mod head;
 pub mod loss;

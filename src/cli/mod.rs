@@ -9,6 +9,7 @@ pub mod cache;
 pub mod check;
 mod completions;
 pub mod engine;
+mod export;
 mod interrupt;
 mod load;
 pub mod models;
@@ -76,6 +77,7 @@ enum Command {
     Plan(plan::Args),
     Runs(runs::Args),
     Predict(predict::Args),
+    Export(export::Args),
     Report(report::Args),
     Models(models::Args),
     Recipe(recipe::Args),
@@ -94,6 +96,7 @@ impl Command {
             Self::Sweep(args) => args.run(globals),
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
+            Self::Export(args) => args.run(globals),
             Self::Report(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
             Self::Plan(args) => args.run(globals),

@@ -10,8 +10,7 @@ use super::surroundings::Surroundings;
 use super::table::Table;
 use super::{Globals, print, print_json};
 use crate::base::{Error, file};
-use crate::run::record::Status;
-use crate::run::{Predictor, directory};
+use crate::run::Predictor;
 use crate::sample::Modality;
 
 /// More than this is not read of a file of lines.
@@ -54,14 +53,9 @@ impl Args {
     /// # Errors
     /// There is no such finished run, or a file is not a picture.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
-        let record = directory::find(&self.place.runs_dir, &self.run)?;
-        if record.status != Status::Finished {
-            let what = format!("run `{}` is not finished", record.path);
-            return Err(Error::bad_input(what).hint("run its recipe again; it goes on from where it stopped").into());
-        }
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
-        let mut predictor = Predictor::open(record.path.as_ref(), &context)?;
+        let mut predictor = Predictor::of(&self.run, &context)?;
         let words = self.words()?;
         let predicted = predictor.predict(&predictor.samples(&words)?, &words, &context)?;
         if globals.json {

@@ -37,6 +37,13 @@ pub enum InputTensor<'a> {
         /// The values in row-major order.
         data: &'a [f32],
     },
+    /// 8-bit pixels, such as `[batch, height, width, 3]`.
+    U8 {
+        /// The shape, the batch first.
+        shape: &'a [usize],
+        /// The values in row-major order.
+        data: &'a [u8],
+    },
     /// 64-bit integers, such as token ids `[batch, tokens]`.
     I64 {
         /// The shape, the batch first.
@@ -50,7 +57,7 @@ impl<'a> InputTensor<'a> {
     /// The shape, the batch first.
     pub fn shape(&self) -> &'a [usize] {
         match *self {
-            Self::F32 { shape, .. } | Self::I64 { shape, .. } => shape,
+            Self::F32 { shape, .. } | Self::U8 { shape, .. } | Self::I64 { shape, .. } => shape,
         }
     }
 
@@ -58,6 +65,7 @@ impl<'a> InputTensor<'a> {
     fn is_whole(&self) -> bool {
         let values = match self {
             Self::F32 { data, .. } => data.len(),
+            Self::U8 { data, .. } => data.len(),
             Self::I64 { data, .. } => data.len(),
         };
         self.shape().iter().product::<usize>() == values
@@ -78,6 +86,7 @@ impl<'a> InputTensor<'a> {
         let range = rows.start * row..rows.end * row;
         match *self {
             Self::F32 { data, .. } => InputTensor::F32 { shape, data: &data[range] },
+            Self::U8 { data, .. } => InputTensor::U8 { shape, data: &data[range] },
             Self::I64 { data, .. } => InputTensor::I64 { shape, data: &data[range] },
         }
     }

@@ -24,12 +24,12 @@ impl OnnxRuntime {
     /// keeps what it made under the home, so that the next start is quick.
     ///
     /// # Errors
-    /// The provider cannot be set up or cannot load the model; an input is neither f32 nor i64 or an output not f32.
+    /// The provider cannot be set up or cannot load the model; an input is neither f32, u8 nor i64 or an output not f32.
     pub fn open(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Self> {
         let Lanes { count, threads } = prepared.lanes(threads);
         let open = || runtime::open_session(prepared, home, model, threads);
         let first = open()?;
-        let inputs = ports(first.inputs(), &[TensorElementType::Float32, TensorElementType::Int64], model)?;
+        let inputs = ports(first.inputs(), INPUTS, model)?;
         let outputs = ports(first.outputs(), &[TensorElementType::Float32], model)?;
         let mut lanes = vec![first];
         while lanes.len() < count {
@@ -73,6 +73,9 @@ impl OnnxRuntime {
     }
 }
 
+/// The elements of what a model may take.
+const INPUTS: &[TensorElementType] = &[TensorElementType::Float32, TensorElementType::Uint8, TensorElementType::Int64];
+
 /// No piece of a batch is larger: what a layer works on should stay in a core's cache.
 const LARGEST_PIECE: usize = 8;
 
@@ -91,7 +94,7 @@ fn ports(outlets: &[ort::value::Outlet], allowed: &[TensorElementType], model: &
                 row_shape: shape.iter().skip(1).map(|&size| usize::try_from(size).ok()).collect(),
             }),
             other => Err(Error::bad_input(format!(
-                "`{}` of `{}` is {other}; engines take f32 or i64 tensors and give f32 tensors",
+                "`{}` of `{}` is {other}; engines take f32, u8 or i64 tensors and give f32 tensors",
                 outlet.name(),
                 model.display()
             ))),
@@ -136,6 +139,7 @@ fn run_session(
         .map(|(port, input)| {
             let value = match *input {
                 InputTensor::F32 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
+                InputTensor::U8 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
                 InputTensor::I64 { shape, data } => TensorRef::from_array_view((shape, data))?.into(),
             };
             Ok((port.name.as_str(), value))

@@ -123,6 +123,19 @@ pub fn find(runs: &Path, word: &str) -> Result<RunRecord> {
     }
 }
 
+/// Like [`find`], for a run that must be finished.
+///
+/// # Errors
+/// Those of [`find`]; the run is not finished.
+pub fn find_finished(runs: &Path, word: &str) -> Result<RunRecord> {
+    let record = find(runs, word)?;
+    if record.status == Status::Finished {
+        return Ok(record);
+    }
+    Err(Error::bad_input(format!("run `{}` is not finished", record.path))
+        .hint("run its recipe again; it goes on from where it stopped"))
+}
+
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

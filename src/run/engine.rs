@@ -15,7 +15,7 @@ use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
 use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, run_on, weights_digest};
 use crate::plan::{Plan, ResolvedPlan};
-use crate::resource::Fetched;
+use crate::resource::{Fetched, Fetcher};
 use crate::sample::Ready;
 
 /// The columns of a run, in the order of the engine's outputs.
@@ -155,9 +155,7 @@ impl Source {
         context.progress.event(Event::Detail(why));
         let mut model = fetcher.fetch(&plan.model.backbone.source)?;
         model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
-        let backbone = &plan.model.backbone;
-        let tokenizer = backbone.tokenizer.as_ref().map(|tokenizer| fetcher.fetch(tokenizer)).transpose()?;
-        let ready = backbone.preprocess.ready(tokenizer.as_ref().map(|tokenizer| tokenizer.path.as_path()))?;
+        let (ready, tokenizer) = ready(plan, &fetcher)?;
         let tokenizer = tokenizer.map(|tokenizer| tokenizer.digest);
         Ok(Self { model, engine, ready, tokenizer, home: context.home.clone() })
     }
@@ -170,6 +168,17 @@ impl Source {
         let threads = available_parallelism().map_or(1, usize::from);
         Ok(Box::new(OnnxRuntime::open(&self.engine, &self.home, &built.model(), threads)?))
     }
+}
+
+/// How samples become the model's inputs, with the tokenizer's file for text.
+///
+/// # Errors
+/// Those of the fetcher, and of the tokenizer.
+pub fn ready(plan: &Plan, fetcher: &Fetcher<'_>) -> Result<(Ready, Option<Fetched>)> {
+    let backbone = &plan.model.backbone;
+    let tokenizer = backbone.tokenizer.as_ref().map(|tokenizer| fetcher.fetch(tokenizer)).transpose()?;
+    let ready = backbone.preprocess.ready(tokenizer.as_ref().map(|tokenizer| tokenizer.path.as_path()))?;
+    Ok((ready, tokenizer))
 }
 
 /// Cuts the source model, or finds that it was cut before.

@@ -1,23 +1,29 @@
-//! New samples through a finished run: the same preprocess, the same engine, the trained head.
+//! New samples through a finished run (the same preprocess, the same engine, the trained head) or through an
+//! exported file.
 
 use std::path::Path;
+use std::thread::available_parallelism;
 
 use ndarray::{ArrayView1, ArrayView2};
 use serde::Serialize;
 
 use super::context::Context;
+use super::directory;
 use super::engine::{self, Source};
+use super::pixels::{self, FromPixels};
 use super::tail;
 use super::training::{self, BEST, CHECKPOINT};
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
-use crate::engine::{Engine, run_on};
-use crate::graph::{Graph, Weights};
+use crate::engine::{Engine, OnnxRuntime, run_on, runtime};
+use crate::export::{Activation, Input, Metadata};
+use crate::graph::{Graph, Weights, onnx};
 use crate::head::HeadConfig;
 use crate::plan::ResolvedPlan;
+use crate::recipe::{Precision, Provider};
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
 use crate::sample::{Modality, Ready, Sample};
-use crate::train::{InMemory, InputSpec};
+use crate::train::{self, Features as _, InMemory, InputSpec, Prediction};
 
 /// What a run says of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +47,7 @@ pub struct Predictor {
     inputs: Vec<InputSpec>,
     graph: Graph,
     weights: Weights,
+    prediction: Prediction,
 }
 
 impl Predictor {
@@ -68,7 +75,76 @@ impl Predictor {
         let tail = tail::find(&plan.plan, &source)?;
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
         let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
-        Ok(Self { plan, engine, ready: source.ready, inputs, graph, weights })
+        let prediction = Prediction::Softmax;
+        Ok(Self { plan, engine, ready: source.ready, inputs, graph, weights, prediction })
+    }
+
+    /// Loads a run, or a file that `caft export` wrote, which a word names.
+    ///
+    /// # Errors
+    /// Those of [`directory::find_finished`], [`Self::open`] and [`Self::open_exported`].
+    pub fn of(word: &str, context: &Context<'_>) -> Result<Self> {
+        if is_exported(word) {
+            return Self::open_exported(Path::new(word), context);
+        }
+        Self::open(directory::find_finished(&context.runs, word)?.path.as_ref(), context)
+    }
+
+    /// Loads a file that `caft export` wrote. It runs on the processor.
+    ///
+    /// # Errors
+    /// It is no such file, or the runtime cannot load it.
+    pub fn open_exported(path: &Path, context: &Context<'_>) -> Result<Self> {
+        let model = onnx::read(path)?;
+        let Metadata { activation, input, mut plan, .. } = Metadata::read(&model, &path.display().to_string())?;
+        drop(model);
+        let prepared = runtime::prepare(&context.fetcher(), Provider::Cpu, Precision::Fp32)?;
+        let threads = available_parallelism().map_or(1, usize::from);
+        let mut engine: Box<dyn Engine> = Box::new(OnnxRuntime::open(&prepared, context.home, path, threads)?);
+        if input == Input::Pixels {
+            engine = Box::new(FromPixels::new(engine));
+            plan.plan.model.backbone.preprocess = pixels::whole(&plan.plan.model.backbone.preprocess);
+        }
+        let (ready, _) = engine::ready(&plan.plan, &context.fetcher())?;
+        // What the file gives is what a graph of nothing but its input gives.
+        let mut graph = Graph::new();
+        let name = activation.output();
+        let outputs = graph.input(name, &[plan.classes.len()])?;
+        graph.output(name, outputs);
+        let inputs = vec![InputSpec { name: name.into(), shape: vec![plan.classes.len()] }];
+        let prediction = if activation == Activation::None { Prediction::Softmax } else { Prediction::Raw };
+        Ok(Self { plan, engine, ready, inputs, graph, weights: Weights::default(), prediction })
+    }
+
+    /// What was trained and how.
+    pub fn plan(&self) -> &ResolvedPlan {
+        &self.plan
+    }
+
+    /// The graph above the cut with its weights; of an exported file, what passes its outputs on.
+    pub(super) fn above(&self) -> (&Graph, &Weights) {
+        (&self.graph, &self.weights)
+    }
+
+    /// The outputs of the head for some items, whose numbers are their places: `[items, outputs]`.
+    ///
+    /// # Errors
+    /// Those of [`Self::predict`].
+    pub(super) fn outputs(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<Vec<f32>> {
+        let features = self.in_memory(items, context)?;
+        train::predict(&self.graph, &self.weights, &features, &all_rows(&features), Prediction::Raw)
+    }
+
+    /// The outputs of the cut for some items, whose numbers are their places.
+    ///
+    /// # Errors
+    /// Those of [`Self::predict`].
+    pub(super) fn in_memory(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<InMemory> {
+        let values = self.features(items, context)?;
+        let inputs = self.inputs.iter().zip(values);
+        inputs.fold(Ok(InMemory::new(items.len())), |features, (input, values)| {
+            features?.with(&input.name, &input.shape, values)
+        })
     }
 
     /// The names of the classes, in the order of the probabilities.
@@ -115,12 +191,9 @@ impl Predictor {
         let numbered = samples.iter().zip(names).enumerate();
         let items: Vec<Item<'_>> = numbered.map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
         let total = Some(items.len() as u64);
-        let values = work(context.progress, "predicting", total, Unit::Samples, || self.features(&items, context))?;
-        let mut features = InMemory::new(items.len());
-        for (input, values) in self.inputs.iter().zip(values) {
-            features = features.with(&input.name, &input.shape, values)?;
-        }
-        let probabilities = training::probabilities(&self.graph, &self.weights, &features)?;
+        let features = work(context.progress, "predicting", total, Unit::Samples, || self.in_memory(&items, context))?;
+        let probabilities =
+            train::predict(&self.graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
         let classes = self.classes();
         let table = ArrayView2::from_shape((samples.len(), classes.len()), &probabilities)
             .map_err(|e| Error::failed("the head gave another number of classes than the run has").because(e))?;
@@ -150,6 +223,16 @@ impl Predictor {
         prepare(items, &self.ready, &options, step)?;
         Ok(all)
     }
+}
+
+/// Whether a word names an exported file and not a run.
+pub(super) fn is_exported(word: &str) -> bool {
+    let path = Path::new(word);
+    path.extension().is_some_and(|extension| extension == "onnx") && path.is_file()
+}
+
+pub(super) fn all_rows(features: &InMemory) -> Vec<u32> {
+    (0..features.len()).filter_map(|row| u32::try_from(row).ok()).collect()
 }
 
 fn predicted(input: &str, classes: &[String], row: ArrayView1<'_, f32>) -> Predicted {

@@ -271,15 +271,6 @@ pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], sto
     train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
 }
 
-/// Class probabilities `[rows, classes]` of some features.
-///
-/// # Errors
-/// The weights do not fit the graph.
-pub fn probabilities(graph: &Graph, weights: &Weights, features: &dyn train::Features) -> Result<Vec<f32>> {
-    let rows: Vec<u32> = (0..features.len()).filter_map(|row| u32::try_from(row).ok()).collect();
-    train::predict(graph, weights, features, &rows, Prediction::Softmax)
-}
-
 fn config(plan: &Plan) -> TrainConfig {
     TrainConfig {
         recipe: plan.train.clone(),

@@ -1,6 +1,7 @@
 mod cache;
 mod cache_commands;
 mod engine;
+mod export;
 mod fetch;
 mod headline;
 mod hub;

@@ -258,7 +258,7 @@ impl Names {
         Self(names)
     }
 
-    fn taken(&self, name: &str) -> bool {
+    pub(super) fn taken(&self, name: &str) -> bool {
         self.0.contains(name)
     }
 

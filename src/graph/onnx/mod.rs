@@ -16,6 +16,7 @@ pub mod quantize;
 mod read;
 mod select;
 pub mod shape;
+pub mod splice;
 mod tensor;
 #[doc(hidden)]
 pub mod testing;

@@ -1,0 +1,165 @@
+//! Hugging Face's files beside an exported model: from them optimum's ONNX pipelines load it.
+
+use serde_json::{Map, Value, json};
+
+use crate::sample::Transform;
+use crate::sample::image::{Filter, ImagePreprocess, ResizeMode};
+
+/// The files, and what cannot be said in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Files {
+    /// `config.json`.
+    pub config: Value,
+    /// `preprocessor_config.json` for pictures, `tokenizer_config.json` for texts; its name and what is in it.
+    pub preprocessor: (&'static str, Value),
+    /// The architecture's name at Hugging Face; without one optimum's pipelines do not load the model.
+    pub model_type: Option<&'static str>,
+    /// What the preprocessor's steps cannot say.
+    pub notes: Vec<String>,
+}
+
+/// Hugging Face's name of a family of the catalogue, with the class that classifies pictures.
+fn architecture(family: &str) -> Option<(&'static str, &'static str)> {
+    let word = family.split([' ', '-']).next().unwrap_or(family);
+    Some(match word {
+        "ViT" => ("vit", "ViTForImageClassification"),
+        "DINOv2" => ("dinov2", "Dinov2ForImageClassification"),
+        "ConvNeXt" => ("convnext", "ConvNextForImageClassification"),
+        "ResNet" => ("resnet", "ResNetForImageClassification"),
+        "RegNet" => ("regnet", "RegNetForImageClassification"),
+        "MobileViT" => ("mobilevit", "MobileViTForImageClassification"),
+        "SegFormer" => ("segformer", "SegformerForImageClassification"),
+        "CLIP" => ("clip", "CLIPForImageClassification"),
+        _ => return None,
+    })
+}
+
+/// Hugging Face's name of a family of text encoders, with the class that classifies texts.
+fn text_architecture(family: &str) -> Option<(&'static str, &'static str)> {
+    let word = family.split([' ', '-']).next().unwrap_or(family);
+    Some(match word {
+        "BERT" | "MiniLM" | "BGE" | "GTE" | "E5" => ("bert", "BertForSequenceClassification"),
+        "DistilBERT" => ("distilbert", "DistilBertForSequenceClassification"),
+        "RoBERTa" => ("roberta", "RobertaForSequenceClassification"),
+        "MPNet" => ("mpnet", "MPNetForSequenceClassification"),
+        _ => return None,
+    })
+}
+
+/// The files for a classifier; besides, `tokenizer.json` belongs to one of texts.
+pub fn files(family: Option<&str>, classes: &[String], transform: &Transform) -> Files {
+    match transform {
+        Transform::Image(steps) => {
+            let mut config = config(classes, family.and_then(architecture));
+            config["image_size"] = json!(steps.output_shape()[1]);
+            config["num_channels"] = json!(3);
+            let (preprocessor, notes) = preprocessor(steps);
+            let model_type = family.and_then(architecture).map(|(model_type, _)| model_type);
+            Files { config, preprocessor: ("preprocessor_config.json", preprocessor), model_type, notes }
+        }
+        Transform::Text(steps) => {
+            let architecture = family.and_then(text_architecture);
+            let tokenizer = json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": steps.max_tokens});
+            let notes = Vec::new();
+            Files {
+                config: config(classes, architecture),
+                preprocessor: ("tokenizer_config.json", tokenizer),
+                model_type: architecture.map(|(model_type, _)| model_type),
+                notes,
+            }
+        }
+    }
+}
+
+fn config(classes: &[String], architecture: Option<(&'static str, &'static str)>) -> Value {
+    let ids: Map<String, Value> = classes.iter().enumerate().map(|(i, name)| (i.to_string(), json!(name))).collect();
+    let labels: Map<String, Value> = classes.iter().enumerate().map(|(i, name)| (name.clone(), json!(i))).collect();
+    let mut config = json!({
+        "id2label": ids,
+        "label2id": labels,
+        "problem_type": "single_label_classification",
+    });
+    if let Some((model_type, class)) = architecture {
+        config["model_type"] = json!(model_type);
+        config["architectures"] = json!([class]);
+    }
+    config
+}
+
+/// `preprocessor_config.json`: `BitImageProcessor` resizes the shorter side and crops, `ViTImageProcessor` resizes
+/// both sides.
+fn preprocessor(steps: &ImagePreprocess) -> (Value, Vec<String>) {
+    let mut notes = Vec::new();
+    let exact = steps.resize.as_ref().is_none_or(|resize| resize.mode == ResizeMode::Exact) && steps.crop.is_none();
+    let mut config = json!({
+        "image_processor_type": if exact { "ViTImageProcessor" } else { "BitImageProcessor" },
+        "do_resize": steps.resize.is_some(),
+        "do_rescale": true,
+        "rescale_factor": shortest(steps.scale),
+        "do_normalize": true,
+        "image_mean": steps.mean.map(shortest),
+        "image_std": steps.std.map(shortest),
+        "do_convert_rgb": true,
+    });
+    if let Some(resize) = &steps.resize {
+        config["resample"] = json!(match resize.filter {
+            Filter::Nearest => 0,
+            Filter::Lanczos => 1,
+            Filter::Bilinear => 2,
+            Filter::Bicubic => 3,
+            Filter::Box => 4,
+        });
+        config["size"] = match resize.mode {
+            ResizeMode::Exact => json!({"height": resize.size, "width": resize.size}),
+            ResizeMode::Shortest => json!({"shortest_edge": resize.size}),
+        };
+        if resize.mode == ResizeMode::Exact && !exact {
+            notes.push("`preprocessor_config.json` cannot say an exact resize before a crop".into());
+        }
+        if !resize.antialias && resize.filter != Filter::Nearest {
+            notes.push("the network's resize has no antialias, which Hugging Face's processors cannot do".into());
+        }
+    }
+    if !exact {
+        let side = steps.output_shape()[1];
+        config["do_center_crop"] = json!(steps.crop.is_some());
+        config["crop_size"] = json!({"height": side, "width": side});
+    }
+    (config, notes)
+}
+
+/// The f64 with the fewest digits that is this f32: 0.485 and not 0.48500001430511475.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::image::Resize;
+
+    #[test]
+    fn steps_are_said_in_hugging_faces_words() {
+        let resize = Resize { size: 256, mode: ResizeMode::Shortest, filter: Filter::Bicubic, antialias: true };
+        let steps = ImagePreprocess {
+            resize: Some(resize.clone()),
+            crop: Some(224),
+            scale: 1.0 / 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        };
+        let made = files(Some("DINOv2"), &["cat".into(), "dog".into()], &Transform::Image(steps.clone()));
+        assert_eq!(made.config["id2label"], json!({"0": "cat", "1": "dog"}));
+        assert_eq!((made.model_type, made.config["model_type"].as_str()), (Some("dinov2"), Some("dinov2")));
+        assert_eq!(made.preprocessor.1["image_mean"], json!([0.485, 0.456, 0.406]));
+        assert_eq!(made.preprocessor.1["size"], json!({"shortest_edge": 256}));
+        assert_eq!(made.preprocessor.1["crop_size"], json!({"height": 224, "width": 224}));
+        assert_eq!(made.preprocessor.1["resample"], 3);
+        let exact = Resize { size: 28, mode: ResizeMode::Exact, antialias: false, ..resize };
+        let steps = ImagePreprocess { resize: Some(exact), crop: None, ..steps };
+        let made = files(Some("EfficientNet-Lite"), &[], &Transform::Image(steps));
+        assert_eq!(made.model_type, None);
+        assert_eq!(made.preprocessor.1["size"], json!({"height": 28, "width": 28}));
+        assert_eq!(made.notes.len(), 1);
+    }
+}
