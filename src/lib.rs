@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | 0 | [`base`] |
 //! | 1 | [`graph`], [`resource`], [`sample`] |
-//! | 2 | [`neck`], [`head`], [`loss`], [`optim`], [`metric`], [`data`], [`backbone`], [`sweep`] |
+//! | 2 | [`neck`], [`head`], [`loss`], [`optim`], [`metric`], [`sampler`], [`data`], [`backbone`], [`sweep`] |
 //! | 3 | [`recipe`] |
 //! | 4 | [`plan`] |
 //! | 5 | [`engine`] |
@@ -36,6 +36,7 @@ pub mod report;
 pub mod resource;
 pub mod run;
 pub mod sample;
+pub mod sampler;
 pub mod sweep;
 pub mod track;
 pub mod train;

@@ -96,7 +96,7 @@ struct Ready {
 }
 
 impl<F: Real> Loss<F> for Ready {
-    fn compute(&self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum {
+    fn compute(&mut self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum {
         let Targets::Classes(classes) = targets else { return LossSum::default() };
         let width = self.weights.len();
         let weight: f64 = classes.iter().map(|y| self.weights[*y as usize]).sum();

@@ -54,7 +54,7 @@ impl LossSum {
 pub trait Loss<F: Real>: Send + Sync {
     /// The loss of `outputs` `[rows, width]`, and in `grad`, of the same size, the gradient of its mean.
     /// `row_losses` has room for one number per row.
-    fn compute(&self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum;
+    fn compute(&mut self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum;
 }
 
 /// What a loss may need to know of the training rows.
@@ -101,9 +101,9 @@ mod tests {
             LossConfig::Focal(Focal { gamma: 1.5, class_weights: weights() }),
         ];
         for config in losses {
-            let loss: Box<dyn Loss<f64>> = config.build(&facts).unwrap();
+            let mut loss: Box<dyn Loss<f64>> = config.build(&facts).unwrap();
             let mut outputs: Vec<f64> = (0..12).map(|i| f64::from(Stream::new(1, 0).normal(i))).collect();
-            let value = |outputs: &[f64]| {
+            let mut value = |outputs: &[f64]| {
                 let (mut rows, mut grad) = ([0.0; 3], [0.0; 12]);
                 let mean = loss.compute(outputs, Targets::Classes(&[0, 3, 2]), &mut rows, &mut grad).mean();
                 (mean, grad)

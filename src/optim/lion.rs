@@ -32,12 +32,12 @@ impl Optimizer for Lion {
         1
     }
 
-    fn update(&self, update: &Update, weights: &mut [f32], grad: &[f32], state: &mut [&mut [f32]]) {
+    fn update(&self, update: &Update, weights: &mut [f32], grad: &mut [f32], state: &mut [&mut [f32]]) {
         let [m] = state else { return };
         let lr = update.lr as f32;
-        let keep = if update.decay { (1.0 - update.lr * self.weight_decay) as f32 } else { 1.0 };
+        let keep = (1.0 - update.lr * self.weight_decay * update.decay) as f32;
         let [now, average] = self.betas.map(|beta| beta as f32);
-        for ((w, g), m) in weights.iter_mut().zip(grad).zip(m.iter_mut()) {
+        for ((w, g), m) in weights.iter_mut().zip(grad.iter()).zip(m.iter_mut()) {
             let direction = now * *m + (1.0 - now) * *g;
             let sign = if direction > 0.0 {
                 1.0
@@ -61,13 +61,13 @@ mod tests {
     fn steps_are_signs_of_the_interpolated_gradient() {
         let lion = Lion { lr: 0.1, weight_decay: 0.5, betas: [0.9, 0.99] };
         let (mut w, mut m) = ([1.0f32, -1.0, 0.0], [0.0f32; 3]);
-        let update = Update { lr: 0.1, step: 1, decay: true };
-        lion.update(&update, &mut w, &[2.0, -2.0, 0.0], &mut [&mut m]);
+        let update = Update { lr: 0.1, step: 1, decay: 1.0 };
+        lion.update(&update, &mut w, &mut [2.0, -2.0, 0.0], &mut [&mut m]);
         // w · (1 − 0.05) ∓ 0.1.
         assert!((w[0] - 0.85).abs() < 1e-6 && (w[1] + 0.85).abs() < 1e-6 && w[2] == 0.0, "{w:?}");
         assert!((m[0] - 0.02).abs() < 1e-6);
         // 0.9 · 0.02 − 0.1 · 0.1 > 0, so the sign stays although the gradient turned.
-        lion.update(&update, &mut w, &[-0.1, 0.0, 0.0], &mut [&mut m]);
+        lion.update(&update, &mut w, &mut [-0.1, 0.0, 0.0], &mut [&mut m]);
         assert!((w[0] - (0.85 * 0.95 - 0.1)).abs() < 1e-6, "{w:?}");
     }
 }

@@ -34,14 +34,14 @@ impl Optimizer for Sgd {
         usize::from(self.momentum > 0.0)
     }
 
-    fn update(&self, update: &Update, weights: &mut [f32], grad: &[f32], state: &mut [&mut [f32]]) {
+    fn update(&self, update: &Update, weights: &mut [f32], grad: &mut [f32], state: &mut [&mut [f32]]) {
         let (lr, momentum) = (update.lr as f32, self.momentum as f32);
-        let decay = if update.decay { self.weight_decay as f32 } else { 0.0 };
+        let decay = (self.weight_decay * update.decay) as f32;
         let [velocity] = state else {
-            weights.iter_mut().zip(grad).for_each(|(w, g)| *w -= lr * (*g + decay * *w));
+            weights.iter_mut().zip(grad.iter()).for_each(|(w, g)| *w -= lr * (*g + decay * *w));
             return;
         };
-        for ((w, g), v) in weights.iter_mut().zip(grad).zip(velocity.iter_mut()) {
+        for ((w, g), v) in weights.iter_mut().zip(grad.iter()).zip(velocity.iter_mut()) {
             let g = *g + decay * *w;
             // The first velocity is the gradient, because `v` begins at 0.
             *v = momentum * *v + g;

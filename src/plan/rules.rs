@@ -7,8 +7,10 @@ use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
 use crate::head::Solved;
+use crate::optim::OptimizerConfig;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
 use crate::sample::Modality;
+use crate::sampler::SamplerConfig;
 
 /// What a rule looks at, and where it tells what is wrong.
 pub(super) struct Check<'a> {
@@ -47,6 +49,8 @@ pub(super) const RULES: &[Rule] = &[
     store_is_available,
     warm_up_fits,
     solved_heads_take_no_steps,
+    full_batches_stand_alone,
+    batches_are_of_whole_classes,
     data_is_consistent,
     targets_are_classes,
     sweep_is_consistent,
@@ -230,6 +234,34 @@ fn solved_heads_take_no_steps(check: &mut Check<'_>) {
             );
             check.problem(&format!("train.{key}"), message);
         }
+    }
+}
+
+fn full_batches_stand_alone(check: &mut Check<'_>) {
+    let train = &check.recipe.train;
+    if !matches!(train.optimizer, OptimizerConfig::Lbfgs(_)) {
+        return;
+    }
+    let used = [
+        ("accumulate", train.accumulate > 1),
+        ("sampler", train.sampler.needs_classes()),
+        ("clip_norm", train.clip_norm.is_some()),
+        ("parameter_groups", !train.parameter_groups.is_empty()),
+        ("layer_decay", train.layer_decay < 1.0),
+        ("ema", train.ema.is_some()),
+    ];
+    for (key, _) in used.iter().filter(|(_, used)| *used) {
+        check.problem(&format!("train.{key}"), "does not apply to `lbfgs`, whose steps see all rows at once");
+    }
+}
+
+fn batches_are_of_whole_classes(check: &mut Check<'_>) {
+    let train = &check.recipe.train;
+    if let SamplerConfig::Pk(pk) = &train.sampler
+        && !train.batch_size.is_multiple_of(pk.rows_per_class.max(1))
+    {
+        let message = format!("`train.batch_size` {} is no multiple of it", train.batch_size);
+        check.problem("train.sampler.rows_per_class", message);
     }
 }
 

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::LossConfig;
-use crate::optim::{EarlyStopping, OptimizerConfig, SchedulerConfig};
+use crate::optim::{EarlyStopping, Ema, OptimizerConfig, ParameterGroup, SchedulerConfig};
+use crate::sampler::SamplerConfig;
 
 /// How what is above the cut is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +18,12 @@ pub struct TrainConfig {
     /// Rows in one step.
     #[schemars(range(min = 1))]
     pub batch_size: u32,
+    /// Batches whose gradients are averaged for one step: as if batches were so many times as large, in the
+    /// memory of one.
+    #[schemars(range(min = 1))]
+    pub accumulate: u32,
+    /// Which rows an epoch visits, and in what order.
+    pub sampler: SamplerConfig,
     /// How parameters follow their gradients.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes over the run.
@@ -27,6 +34,16 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0e-12))]
     pub clip_norm: Option<f64>,
+    /// Factors on the learning rate and the weight decay of some parameters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameter_groups: Vec<ParameterGroup>,
+    /// What the learning rate is multiplied by from layer to layer, from the last backwards; 1 for none. A layer
+    /// is what has a name in common up to its first number, such as `tail.blocks.11`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub layer_decay: f64,
+    /// Keeps a running average of the weights and uses it in their place; by default there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Ema>,
     /// Ends training once validation no longer improves; by default it goes on to the last epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -49,10 +66,15 @@ impl Default for TrainConfig {
         Self {
             epochs: 50,
             batch_size: 256,
+            accumulate: 1,
+            sampler: SamplerConfig::default(),
             optimizer: OptimizerConfig::default(),
             scheduler: SchedulerConfig::default(),
             loss: LossConfig::default(),
             clip_norm: None,
+            parameter_groups: Vec::new(),
+            layer_decay: 1.0,
+            ema: None,
             early_stopping: None,
             fraction: None,
             backend: Backend::default(),

@@ -1,6 +1,7 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped.
 //!
-//! One safetensors file, replaced atomically: tensors `weights/…`, `optimizer/…` and `best/…`, and in its
+//! One safetensors file, replaced atomically: tensors `weights/…`, `optimizer/…`, `method/…` (what the
+//! loop itself remembers) and `best/…`, and in its
 //! metadata the [`State`] as JSON and the fingerprint of what is trained.
 
 use std::collections::BTreeMap;
@@ -30,6 +31,9 @@ pub(super) struct State {
     /// The first metric at the best epoch.
     pub best: Option<f64>,
     pub best_epoch: u32,
+    /// Whether the minimum is reached.
+    #[serde(default)]
+    pub converged: bool,
     pub epochs: Vec<EpochLog>,
     /// Wall-clock seconds of the present epoch before an interruption.
     pub seconds: f64,
@@ -71,22 +75,25 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint.
-    pub fn save(&self, trainer: &dyn Trainer, best: &Weights, state: &State) -> Result<()> {
+    pub fn save(&self, trainer: &mut dyn Trainer, method: Weights, best: &Weights, state: &State) -> Result<()> {
         let mut all = Weights::default();
-        let groups = [("weights", &trainer.weights()), ("optimizer", &trainer.optimizer_state()), ("best", best)];
+        let groups = [
+            ("weights", trainer.weights()),
+            ("optimizer", trainer.optimizer_state()),
+            ("method", method),
+            ("best", best.clone()),
+        ];
         for (group, weights) in groups {
-            for (name, tensor) in &weights.0 {
-                all.0.insert(format!("{group}/{name}"), tensor.clone());
-            }
+            all.0.extend(weights.0.into_iter().map(|(name, tensor)| (format!("{group}/{name}"), tensor)));
         }
         let state = serde_json::to_string(state).map_err(|e| Error::failed("cannot write the state").because(e))?;
         let fingerprint = self.fingerprint.to_string();
         all.save(&self.path, BTreeMap::from([("state".into(), state), ("fingerprint".into(), fingerprint)]))
     }
 
-    /// Restores the trainer from a checkpoint of the same run, and gives the best weights and the state.
-    /// `None` if there is none, or if it is of another run.
-    pub fn load(&self, trainer: &mut dyn Trainer) -> Result<Option<(Weights, State)>> {
+    /// Restores the trainer from a checkpoint of the same run, and gives the loop's own tensors, the best weights
+    /// and the state. `None` if there is none, or if it is of another run.
+    pub fn load(&self, trainer: &mut dyn Trainer) -> Result<Option<(Weights, Weights, State)>> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -105,6 +112,6 @@ impl Checkpoints {
         };
         trainer.set_weights(&group("weights/"))?;
         trainer.set_optimizer_state(&group("optimizer/"))?;
-        Ok(Some((group("best/"), state)))
+        Ok(Some((group("method/"), group("best/"), state)))
     }
 }

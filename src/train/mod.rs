@@ -31,7 +31,7 @@ use crate::head::HeadConfig;
 use crate::loss::{LossSum, TargetFacts};
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::optim::Update;
+use crate::optim::{Factors, Update};
 use crate::recipe::{self, Backend};
 
 mod batch;
@@ -41,6 +41,7 @@ mod evaluate;
 pub mod exact;
 mod features;
 mod fit;
+mod full_batch;
 mod r#loop;
 mod order;
 mod trials;
@@ -49,7 +50,7 @@ pub use batch::{Batch, read_batches};
 pub use embedded::Embedded;
 pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};
-pub use order::epoch_order;
+pub use order::shuffled;
 pub use trials::{Ended, Member, TrialLog, Watch, train_trials};
 
 /// How to train.
@@ -136,6 +137,32 @@ pub trait Trainer: Send {
     /// The backend failed.
     fn step(&mut self, batch: &mut Batch, update: StepUpdate) -> Result<LossSum>;
 
+    /// Forward, loss and backward, of which the gradient, weighted as the loss is, is added to those of earlier
+    /// calls. Random operators draw for the step of this number; `None` is evaluation mode.
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn accumulate(&mut self, batch: &mut Batch, step: Option<u64>) -> Result<LossSum>;
+
+    /// An update by the mean of all gradients since the last one.
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn update(&mut self, update: StepUpdate) -> Result<()>;
+
+    /// All parameters, one after the other, in the order of the graph.
+    fn point(&self) -> Vec<f32>;
+
+    /// Replaces all parameters.
+    fn set_point(&mut self, point: &[f32]);
+
+    /// The mean of all gradients since the last update, laid out as [`Trainer::point`].
+    fn take_gradient(&mut self) -> Vec<f32>;
+
+    /// Exchanges the parameters for their running average, if there is one: called before and after whatever
+    /// is to see the average.
+    fn swap_average(&mut self);
+
     /// Forward in evaluation mode, with the loss; `outputs` is called with the first output, `[rows, …]`.
     ///
     /// # Errors
@@ -158,7 +185,7 @@ pub trait Trainer: Send {
     fn set_weights(&mut self, weights: &Weights) -> Result<()>;
 
     /// The optimiser's state, by names that only this trainer reads.
-    fn optimizer_state(&self) -> Weights;
+    fn optimizer_state(&mut self) -> Weights;
 
     /// Replaces the optimiser's state.
     ///
@@ -177,8 +204,8 @@ pub struct StepUpdate {
 }
 
 impl StepUpdate {
-    fn of_parameter(self, decay: bool) -> Update {
-        Update { lr: self.lr, step: self.step, decay }
+    fn of_parameter(self, factors: Factors) -> Update {
+        Update { lr: self.lr * factors.lr, step: self.step, decay: factors.decay }
     }
 }
 

@@ -4,14 +4,43 @@
 //! stays near sequential speed: runs of neighbouring rows are put into a random order, and then the rows
 //! within each window of [`WINDOW`] blocks are.
 
+use super::{Data, TrainConfig};
 use crate::base::random::Stream;
+use crate::base::{Error, Result};
+use crate::graph::Targets;
+use crate::sampler::Pool;
 
 /// Blocks whose rows are mixed with each other.
 pub const WINDOW: usize = 16;
 
-/// The rows in the order of an epoch. `block_rows` is
-/// [`Features::block_rows`](super::Features::block_rows).
-pub fn epoch_order(rows: &[u32], order_seed: u64, epoch: u32, block_rows: Option<usize>) -> Vec<u32> {
+/// The rows of an epoch in order, as the config's sampler draws them.
+///
+/// # Errors
+/// The sampler does not fit the classes.
+pub(super) fn epoch_order(data: &Data<'_>, config: &TrainConfig, epoch: u32) -> Result<Vec<u32>> {
+    let sampler = &config.recipe.sampler;
+    if sampler.needs_classes() {
+        let Targets::Classes(class_of) = data.targets else {
+            return Err(Error::bad_input("`train.sampler` draws rows by their class, and there are no classes"));
+        };
+        let classes = class_of.iter().max().map_or(0, |class| *class as usize + 1);
+        let pool = Pool {
+            rows: data.train,
+            class_of,
+            classes,
+            batch_size: config.batch_size(),
+            seed: config.order_seed,
+            epoch,
+        };
+        if let Some(order) = sampler.order(&pool)? {
+            return Ok(order);
+        }
+    }
+    Ok(shuffled(data.train, config.order_seed, epoch, data.features.block_rows()))
+}
+
+/// Every row once. `block_rows` is [`Features::block_rows`](super::Features::block_rows).
+pub fn shuffled(rows: &[u32], order_seed: u64, epoch: u32, block_rows: Option<usize>) -> Vec<u32> {
     let Some(block_rows) = block_rows.map(|rows| rows.max(1)) else {
         let mut order = rows.to_vec();
         Stream::named(order_seed, &format!("order/{epoch}")).shuffle(&mut order);
@@ -39,20 +68,20 @@ mod tests {
     fn every_row_comes_once_in_another_order_each_epoch() {
         let rows: Vec<u32> = (0..1000).rev().collect();
         for block_rows in [None, Some(1), Some(7), Some(100), Some(5000)] {
-            let order = epoch_order(&rows, 3, 0, block_rows);
+            let order = shuffled(&rows, 3, 0, block_rows);
             let mut sorted = order.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..1000).collect::<Vec<_>>(), "{block_rows:?}");
-            assert_eq!(order, epoch_order(&rows, 3, 0, block_rows));
-            assert_ne!(order, epoch_order(&rows, 3, 1, block_rows));
-            assert_ne!(order, epoch_order(&rows, 4, 0, block_rows));
+            assert_eq!(order, shuffled(&rows, 3, 0, block_rows));
+            assert_ne!(order, shuffled(&rows, 3, 1, block_rows));
+            assert_ne!(order, shuffled(&rows, 4, 0, block_rows));
         }
     }
 
     #[test]
     fn a_window_reads_few_blocks_and_mixes_them() {
         let rows: Vec<u32> = (0..100_000).collect();
-        let order = epoch_order(&rows, 1, 0, Some(500));
+        let order = shuffled(&rows, 1, 0, Some(500));
         let blocks = |rows: &[u32]| rows.iter().map(|row| row / 500).collect::<std::collections::HashSet<_>>().len();
         assert_eq!(blocks(&order[..500 * WINDOW]), WINDOW);
         // A batch of 256 draws from nearly all 16 blocks of its window.

@@ -6,7 +6,11 @@ use super::*;
 use crate::base::Error;
 use crate::base::random::Stream;
 use crate::neck::{NeckConfig, Standardize};
-use crate::optim::{AdamW, Cosine, EarlyStopping, OptimizerConfig, SchedulerConfig};
+use crate::optim::{
+    Adam, AdamW, Cosine, EarlyStopping, Ema, Lamb, Lbfgs, Lion, OptimizerConfig, ParameterGroup, Plateau,
+    SchedulerConfig, Sgd, Step,
+};
+use crate::sampler::{ClassBalanced, Pk, SamplerConfig, Weighted};
 
 const ROWS: usize = 230;
 const WIDTH: usize = 24;
@@ -151,62 +155,131 @@ fn streamed_features_give_the_same_numbers() {
     assert_eq!(streamed.reads.load(Ordering::Relaxed), 1, "small features are read once");
 }
 
-#[test]
-fn an_interrupted_run_goes_on_bit_for_bit() {
-    let (features, classes) = dataset();
-    let expected = run_alone(&features, &classes, &config());
-    let folder = tempfile::tempdir().unwrap();
-    // Interrupted in the middle of the second epoch by a reader that raises the flag.
-    let cancel = Cancel::default();
-    struct Raises<'a>(&'a InMemory, &'a Cancel, AtomicU64);
-    impl Features for Raises<'_> {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn inputs(&self) -> &[InputSpec] {
-            self.0.inputs()
-        }
-        fn in_memory(&self) -> bool {
-            true
-        }
-        fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
-            // Six batches to fit, then six and two per epoch.
-            if self.2.fetch_add(1, Ordering::Relaxed) == 17 {
-                self.1.cancel();
-            }
-            self.0.read(input, rows, out)
-        }
+/// Features that raise a flag when they are read for the `at`th time.
+struct Raises<'a> {
+    features: &'a InMemory,
+    cancel: &'a Cancel,
+    at: u64,
+    reads: AtomicU64,
+}
+
+impl Features for Raises<'_> {
+    fn len(&self) -> usize {
+        self.features.len()
     }
-    let raises = Raises(&features, &cancel, AtomicU64::new(0));
+
+    fn inputs(&self) -> &[InputSpec] {
+        self.features.inputs()
+    }
+
+    fn in_memory(&self) -> bool {
+        true
+    }
+
+    fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        if self.reads.fetch_add(1, Ordering::Relaxed) == self.at {
+            self.cancel.cancel();
+        }
+        self.features.read(input, rows, out)
+    }
+}
+
+/// Holds a run that is interrupted at each of some reads, and goes on, to one that is not.
+fn resumes_exactly(config: &TrainConfig, interruptions: &[u64]) {
+    let (features, classes) = dataset();
+    let expected = run_alone(&features, &classes, config);
+    let folder = tempfile::tempdir().unwrap();
     let checkpoint = Some(folder.path());
-    let stopped = run(&raises, &classes, &config(), Session { cancel: &cancel, checkpoint, on_epoch: &mut |_| Ok(()) });
-    assert!(matches!(stopped, Err(Error::Interrupted)));
+    let mut quiet = |_: &EpochLog| Ok(());
+    for at in interruptions {
+        let cancel = Cancel::default();
+        let raises = Raises { features: &features, cancel: &cancel, at: *at, reads: AtomicU64::new(0) };
+        let session = Session { cancel: &cancel, checkpoint, on_epoch: &mut quiet };
+        let stopped = run(&raises, &classes, config, session);
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{config:?} at {at}");
+    }
     let cancel = Cancel::default();
     let mut seen = Vec::new();
-    let session = Session {
-        cancel: &cancel,
-        checkpoint,
-        on_epoch: &mut |log| {
-            seen.push(log.epoch);
-            Ok(())
-        },
+    let mut on_epoch = |log: &EpochLog| {
+        seen.push(log.epoch);
+        Ok(())
     };
-    let resumed = run(&features, &classes, &config(), session).unwrap();
-    assert_eq!(numbers(&resumed), numbers(&expected));
-    assert_eq!(seen, [1, 2, 3, 4]);
+    let session = Session { cancel: &cancel, checkpoint, on_epoch: &mut on_epoch };
+    let resumed = run(&features, &classes, config, session).unwrap();
+    assert_eq!(numbers(&resumed), numbers(&expected), "{config:?}");
+    assert_eq!(seen, (1..=expected.epochs.len() as u32).collect::<Vec<_>>());
     // A finished run is read back; another config begins anew.
-    let mut quiet = |_: &EpochLog| Ok(());
-    let again =
-        run(&features, &classes, &config(), Session { cancel: &cancel, checkpoint, on_epoch: &mut quiet }).unwrap();
-    assert_eq!(again, resumed);
-    let other = run(
-        &features,
-        &classes,
-        &TrainConfig { seed: 3, ..config() },
-        Session { cancel: &cancel, checkpoint, on_epoch: &mut quiet },
-    )
-    .unwrap();
+    let session = Session { cancel: &cancel, checkpoint, on_epoch: &mut quiet };
+    assert_eq!(run(&features, &classes, config, session).unwrap(), resumed);
+    let session = Session { cancel: &cancel, checkpoint, on_epoch: &mut quiet };
+    let other = run(&features, &classes, &TrainConfig { seed: 3, ..config.clone() }, session).unwrap();
     assert_ne!(other.last, resumed.last);
+}
+
+#[test]
+fn an_interrupted_run_goes_on_bit_for_bit() {
+    // Six batches to fit, then six and two per epoch: in the middle of the second, then of the third.
+    resumes_exactly(&config(), &[17, 9]);
+}
+
+#[test]
+fn every_optimizer_resumes_bit_for_bit() {
+    let optimizers = [
+        OptimizerConfig::Sgd(Sgd { nesterov: true, ..Sgd::default() }),
+        OptimizerConfig::Adam(Adam::default()),
+        OptimizerConfig::Lion(Lion::default()),
+        OptimizerConfig::Lamb(Lamb::default()),
+        OptimizerConfig::Lbfgs(Lbfgs { weight_decay: 0.01, ..Lbfgs::default() }),
+    ];
+    for optimizer in optimizers {
+        resumes_exactly(&with(|train| train.optimizer = optimizer), &[17, 9]);
+    }
+}
+
+#[test]
+fn every_schedule_and_sampler_resumes_bit_for_bit() {
+    let plateau = Plateau { factor: 0.5, patience: 0, warmup_epochs: 0.5, ..Plateau::default() };
+    let schedules = [
+        SchedulerConfig::Constant(Default::default()),
+        SchedulerConfig::Step(Step { every_epochs: 1, ..Step::default() }),
+        SchedulerConfig::OneCycle(Default::default()),
+        SchedulerConfig::Plateau(plateau),
+    ];
+    for scheduler in schedules {
+        resumes_exactly(&with(|train| train.scheduler = scheduler), &[17]);
+    }
+    let samplers = [
+        SamplerConfig::ClassBalanced(ClassBalanced {}),
+        SamplerConfig::Weighted(Weighted { weights: vec![1.0, 2.0, 3.0] }),
+        SamplerConfig::Pk(Pk { rows_per_class: 16 }),
+    ];
+    for sampler in samplers {
+        resumes_exactly(&with(|train| train.sampler = sampler), &[14]);
+    }
+}
+
+#[test]
+fn averages_accumulation_and_groups_resume_bit_for_bit() {
+    resumes_exactly(&with(|train| train.ema = Some(Ema { decay: 0.9 })), &[17]);
+    // Also with batches that are left over at the end of an epoch.
+    resumes_exactly(&with(|train| train.accumulate = 4), &[10, 9]);
+    let group = ParameterGroup { pattern: "*.bias".into(), lr_factor: 0.5, weight_decay_factor: 1.0 };
+    resumes_exactly(&with(|train| (train.parameter_groups, train.layer_decay) = (vec![group], 0.5)), &[17]);
+}
+
+#[test]
+fn factors_of_a_group_reach_its_parameters() {
+    let (features, classes) = dataset();
+    let group = |pattern: &str| ParameterGroup { pattern: pattern.into(), lr_factor: 0.0, weight_decay_factor: 1.0 };
+    let start = graph(&features).initial_weights(config().seed);
+    let frozen = run_alone(&features, &classes, &with(|train| train.parameter_groups = vec![group("head.weight")]));
+    assert_eq!(frozen.last.0["head.weight"], start.0["head.weight"]);
+    assert_ne!(frozen.last.0["head.bias"], start.0["head.bias"]);
+    let cancel = Cancel::default();
+    let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
+    let config = with(|train| train.parameter_groups = vec![group("tail.*")]);
+    let error = run(&features, &classes, &config, session).unwrap_err();
+    assert!(error.to_string().contains("no parameter matches `tail.*`"), "{error}");
 }
 
 #[test]

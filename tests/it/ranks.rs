@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const RANKS: [&[&str]; 11] = [
     &["base"],
     &["graph", "resource", "sample"],
-    &["neck", "head", "loss", "optim", "metric", "data", "backbone", "postprocess", "sweep"],
+    &["neck", "head", "loss", "optim", "metric", "sampler", "data", "backbone", "postprocess", "sweep"],
     &["recipe"],
     &["plan"],
     &["engine"],

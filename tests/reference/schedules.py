@@ -34,3 +34,19 @@ result = {
     "one_cycle": rates(lambda o: S.OneCycleLR(o, max_lr=0.1, total_steps=N)),
 }
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+
+values = [0.5, 0.6, 0.602, 0.58, 0.61, 0.61, 0.4, 0.39, 0.7, 0.69, 0.68, 0.66, 0.65, 0.64]
+
+
+def plateau(mode):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))], lr=0.1)
+    scheduler = S.ReduceLROnPlateau(optimizer, mode=mode, factor=0.5, patience=1, threshold=0.01, min_lr=0.02)
+    found = [0.1]
+    for value in values:
+        scheduler.step(value)
+        found.append(float(optimizer.param_groups[0]["lr"]))
+    return found
+
+
+result = {"values": values, "max": plateau("max"), "min": plateau("min")}
+pathlib.Path(__file__).with_name("plateau.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,12 +1,14 @@
 """Writes train.json: 20 steps of training by PyTorch, to which caft's trainers are held.
 
-Run with PyTorch 2.x: python tests/reference/train.py
+Run with PyTorch 2.x, timm and scikit-learn: python tests/reference/train.py
 """
 
 import json
 import pathlib
 
+import timm.optim
 import torch
+from sklearn.linear_model import LogisticRegression
 
 ROWS, WIDTH, CLASSES, BATCH, STEPS = 40, 6, 3, 8, 20
 
@@ -29,7 +31,7 @@ def linear():
     return model
 
 
-def run(make_optimizer, make_scheduler=None, loss=None, clip_norm=None):
+def run(make_optimizer, make_scheduler=None, loss=None, clip_norm=None, accumulate=1, ema=None):
     x = numbers(ROWS * WIDTH, 37, 101).reshape(ROWS, WIDTH)
     y = torch.tensor([(i * 7 + i // 3) % CLASSES for i in range(ROWS)])
     model = linear()
@@ -37,17 +39,24 @@ def run(make_optimizer, make_scheduler=None, loss=None, clip_norm=None):
     optimizer = make_optimizer(groups)
     scheduler = make_scheduler(optimizer) if make_scheduler else None
     loss = loss or torch.nn.CrossEntropyLoss()
+    average = ema and torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
     losses = []
-    for rows in batches():
+    for i, rows in enumerate(batches()):
         value = loss(model(x[rows]), y[rows])
-        optimizer.zero_grad()
-        value.backward()
+        if i % accumulate == 0:
+            optimizer.zero_grad()
+        (value / accumulate).backward()
+        losses.append(value.item())
+        if (i + 1) % accumulate:
+            continue
         if clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         if scheduler:
             scheduler.step()
-        losses.append(value.item())
+        if ema:
+            average.update_parameters(model)
+    model = average.module if ema else model
     return {"losses": losses, "weight": model.weight.flatten().tolist(), "bias": model.bias.tolist()}
 
 
@@ -61,6 +70,16 @@ result = {
     "sgd_clipped": run(lambda g: optim.SGD(g, lr=0.5, momentum=0.9), clip_norm=0.2),
     "sgd_plain": run(lambda g: optim.SGD(g, lr=0.1)),
     "adam": run(lambda g: optim.Adam(g, lr=0.05, weight_decay=0.1)),
+    "lamb": run(lambda g: timm.optim.Lamb(g, lr=0.05, weight_decay=0.1, max_grad_norm=None, always_adapt=True)),
+    "sgd_accumulated": run(lambda g: optim.SGD(g, lr=0.1, momentum=0.9), accumulate=4),
+    "adamw_averaged": run(lambda g: optim.AdamW(g, lr=0.05), ema=0.8),
     "adamw_smooth_weighted": run(lambda g: optim.AdamW(g, lr=0.05), loss=smooth),
 }
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+
+# The exact minimum of the mean loss plus 0.01 / 2 · |weight|².
+x = numbers(ROWS * WIDTH, 37, 101).reshape(ROWS, WIDTH).numpy()
+y = [(i * 7 + i // 3) % CLASSES for i in range(ROWS)]
+exact = LogisticRegression(C=1 / (0.01 * ROWS), tol=1e-10, max_iter=10000).fit(x, y)
+result = {"weight": exact.coef_.flatten().tolist(), "bias": exact.intercept_.tolist()}
+pathlib.Path(__file__).with_name("logistic.json").write_text(json.dumps(result, indent=1) + "\n")

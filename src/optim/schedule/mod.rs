@@ -7,6 +7,7 @@ mod constant;
 mod cosine;
 mod linear;
 mod one_cycle;
+mod plateau;
 mod polynomial;
 mod steps;
 
@@ -14,6 +15,7 @@ pub use constant::Constant;
 pub use cosine::Cosine;
 pub use linear::Linear;
 pub use one_cycle::OneCycle;
+pub use plateau::Plateau;
 pub use polynomial::Polynomial;
 pub use steps::{Exponential, MultiStep, Step};
 
@@ -37,6 +39,8 @@ pub enum SchedulerConfig {
     Polynomial(Polynomial),
     /// One rise and one fall, each half a cosine.
     OneCycle(OneCycle),
+    /// Falls by a factor when the first metric on the validation rows no longer improves.
+    Plateau(Plateau),
 }
 
 impl Default for SchedulerConfig {
@@ -73,12 +77,22 @@ impl SchedulerConfig {
             | Self::Step(Step { warmup_epochs, .. })
             | Self::MultiStep(MultiStep { warmup_epochs, .. })
             | Self::Exponential(Exponential { warmup_epochs, .. })
-            | Self::Polynomial(Polynomial { warmup_epochs, .. }) => *warmup_epochs,
+            | Self::Polynomial(Polynomial { warmup_epochs, .. })
+            | Self::Plateau(Plateau { warmup_epochs, .. }) => *warmup_epochs,
             Self::OneCycle(_) => 0.0,
         }
     }
 
-    /// The learning rate of a step, from the optimiser's rate `lr`.
+    /// The rate that an epoch starts from: the optimiser's, but for schedules that follow a metric, whose
+    /// values after each epoch so far are `history`.
+    pub fn base_lr(&self, lr: f64, history: &[f64], maximize: bool) -> f64 {
+        match self {
+            Self::Plateau(plateau) => plateau.base_lr(lr, history, maximize),
+            _ => lr,
+        }
+    }
+
+    /// The learning rate of a step, from the rate `lr` of [`SchedulerConfig::base_lr`].
     pub fn lr(&self, lr: f64, at: Progress) -> f64 {
         match self {
             Self::Constant(constant) => constant.lr(lr, at),
@@ -89,6 +103,7 @@ impl SchedulerConfig {
             Self::Exponential(exponential) => exponential.lr(lr, at),
             Self::Polynomial(polynomial) => polynomial.lr(lr, at),
             Self::OneCycle(cycle) => cycle.lr(lr, at),
+            Self::Plateau(plateau) => plateau.lr(lr, at),
         }
     }
 }

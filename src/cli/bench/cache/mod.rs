@@ -19,7 +19,7 @@ use crate::cli::progress::Terminal;
 use crate::cli::table::Table;
 use crate::cli::{Globals, interrupt, print, print_json};
 use crate::run::StoredRows;
-use crate::train::{Features as _, epoch_order, read_batches};
+use crate::train::{Features as _, read_batches, shuffled};
 
 /// Measure the opening and the reading of stored activations.
 ///
@@ -203,7 +203,7 @@ impl Bench {
 
     fn read_shuffled(&self, rows: &StoredRows, epoch: u32) -> Result<u64> {
         let all: Vec<u32> = (0..rows.len() as u32).collect();
-        let order = epoch_order(&all, 0, epoch, rows.block_rows());
+        let order = shuffled(&all, 0, epoch, rows.block_rows());
         read_batches(rows, &order, BATCH, &mut |_| self.cancel.check())?;
         Ok((self.stored.count * self.stored.spec.row_bytes()) as u64)
     }
