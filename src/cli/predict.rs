@@ -48,7 +48,7 @@ impl Args {
         Ok(words)
     }
 
-    /// Prints the class of each input with its probability.
+    /// Prints the class of each input with its probability, or its values.
     ///
     /// # Errors
     /// There is no such finished run, or a file is not a picture.
@@ -62,11 +62,22 @@ impl Args {
             print_json(&serde_json::json!({"classes": predictor.classes(), "predictions": predicted}))?;
         } else {
             let first = if predictor.modality() == Modality::Image { "file" } else { "text" };
-            let mut table = Table::new([first, "label", "probability"]);
-            for one in predicted {
-                table.row([one.input, one.label, format!("{:.4}", one.probability)]);
-            }
-            print(&table.to_string())?;
+            let text = if predicted.iter().any(|one| one.label.is_none()) {
+                let mut table = Table::new([first, "values"]);
+                for one in predicted {
+                    let values: Vec<String> = one.values.iter().map(|value| format!("{value:.4}")).collect();
+                    table.row([one.input, values.join(" ")]);
+                }
+                table.to_string()
+            } else {
+                let mut table = Table::new([first, "label", "probability"]);
+                for one in predicted {
+                    let probability = one.probability.map(|p| format!("{p:.4}")).unwrap_or_default();
+                    table.row([one.input, one.label.unwrap_or_default(), probability]);
+                }
+                table.to_string()
+            };
+            print(&text)?;
         }
         Ok(ExitCode::SUCCESS)
     }

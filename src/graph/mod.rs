@@ -22,7 +22,7 @@ pub use gemm::{Matrix, gemm};
 pub use op::Op;
 pub use real::Real;
 pub use shape::Shape;
-pub use target::Targets;
+pub use target::{Targets, Task};
 pub use weights::{Tensor, Weights};
 
 use crate::base::random::Stream;
@@ -130,6 +130,15 @@ pub struct Fit {
     pub eps: f64,
 }
 
+/// Statistics of the targets that the trainer puts in before the first epoch, each `[values]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TargetFit {
+    /// The buffer that becomes the mean of each value over the training rows.
+    pub mean: ValueId,
+    /// The buffer that becomes its standard deviation; 1 for a value that never varies.
+    pub deviation: ValueId,
+}
+
 /// The trainable part of a network; see the [module](self). Nodes are in an order in which each reads only
 /// what earlier ones computed, because [`Graph::node`] takes values that exist.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -139,6 +148,7 @@ pub struct Graph {
     inputs: Vec<ValueId>,
     outputs: Vec<(String, ValueId)>,
     fits: Vec<Fit>,
+    target_fit: Option<TargetFit>,
 }
 
 impl Graph {
@@ -227,6 +237,16 @@ impl Graph {
     /// Asks for a statistic to be fitted before training.
     pub fn fit(&mut self, fit: Fit) {
         self.fits.push(fit);
+    }
+
+    /// Asks for the statistics of the targets.
+    pub fn fit_targets(&mut self, fit: TargetFit) {
+        self.target_fit = Some(fit);
+    }
+
+    /// Where the statistics of the targets go, if anywhere.
+    pub fn target_fit(&self) -> Option<TargetFit> {
+        self.target_fit
     }
 
     /// A value's shape.

@@ -5,6 +5,13 @@
 pub enum Targets<'a> {
     /// One class number per row, each below the number of classes.
     Classes(&'a [u32]),
+    /// Any number of `width` labels per row.
+    MultiLabel {
+        /// Labels.
+        width: usize,
+        /// `[rows, width]`: 1 where the row has the label, else 0.
+        values: &'a [f32],
+    },
     /// `width` numbers per row.
     Values {
         /// Numbers per row.
@@ -19,12 +26,37 @@ impl Targets<'_> {
     pub fn len(&self) -> usize {
         match self {
             Self::Classes(classes) => classes.len(),
-            Self::Values { width, values } => values.len() / (*width).max(1),
+            Self::MultiLabel { width, values } | Self::Values { width, values } => values.len() / (*width).max(1),
         }
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What outputs are: it decides which losses and metrics there are for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A logit per class; a row is of one class.
+    Classes,
+    /// A logit per label; a row has any number of labels.
+    MultiLabel,
+    /// Numbers.
+    Values,
+    /// An embedding; rows of a class lie near each other.
+    Embedding,
+}
+
+impl Task {
+    /// What it is, in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classes => "classes",
+            Self::MultiLabel => "several labels per row",
+            Self::Values => "numbers",
+            Self::Embedding => "embeddings",
+        }
     }
 }

@@ -7,29 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Result;
 use crate::graph::op::Flatten;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Task, ValueId};
 
 mod cosine;
+mod embedding;
 mod knn;
 mod linear;
 mod logistic;
 mod mlp;
+mod multi_label;
 mod nearest_mean;
+mod regression;
 mod ridge;
 mod solved;
 
 pub use cosine::Cosine;
+pub use embedding::Embedding;
 pub use knn::{Knn, VoteWeights};
 pub use linear::Linear;
 pub use logistic::Logistic;
 pub use mlp::{Activation, Mlp};
+pub use multi_label::MultiLabel;
 pub use nearest_mean::NearestMean;
+pub use regression::Regression;
 pub use ridge::Ridge;
 pub use solved::{Distance, OneOrPath, Solved};
 
 use solved::{MAX_MEMORY_GB, weight_and_bias};
 
-/// What maps features to the task's outputs. The number of outputs comes from the data: one per class.
+/// What maps features to the task's outputs. Their number comes from the data: one per class, label or value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HeadConfig {
@@ -47,6 +53,12 @@ pub enum HeadConfig {
     Knn(Knn),
     /// The nearest class mean.
     NearestMean(NearestMean),
+    /// One logit per label, for rows with any number of labels.
+    MultiLabel(MultiLabel),
+    /// One number per value, in the data's own units.
+    Regression(Regression),
+    /// A projection to an embedding, for retrieval.
+    Embedding(Embedding),
 }
 
 impl HeadConfig {
@@ -64,6 +76,37 @@ impl HeadConfig {
             Self::Logistic(logistic) => logistic.build(graph, features, outputs),
             Self::Knn(knn) => knn.build(graph, features, outputs, stored_rows),
             Self::NearestMean(mean) => mean.build(graph, features, outputs),
+            Self::MultiLabel(labels) => labels.build(graph, features, outputs),
+            Self::Regression(regression) => regression.build(graph, features, outputs),
+            Self::Embedding(embedding) => embedding.build(graph, features),
+        }
+    }
+}
+
+impl HeadConfig {
+    /// The head where a recipe names none.
+    pub fn of_task(task: Task) -> Self {
+        match task {
+            Task::MultiLabel => Self::MultiLabel(MultiLabel::default()),
+            Task::Values => Self::Regression(Regression::default()),
+            Task::Classes => Self::default(),
+            Task::Embedding => Self::Embedding(Embedding::default()),
+        }
+    }
+
+    /// How many outputs a row has, from so many classes, labels or values.
+    pub fn width(&self, targets: usize) -> usize {
+        if let Self::Embedding(embedding) = self { embedding.dim as usize } else { targets }
+    }
+
+    /// What the outputs are, from rows labelled for `task`; `None` if the head is not for such rows.
+    pub fn task(&self, task: Task) -> Option<Task> {
+        match (self, task) {
+            (Self::Linear(_) | Self::Mlp(_) | Self::Ridge(_), _) => Some(task),
+            (Self::MultiLabel(_), Task::MultiLabel) | (Self::Regression(_), Task::Values) => Some(task),
+            (Self::Embedding(_), Task::Classes) => Some(Task::Embedding),
+            (Self::MultiLabel(_) | Self::Regression(_) | Self::Embedding(_), _) => None,
+            (_, task) => (task == Task::Classes).then_some(task),
         }
     }
 }

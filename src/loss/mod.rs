@@ -1,16 +1,29 @@
 //! Rank 2: losses, one file per kind.
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Result;
-use crate::graph::{Real, Targets};
+use crate::graph::parallel::CHUNK;
+use crate::graph::{Real, Targets, Task};
 
+mod arcface;
+mod binary_cross_entropy;
 mod cross_entropy;
 mod focal;
+mod regression;
+mod similarity;
+mod supervised_contrastive;
+mod triplet;
 
+pub use arcface::Arcface;
+pub use binary_cross_entropy::BinaryCrossEntropy;
 pub use cross_entropy::{ClassWeighting, ClassWeights, CrossEntropy};
 pub use focal::Focal;
+pub use regression::{Huber, Mse};
+pub use supervised_contrastive::SupervisedContrastive;
+pub use triplet::{Mining, Triplet};
 
 /// What training makes small.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +33,18 @@ pub enum LossConfig {
     CrossEntropy(CrossEntropy),
     /// Focal loss: cross-entropy in which easy rows count less.
     Focal(Focal),
+    /// Binary cross-entropy of each label's logit.
+    BinaryCrossEntropy(BinaryCrossEntropy),
+    /// The mean of squared differences.
+    Mse(Mse),
+    /// Squares of small differences, sizes of large ones.
+    Huber(Huber),
+    /// Draws embeddings of a class together and away from all others of the batch.
+    SupervisedContrastive(SupervisedContrastive),
+    /// Rows are to be nearer to their class than to others, by a margin.
+    Triplet(Triplet),
+    /// Cross-entropy with a margin on the angle to the row's own class.
+    Arcface(Arcface),
 }
 
 impl Default for LossConfig {
@@ -58,15 +83,39 @@ pub trait Loss<F: Real>: Send + Sync {
 }
 
 /// What a loss may need to know of the training rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TargetFacts {
-    /// Outputs per row: classes, or values.
+    /// Outputs per row: classes, labels, values, or the numbers of an embedding.
     pub width: usize,
-    /// Training rows of each class; empty if targets are not classes.
+    /// Training rows.
+    pub rows: usize,
+    /// Training rows of each class or label; empty if targets are values.
     pub class_counts: Vec<usize>,
+    /// The mean and the standard deviation of each value over the training rows; empty if targets are not values.
+    pub moments: Vec<(f64, f64)>,
 }
 
 impl LossConfig {
+    /// The loss where a recipe names none.
+    pub fn of_task(task: Task) -> Self {
+        match task {
+            Task::Classes => Self::default(),
+            Task::MultiLabel => Self::BinaryCrossEntropy(BinaryCrossEntropy::default()),
+            Task::Values => Self::Mse(Mse::default()),
+            Task::Embedding => Self::SupervisedContrastive(SupervisedContrastive::default()),
+        }
+    }
+
+    /// What outputs it is for.
+    pub fn task(&self) -> Task {
+        match self {
+            Self::CrossEntropy(_) | Self::Focal(_) | Self::Arcface(_) => Task::Classes,
+            Self::BinaryCrossEntropy(_) => Task::MultiLabel,
+            Self::Mse(_) | Self::Huber(_) => Task::Values,
+            Self::SupervisedContrastive(_) | Self::Triplet(_) => Task::Embedding,
+        }
+    }
+
     /// Makes the loss ready.
     ///
     /// # Errors
@@ -75,50 +124,158 @@ impl LossConfig {
         match self {
             Self::CrossEntropy(config) => config.build(facts),
             Self::Focal(config) => config.build(facts),
+            Self::BinaryCrossEntropy(config) => config.build(facts),
+            Self::Mse(config) => config.build(facts),
+            Self::Huber(config) => config.build(facts),
+            Self::SupervisedContrastive(config) => Ok(config.build(facts.width)),
+            Self::Triplet(config) => Ok(config.build(facts.width)),
+            Self::Arcface(config) => config.build(facts),
         }
     }
+}
+
+/// A loss that is a mean over the numbers of a row: `each(number, output, target)` gives the loss and its slope.
+fn element_wise<F: Real>(
+    outputs: &[F],
+    targets: &[f32],
+    width: usize,
+    row_losses: &mut [f64],
+    grad: &mut [F],
+    each: impl Fn(usize, f64, f64) -> (f64, f64) + Sync,
+) -> LossSum {
+    let (count, weight) = (width.max(1), row_losses.len() as f64);
+    let rows = (CHUNK / count).max(1);
+    let scale = 1.0 / (count as f64 * weight.max(1.0));
+    let parts = outputs.par_chunks(rows * count).zip(targets.par_chunks(rows * count));
+    let results = grad.par_chunks_mut(rows * count).zip(row_losses.par_chunks_mut(rows));
+    parts.zip(results).for_each(|((outputs, targets), (grad, losses))| {
+        let rows = outputs.chunks_exact(count).zip(targets.chunks_exact(count));
+        for (((x, y), grad), loss) in rows.zip(grad.chunks_exact_mut(count)).zip(losses) {
+            let mut sum = 0.0;
+            for (i, ((x, y), grad)) in x.iter().zip(y).zip(grad).enumerate() {
+                let (loss, slope) = each(i, x.wide(), f64::from(*y));
+                sum += loss;
+                *grad = F::of(slope * scale);
+            }
+            *loss = sum / count as f64;
+        }
+    });
+    LossSum { sum: row_losses.iter().sum(), weight }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::random::Stream;
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        outputs: Vec<f64>,
+        loss: f64,
+        gradient: Vec<f64>,
+    }
+
+    const ROWS: usize = 8;
+    const WIDTH: usize = 6;
+
+    fn numbers(factor: usize, modulus: usize) -> impl Iterator<Item = f32> {
+        (0..ROWS * WIDTH).map(move |i| ((i * factor + i * i % 97 * 5) % modulus) as f32 / (modulus / 2) as f32 - 1.0)
+    }
+
+    /// Each loss by `tests/reference/losses.py`'s name, with its targets: 0 classes, 1 labels, 2 values.
+    fn cases() -> Vec<(&'static str, LossConfig, usize)> {
+        let weights = || ClassWeights::Each(vec![0.5, 1.0, 2.0, 0.7, 1.5, 3.0]);
+        let triplet = |mining| LossConfig::Triplet(Triplet { margin: 0.5, mining });
+        vec![
+            (
+                "cross_entropy",
+                LossConfig::CrossEntropy(CrossEntropy { label_smoothing: 0.1, class_weights: weights() }),
+                0,
+            ),
+            ("focal", LossConfig::Focal(Focal::default()), 0),
+            ("arcface", LossConfig::Arcface(Arcface::default()), 0),
+            ("supervised_contrastive", LossConfig::SupervisedContrastive(SupervisedContrastive::default()), 0),
+            ("triplet_hard", triplet(Mining::Hard), 0),
+            ("triplet_semi_hard", triplet(Mining::SemiHard), 0),
+            ("binary_cross_entropy", LossConfig::BinaryCrossEntropy(BinaryCrossEntropy { pos_weight: weights() }), 1),
+            ("mse", LossConfig::Mse(Mse { standardize: false }), 2),
+            ("huber", LossConfig::Huber(Huber { delta: 0.7, standardize: false }), 2),
+        ]
+    }
+
+    /// A loss with its gradient, in f64.
+    fn compute(config: &LossConfig, facts: &TargetFacts, kind: usize, outputs: &[f64]) -> (f64, Vec<f64>) {
+        let labels: Vec<f32> =
+            (0..ROWS * WIDTH).map(|i| f32::from(u8::from((i / WIDTH * 5 + i % WIDTH * 3) % 4 == 0))).collect();
+        let values: Vec<f32> = numbers(29, 61).map(|x| 3.0 * x).collect();
+        let targets = match kind {
+            0 => Targets::Classes(&[0, 1, 2, 0, 1, 2, 0, 5]),
+            1 => Targets::MultiLabel { width: WIDTH, values: &labels },
+            _ => Targets::Values { width: WIDTH, values: &values },
+        };
+        let (mut rows, mut grad) = ([0.0; ROWS], vec![0.0; outputs.len()]);
+        let mut loss: Box<dyn Loss<f64>> = config.build(facts).unwrap();
+        (loss.compute(outputs, targets, &mut rows, &mut grad).mean(), grad)
+    }
+
+    fn facts() -> TargetFacts {
+        let moments = (0..WIDTH).map(|i| (0.1, 0.5 + i as f64)).collect();
+        TargetFacts { width: WIDTH, rows: 20, class_counts: vec![1, 2, 3, 4, 5, 5], moments }
+    }
+
+    #[test]
+    fn losses_and_gradients_are_pytorchs() {
+        let reference: std::collections::BTreeMap<String, Case> =
+            serde_json::from_str(include_str!("../../tests/reference/losses.json")).unwrap();
+        let cases = cases();
+        assert_eq!(cases.len(), reference.len());
+        for (name, config, kind) in cases {
+            let case = &reference[name];
+            let (loss, gradient) = compute(&config, &facts(), kind, &case.outputs);
+            assert!((loss - case.loss).abs() < 1e-6, "{name}: {loss}, not {}", case.loss);
+            for (i, (ours, theirs)) in gradient.iter().zip(&case.gradient).enumerate() {
+                assert!((ours - theirs).abs() < 1e-6, "{name}[{i}]: {ours}, not {theirs}");
+            }
+        }
+    }
 
     /// Central differences in f64.
     #[test]
     fn gradients_agree_with_finite_differences() {
-        let facts = TargetFacts { width: 4, class_counts: vec![1, 2, 3, 4] };
-        let weights = || ClassWeights::Each(vec![0.5, 1.0, 2.0, 0.7]);
-        let losses = [
-            LossConfig::default(),
-            LossConfig::CrossEntropy(CrossEntropy { label_smoothing: 0.2, class_weights: weights() }),
-            LossConfig::CrossEntropy(CrossEntropy {
-                class_weights: ClassWeights::Rule(ClassWeighting::Balanced),
-                ..CrossEntropy::default()
-            }),
-            LossConfig::Focal(Focal::default()),
-            LossConfig::Focal(Focal { gamma: 0.0, class_weights: weights() }),
-            LossConfig::Focal(Focal { gamma: 1.5, class_weights: weights() }),
-        ];
-        for config in losses {
-            let mut loss: Box<dyn Loss<f64>> = config.build(&facts).unwrap();
-            let mut outputs: Vec<f64> = (0..12).map(|i| f64::from(Stream::new(1, 0).normal(i))).collect();
-            let mut value = |outputs: &[f64]| {
-                let (mut rows, mut grad) = ([0.0; 3], [0.0; 12]);
-                let mean = loss.compute(outputs, Targets::Classes(&[0, 3, 2]), &mut rows, &mut grad).mean();
-                (mean, grad)
-            };
-            let (_, grad) = value(&outputs);
-            for i in 0..12 {
+        let mut cases: Vec<(LossConfig, usize)> = cases().into_iter().map(|(_, config, kind)| (config, kind)).collect();
+        let balanced = || ClassWeights::Rule(ClassWeighting::Balanced);
+        cases.extend([
+            (LossConfig::default(), 0),
+            (LossConfig::CrossEntropy(CrossEntropy { class_weights: balanced(), ..CrossEntropy::default() }), 0),
+            (LossConfig::Focal(Focal { gamma: 0.0, class_weights: balanced() }), 0),
+            (LossConfig::Focal(Focal { gamma: 1.5, class_weights: balanced() }), 0),
+            (LossConfig::BinaryCrossEntropy(BinaryCrossEntropy { pos_weight: balanced() }), 1),
+            (LossConfig::Mse(Mse::default()), 2),
+            (LossConfig::Huber(Huber::default()), 2),
+        ]);
+        for (config, kind) in cases {
+            let mut outputs: Vec<f64> = numbers(367, 1009).map(f64::from).collect();
+            let (_, grad) = compute(&config, &facts(), kind, &outputs);
+            for i in 0..outputs.len() {
                 let at = outputs[i];
-                outputs[i] = at + 1e-5;
-                let above = value(&outputs).0;
-                outputs[i] = at - 1e-5;
-                let below = value(&outputs).0;
+                outputs[i] = at + 1e-6;
+                let above = compute(&config, &facts(), kind, &outputs).0;
+                outputs[i] = at - 1e-6;
+                let below = compute(&config, &facts(), kind, &outputs).0;
                 outputs[i] = at;
-                let numeric = (above - below) / 2e-5;
-                assert!((numeric - grad[i]).abs() < 1e-8, "{config:?} [{i}]: {}, not {numeric}", grad[i]);
+                let numeric = (above - below) / 2e-6;
+                assert!((numeric - grad[i]).abs() < 1e-6, "{config:?} [{i}]: {}, not {numeric}", grad[i]);
             }
+        }
+    }
+
+    #[test]
+    fn rows_without_others_of_their_class_do_not_count() {
+        let (mut rows, mut grad) = ([1.0; 2], [1.0; 4]);
+        for config in [LossConfig::of_task(Task::Embedding), LossConfig::Triplet(Triplet::default())] {
+            let mut loss: Box<dyn Loss<f64>> =
+                config.build(&TargetFacts { width: 2, rows: 2, ..TargetFacts::default() }).unwrap();
+            let sum = loss.compute(&[1.0, 0.0, 0.0, 1.0], Targets::Classes(&[0, 1]), &mut rows, &mut grad);
+            assert_eq!((sum.mean(), grad), (0.0, [0.0; 4]));
         }
     }
 }

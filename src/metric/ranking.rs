@@ -4,41 +4,69 @@ use super::Metric;
 use crate::graph::Targets;
 use crate::graph::op::Softmax;
 
-/// Keeps all probabilities, because ranking needs them: 4 bytes per row and class.
+/// Keeps all outputs, because ranking needs them: 4 bytes per row and class.
 pub struct Ranking {
     width: usize,
-    probabilities: Vec<f32>,
-    classes: Vec<u32>,
+    /// Probabilities of classes, or logits of labels.
+    scores: Vec<f32>,
+    /// Whether each row is of each class, where rows are of one; of labels, row-major.
+    truth: Truth,
     of_class: fn(&mut [(f32, bool)]) -> Option<f64>,
 }
 
+enum Truth {
+    Classes(Vec<u32>),
+    Labels(Vec<bool>),
+}
+
 impl Ranking {
-    /// No rows yet, and the value of one class from (probability, whether the row is of the class).
+    /// No rows yet, and the value of one class from (score, whether the row is of the class).
     pub fn new(width: usize, of_class: fn(&mut [(f32, bool)]) -> Option<f64>) -> Self {
-        Self { width, probabilities: Vec::new(), classes: Vec::new(), of_class }
+        Self { width, scores: Vec::new(), truth: Truth::Classes(Vec::new()), of_class }
     }
 }
 
 impl Metric for Ranking {
     fn update(&mut self, outputs: &[f32], targets: Targets<'_>) {
-        let Targets::Classes(classes) = targets else { return };
-        let start = self.probabilities.len();
-        self.probabilities.extend_from_slice(outputs);
-        self.probabilities[start..].chunks_exact_mut(self.width).for_each(|row| {
-            Softmax::row(row);
-        });
-        self.classes.extend_from_slice(classes);
+        let start = self.scores.len();
+        match targets {
+            Targets::Classes(classes) => {
+                self.scores.extend_from_slice(outputs);
+                self.scores[start..].chunks_exact_mut(self.width).for_each(|row| {
+                    Softmax::row(row);
+                });
+                if let Truth::Classes(all) = &mut self.truth {
+                    all.extend_from_slice(classes);
+                }
+            }
+            Targets::MultiLabel { values, .. } => {
+                self.scores.extend_from_slice(outputs);
+                if start == 0 {
+                    self.truth = Truth::Labels(Vec::new());
+                }
+                if let Truth::Labels(all) = &mut self.truth {
+                    all.extend(values.iter().map(|y| *y > 0.5));
+                }
+            }
+            Targets::Values { .. } => {}
+        }
     }
 
     /// The mean over classes that occur (and do not fill all rows); with two classes, the value of the second.
     fn value(&self) -> f64 {
-        let first = if self.width == 2 { 1 } else { 0 };
-        let mut pairs = Vec::with_capacity(self.classes.len());
+        let first = if self.width == 2 && matches!(self.truth, Truth::Classes(_)) { 1 } else { 0 };
+        let mut pairs = Vec::with_capacity(self.scores.len() / self.width.max(1));
         let (mut sum, mut count) = (0.0, 0u32);
         for class in first..self.width {
             pairs.clear();
-            let rows = self.probabilities.chunks_exact(self.width).zip(&self.classes);
-            pairs.extend(rows.map(|(p, y)| (p[class], *y as usize == class)));
+            let rows = self.scores.chunks_exact(self.width).enumerate();
+            pairs.extend(rows.map(|(row, scores)| {
+                let is = match &self.truth {
+                    Truth::Classes(classes) => classes[row] as usize == class,
+                    Truth::Labels(labels) => labels[row * self.width + class],
+                };
+                (scores[class], is)
+            }));
             if let Some(value) = (self.of_class)(&mut pairs) {
                 sum += value;
                 count += 1;

@@ -21,6 +21,13 @@ impl TopK {
 
 impl Metric for TopK {
     fn update(&mut self, outputs: &[f32], targets: Targets<'_>) {
+        if let Targets::MultiLabel { values, .. } = targets {
+            // Of labels all must be right; one is predicted where its logit is above 0.
+            for (row, y) in outputs.chunks_exact(self.width).zip(values.chunks_exact(self.width)) {
+                self.hits += u64::from(row.iter().zip(y).all(|(x, y)| (*x > 0.0) == (*y > 0.5)));
+                self.rows += 1;
+            }
+        }
         let Targets::Classes(classes) = targets else { return };
         for (row, y) in outputs.chunks_exact(self.width).zip(classes) {
             let y = *y as usize;

@@ -4,7 +4,12 @@ use super::rules::{Check, RULES};
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
+use crate::data::TargetKind;
+use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
+use crate::head::HeadConfig;
+use crate::loss::LossConfig;
+use crate::metric::MetricName;
 use crate::recipe::{BackboneConfig, Mode, Recipe, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::Transform;
@@ -28,6 +33,7 @@ impl Plan {
         RULES.iter().for_each(|rule| rule(&mut check));
         check.problems.into_result()?;
         let train = &recipe.train;
+        let outputs = outputs(recipe);
         Ok(Self {
             name: recipe.name.clone(),
             seeds: Seeds {
@@ -38,7 +44,7 @@ impl Plan {
             model: ModelPlan {
                 backbone: backbone(recipe, catalogue)?,
                 neck: recipe.model.neck.clone(),
-                head: recipe.model.head.clone(),
+                head: head(recipe),
             },
             engine: EnginePlan {
                 precision: recipe.engine.precision,
@@ -47,10 +53,40 @@ impl Plan {
             },
             data: recipe.data.clone(),
             cache: CachePlan { dtype: recipe.cache.dtype },
-            train: TrainConfig { seed: None, order_seed: None, ..train.clone() },
-            metrics: recipe.metrics.clone(),
+            train: TrainConfig {
+                loss: Some(train.loss.clone().unwrap_or_else(|| LossConfig::of_task(outputs))),
+                seed: None,
+                order_seed: None,
+                ..train.clone()
+            },
+            metrics: metrics(recipe),
         })
     }
+}
+
+/// What targets of a kind are to a head.
+pub(super) fn task(kind: TargetKind) -> Task {
+    match kind {
+        TargetKind::Classes => Task::Classes,
+        TargetKind::MultiLabel => Task::MultiLabel,
+        TargetKind::Values => Task::Values,
+    }
+}
+
+/// The head that the recipe names, or the one that its targets call for.
+pub(super) fn head(recipe: &Recipe) -> HeadConfig {
+    recipe.model.head.clone().unwrap_or_else(|| HeadConfig::of_task(task(recipe.data.target_kind())))
+}
+
+/// What the outputs are; where the head does not fit the targets, what they would have to be.
+fn outputs(recipe: &Recipe) -> Task {
+    let targets = task(recipe.data.target_kind());
+    head(recipe).task(targets).unwrap_or(targets)
+}
+
+/// What is measured: what the recipe names, or what its targets and its head call for.
+pub fn metrics(recipe: &Recipe) -> Vec<MetricName> {
+    recipe.metrics.clone().unwrap_or_else(|| MetricName::of_task(outputs(recipe)))
 }
 
 fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {

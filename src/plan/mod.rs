@@ -9,6 +9,7 @@ pub mod key;
 mod resolved;
 mod rules;
 
+pub use build::metrics;
 pub use resolved::{Manifest, PLAN, ResolvedPlan};
 
 use serde::{Deserialize, Serialize};

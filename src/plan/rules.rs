@@ -1,12 +1,14 @@
 //! Rules that span several keys of a recipe. Every rule is a function in [`RULES`], so none can be
 //! forgotten; all of them run, and all problems are told at once.
 
+use super::build;
 use super::build::whole_is_trained;
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Place, Problems};
-use crate::data::TargetKind;
-use crate::head::Solved;
+use crate::graph::Task;
+use crate::head::{HeadConfig, Solved};
+use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
 use crate::sample::Modality;
@@ -52,7 +54,8 @@ pub(super) const RULES: &[Rule] = &[
     full_batches_stand_alone,
     batches_are_of_whole_classes,
     data_is_consistent,
-    targets_are_classes,
+    head_loss_and_metrics_fit,
+    margins_are_of_cosines,
     sweep_is_consistent,
 ];
 
@@ -151,7 +154,8 @@ fn fields_fit_the_backbone(check: &mut Check<'_>) {
 
 fn trained_part_is_known(check: &mut Check<'_>) {
     let (Some(backbone), entry) = (check.backbone(), check.entry()) else { return };
-    if let Some(head) = check.recipe.model.head.solved().filter(|_| backbone.mode != Mode::Frozen) {
+    let head = build::head(check.recipe);
+    if let Some(head) = head.solved().filter(|_| backbone.mode != Mode::Frozen) {
         let message =
             format!("trains by steps, but the head `{}` is solved without; take `linear` or `mlp`", head.name());
         check.problem("model.backbone.mode", message);
@@ -215,7 +219,8 @@ fn warm_up_fits(check: &mut Check<'_>) {
 }
 
 fn solved_heads_take_no_steps(check: &mut Check<'_>) {
-    let Some(head) = check.recipe.model.head.solved().map(Solved::name) else { return };
+    let head = build::head(check.recipe);
+    let Some(head) = head.solved().map(Solved::name) else { return };
     if check.recipe.model.neck.is_trained() {
         let message = format!("has parameters to train, but `{head}` is solved without steps; take `standardize`");
         check.problem("model.neck", message);
@@ -273,18 +278,50 @@ fn data_is_consistent(check: &mut Check<'_>) {
     }
 }
 
-fn targets_are_classes(check: &mut Check<'_>) {
-    let kind = check.recipe.data.target_kind();
-    if kind != TargetKind::Classes {
-        let message = format!("`{}` targets are not in this version yet; it trains `classes`", kind.name());
-        check.problem("data.label.kind", message);
+fn head_loss_and_metrics_fit(check: &mut Check<'_>) {
+    let Recipe { data, train, metrics, .. } = check.recipe;
+    let targets = build::task(data.target_kind());
+    let head = build::head(check.recipe);
+    let Some(outputs) = head.task(targets) else {
+        let message = format!("does not fit the targets, which are {}", targets.name());
+        return check.problem("model.head.kind", message);
+    };
+    if let Some(loss) = &train.loss
+        && loss.task() != outputs
+    {
+        let message = format!("is for {}, and the outputs are {}", loss.task().name(), outputs.name());
+        check.problem("train.loss.kind", message);
+    }
+    for (i, metric) in metrics.iter().flatten().enumerate().filter(|(_, metric)| !metric.fits(outputs)) {
+        let path = format!("metrics[{i}]");
+        check.problem(&path, format!("`{}` does not measure {}", metric.name(), outputs.name()));
+    }
+    if train.sampler.needs_classes() && targets != Task::Classes {
+        let message = format!("draws rows by their class, and the targets are {}", targets.name());
+        check.problem("train.sampler.kind", message);
+    }
+}
+
+fn margins_are_of_cosines(check: &mut Check<'_>) {
+    let Some(LossConfig::Arcface(arcface)) = &check.recipe.train.loss else { return };
+    match build::head(check.recipe) {
+        HeadConfig::Cosine(cosine) if cosine.learn_scale => {
+            check.problem("model.head.learn_scale", "the loss `arcface` needs a scale that is not trained");
+        }
+        HeadConfig::Cosine(cosine) => {
+            if (f64::from(cosine.scale) - arcface.scale).abs() > 1e-6 * arcface.scale {
+                let message = format!("must be the head's, which is {}", cosine.scale);
+                check.problem("train.loss.scale", message);
+            }
+        }
+        _ => check.problem("model.head.kind", "the loss `arcface` needs the head `cosine`"),
     }
 }
 
 fn sweep_is_consistent(check: &mut Check<'_>) {
     let Some(sweep) = &check.recipe.sweep else { return };
     let mut found = Problems::default();
-    let metrics: Vec<(&str, bool)> = check.recipe.metrics.iter().map(|m| (m.name(), m.maximize())).collect();
+    let metrics: Vec<(&str, bool)> = build::metrics(check.recipe).iter().map(|m| (m.name(), m.maximize())).collect();
     sweep.check(&metrics, &mut found);
     for problem in found.list {
         check.problem(&problem.path, problem.message);

@@ -28,8 +28,10 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes over the run.
     pub scheduler: SchedulerConfig,
-    /// What training makes small.
-    pub loss: LossConfig,
+    /// What training makes small; by default what the targets call for: `cross_entropy` for classes,
+    /// `binary_cross_entropy` for several labels, `mse` for values, `supervised_contrastive` for embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossConfig>,
     /// Scales the gradient of a step down to this Euclidean length if it is longer; by default it is left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0e-12))]
@@ -61,6 +63,13 @@ pub struct TrainConfig {
     pub order_seed: Option<u64>,
 }
 
+impl TrainConfig {
+    /// The loss; a plan always has one.
+    pub fn loss(&self) -> LossConfig {
+        self.loss.clone().unwrap_or_default()
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
@@ -70,7 +79,7 @@ impl Default for TrainConfig {
             sampler: SamplerConfig::default(),
             optimizer: OptimizerConfig::default(),
             scheduler: SchedulerConfig::default(),
-            loss: LossConfig::default(),
+            loss: None,
             clip_norm: None,
             parameter_groups: Vec::new(),
             layer_decay: 1.0,

@@ -42,17 +42,14 @@ pub struct Recipe {
     /// How what is above the cut is trained.
     #[serde(default)]
     pub train: TrainConfig,
-    /// What is measured on each split; the first is the main one.
-    #[serde(default = "default_metrics")]
+    /// What is measured on each split; the first is the main one. By default what the targets call for, such as
+    /// `accuracy` and `macro_f1` for classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
-    pub metrics: Vec<MetricName>,
+    pub metrics: Option<Vec<MetricName>>,
     /// A search over values of this recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepConfig>,
-}
-
-fn default_metrics() -> Vec<MetricName> {
-    vec![MetricName::Accuracy, MetricName::MacroF1]
 }
 
 /// The network: a frozen backbone, an optional neck and a head; or a whole model.
@@ -64,8 +61,10 @@ pub struct Model {
     pub backbone: Option<BackboneConfig>,
     /// What stands between the cut and the head: nothing, one neck, or a list of necks.
     pub neck: NeckChain,
-    /// What maps features to the task's outputs. The number of classes comes from the data.
-    pub head: HeadConfig,
+    /// What maps features to the task's outputs, whose number comes from the data. By default what the targets
+    /// call for: `linear` for classes, `multi_label` for several labels, `regression` for values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadConfig>,
     /// A whole model in place of backbone, neck and head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<FullConfig>,

@@ -21,6 +21,7 @@ mod rows;
 mod skipped;
 pub mod sweep;
 mod tail;
+mod targets;
 mod training;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use ndarray::{ArrayView1, ArrayView2};
 use serde::Serialize;
 
 use super::context::Context;
@@ -17,8 +16,9 @@ use crate::base::progress::{Event, Unit, work};
 use crate::base::{Error, Result};
 use crate::engine::{Engine, OnnxRuntime, run_on, runtime};
 use crate::export::{Activation, Input, Metadata};
-use crate::graph::{Graph, Weights, onnx};
+use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
+use crate::metric::argmax;
 use crate::plan::ResolvedPlan;
 use crate::recipe::{Precision, Provider};
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
@@ -31,12 +31,18 @@ pub struct Predicted {
     /// The file, or the text.
     #[serde(rename = "file")]
     pub input: String,
-    /// The class of the greatest probability.
-    pub label: String,
-    /// Its probability.
-    pub probability: f32,
-    /// The probability of every class, in the order of the classes.
+    /// The class of the greatest probability; of several labels those above one half, with commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The greatest probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// The probability of every class or label, in the order of the classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probabilities: Vec<f32>,
+    /// Predicted values in the order of their names, or an embedding.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f32>,
 }
 
 /// A finished run, ready to classify.
@@ -75,7 +81,7 @@ impl Predictor {
         let tail = tail::find(&plan.plan, &source)?;
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
         let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
-        let prediction = Prediction::Softmax;
+        let prediction = Prediction::of(plan.plan.train.loss().task());
         Ok(Self { plan, engine, ready: source.ready, inputs, graph, weights, prediction })
     }
 
@@ -109,10 +115,12 @@ impl Predictor {
         // What the file gives is what a graph of nothing but its input gives.
         let mut graph = Graph::new();
         let name = activation.output();
-        let outputs = graph.input(name, &[plan.classes.len()])?;
+        let width = plan.plan.model.head.width(plan.classes.len());
+        let outputs = graph.input(name, &[width])?;
         graph.output(name, outputs);
-        let inputs = vec![InputSpec { name: name.into(), shape: vec![plan.classes.len()] }];
-        let prediction = if activation == Activation::None { Prediction::Softmax } else { Prediction::Raw };
+        let inputs = vec![InputSpec { name: name.into(), shape: vec![width] }];
+        let task = plan.plan.train.loss().task();
+        let prediction = if activation == Activation::None { Prediction::of(task) } else { Prediction::Raw };
         Ok(Self { plan, engine, ready, inputs, graph, weights: Weights::default(), prediction })
     }
 
@@ -192,12 +200,15 @@ impl Predictor {
         let items: Vec<Item<'_>> = numbered.map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
         let total = Some(items.len() as u64);
         let features = work(context.progress, "predicting", total, Unit::Samples, || self.in_memory(&items, context))?;
-        let probabilities =
-            train::predict(&self.graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
+        let task = self.plan.plan.train.loss().task();
+        let outputs = train::predict(&self.graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
+        let width = outputs.len() / samples.len().max(1);
         let classes = self.classes();
-        let table = ArrayView2::from_shape((samples.len(), classes.len()), &probabilities)
-            .map_err(|e| Error::failed("the head gave another number of classes than the run has").because(e))?;
-        Ok(names.iter().zip(table.rows()).map(|(name, row)| predicted(name, classes, row)).collect())
+        if task != Task::Embedding && width != classes.len() {
+            return Err(Error::failed("the head gave another number of outputs than the run has"));
+        }
+        let rows = outputs.chunks_exact(width.max(1));
+        Ok(names.iter().zip(rows).map(|(name, row)| predicted(task, name, classes, row)).collect())
     }
 
     /// The activations of the items, one vector per output.
@@ -235,7 +246,16 @@ pub(super) fn all_rows(features: &InMemory) -> Vec<u32> {
     (0..features.len()).filter_map(|row| u32::try_from(row).ok()).collect()
 }
 
-fn predicted(input: &str, classes: &[String], row: ArrayView1<'_, f32>) -> Predicted {
-    let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
-    Predicted { input: input.into(), label: classes[best].clone(), probability: row[best], probabilities: row.to_vec() }
+fn predicted(task: Task, input: &str, classes: &[String], row: &[f32]) -> Predicted {
+    let best = argmax(row);
+    let label = match task {
+        Task::Classes => Some(classes[best].clone()),
+        Task::MultiLabel => {
+            let said = classes.iter().zip(row).filter(|(_, p)| **p > 0.5).map(|(name, _)| name.as_str());
+            Some(said.collect::<Vec<_>>().join(", "))
+        }
+        Task::Values | Task::Embedding => None,
+    };
+    let (probabilities, values) = if label.is_some() { (row.to_vec(), Vec::new()) } else { (Vec::new(), row.to_vec()) };
+    Predicted { input: input.into(), probability: label.as_ref().map(|_| row[best]), label, probabilities, values }
 }

@@ -12,9 +12,10 @@ use super::context::Context;
 use super::engine::{self, Columns};
 use super::record::RunRecord;
 use super::resolve::{Resolved, resolve};
+use super::targets::Kept;
 use super::training::{BEST, CHECKPOINT, Training};
 use crate::base::{Result, file};
-use crate::graph::Weights;
+use crate::graph::{Task, Weights};
 use crate::metric::argmax;
 use crate::plan::ResolvedPlan;
 use crate::report::evaluation::Evaluation;
@@ -82,9 +83,10 @@ pub(super) fn write(
 ) -> Result<PathBuf> {
     let mut run = from_files(record)?;
     run.engine = engine_facts(resolved, columns);
-    let rows = Rows::new(resolved, training, weights)?;
-    rows.show(&mut run, &Extent::default())?;
-    rows.track(&run, Path::new(&record.path), weights)?;
+    if let Some(rows) = Rows::of_classifier(resolved, training, weights, &mut run)? {
+        rows.show(&mut run, &Extent::default())?;
+        rows.track(&run, Path::new(&record.path), weights)?;
+    }
     let path = Path::new(&record.path).join(REPORT);
     file::write_bytes(&path, page(vec![run])?.as_bytes())?;
     Ok(path)
@@ -158,7 +160,10 @@ fn from_rows(directory: &Path, run: &mut Run, extent: &Extent, context: &Context
     let absent: Vec<usize> = (0..resolved.digests.len()).filter(|row| !stored(row)).collect();
     let training = Training::new(&resolved, &columns, &absent)?;
     let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
-    Rows::new(&resolved, &training, &weights)?.show(run, extent)
+    match Rows::of_classifier(&resolved, &training, &weights, run)? {
+        Some(rows) => rows.show(run, extent),
+        None => Ok(()),
+    }
 }
 
 fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
@@ -186,13 +191,32 @@ fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
 struct Rows<'a> {
     resolved: &'a Resolved,
     training: &'a Training,
+    classes: &'a [u32],
     /// Split, position and probabilities' place of every row that is in a split.
     rows: Vec<(&'static str, u32)>,
     probabilities: Vec<f32>,
 }
 
 impl<'a> Rows<'a> {
-    fn new(resolved: &'a Resolved, training: &'a Training, weights: &Weights) -> Result<Self> {
+    /// Of a classifier; of others a note says that there are none.
+    fn of_classifier(
+        resolved: &'a Resolved,
+        training: &'a Training,
+        weights: &Weights,
+        run: &mut Run,
+    ) -> Result<Option<Self>> {
+        match &training.targets {
+            Kept::Classes(classes) if training.task() == Task::Classes => {
+                Self::new(resolved, (training, classes), weights).map(Some)
+            }
+            _ => {
+                run.notes.push("Rows are shown one by one for classifiers only.".into());
+                Ok(None)
+            }
+        }
+    }
+
+    fn new(resolved: &'a Resolved, (training, classes): (&'a Training, &'a [u32]), weights: &Weights) -> Result<Self> {
         let most = (PROBABILITIES / resolved.plan.classes.len().max(1)).max(1000);
         let splits = training.splits();
         let some = |rows: &[u32]| {
@@ -202,7 +226,7 @@ impl<'a> Rows<'a> {
             splits.iter().flat_map(|(split, rows)| some(rows).into_iter().map(|row| (*split, row))).collect();
         let positions: Vec<u32> = rows.iter().map(|(_, position)| *position).collect();
         let probabilities = training.probabilities(weights, &positions)?;
-        Ok(Self { resolved, training, rows, probabilities })
+        Ok(Self { resolved, training, classes, rows, probabilities })
     }
 
     fn predicted(&self) -> Vec<Predicted<'_>> {
@@ -211,7 +235,7 @@ impl<'a> Rows<'a> {
         each.map(|((split, position), probabilities)| Predicted {
             row: self.training.kept[*position as usize],
             split,
-            class: self.training.classes[*position as usize],
+            class: self.classes[*position as usize],
             probabilities,
         })
         .collect()

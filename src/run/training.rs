@@ -8,13 +8,13 @@ use super::engine::Columns;
 use super::resolve::Resolved;
 use super::rows::StoredRows;
 use super::tail;
+use super::targets::Kept;
 use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::random::Stream;
 use crate::base::{Cancel, Error, Result};
-use crate::data;
 use crate::graph::import::Tail;
-use crate::graph::{Graph, Targets, Weights};
+use crate::graph::{Graph, Task, Weights};
 use crate::head::Solved;
 use crate::plan::{ModelPlan, Plan, ResolvedPlan};
 use crate::track::Tracker;
@@ -36,7 +36,8 @@ pub struct Training {
     pub(super) rows: StoredRows,
     /// The row of the data set that each of them is.
     pub(super) kept: Vec<usize>,
-    pub(super) classes: Vec<u32>,
+    pub(super) targets: Kept,
+    task: Task,
     train: Vec<u32>,
     valid: Vec<u32>,
     test: Vec<u32>,
@@ -57,9 +58,6 @@ impl Training {
         let mut position = vec![None; resolved.digests.len()];
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
-        let data::Targets::Classes { of_row, .. } = &resolved.dataset.targets else {
-            return Err(Error::bad_input("only classes are trained by this version"));
-        };
         let splits = &resolved.dataset.splits;
         let (mut train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
         if let Some(fraction) = plan.plan.train.fraction {
@@ -72,7 +70,8 @@ impl Training {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), train.len())?,
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
-            classes: kept.iter().map(|&row| of_row[row]).collect(),
+            targets: Kept::of(&resolved.dataset.targets, &kept),
+            task: plan.plan.train.loss().task(),
             rows,
             kept,
             train,
@@ -83,8 +82,7 @@ impl Training {
     }
 
     fn data(&self) -> Data<'_> {
-        let targets = Targets::Classes(&self.classes);
-        Data { features: &self.rows, targets, train: &self.train, valid: &self.valid }
+        Data { features: &self.rows, targets: self.targets.targets(), train: &self.train, valid: &self.valid }
     }
 
     /// Whether there are validation rows.
@@ -220,6 +218,11 @@ impl Training {
     /// The splits with their rows, by position in [`Self::rows`].
     pub fn splits(&self) -> [(&'static str, &[u32]); 3] {
         [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
+    }
+
+    /// What the outputs are.
+    pub fn task(&self) -> Task {
+        self.task
     }
 
     /// Class probabilities `[rows, classes]` of some rows, by position.

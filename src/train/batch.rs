@@ -25,7 +25,16 @@ pub struct Batch {
     pub inputs: Vec<Vec<f32>>,
     classes: Vec<u32>,
     values: Vec<f32>,
-    width: Option<usize>,
+    kind: Kind,
+}
+
+/// What the targets of a batch are, with the numbers of a row.
+#[derive(Debug, Clone, Copy, Default)]
+enum Kind {
+    #[default]
+    Classes,
+    Labels(usize),
+    Values(usize),
 }
 
 impl Batch {
@@ -42,9 +51,10 @@ impl Batch {
 
     /// The targets of the rows in use.
     pub fn targets(&self) -> Targets<'_> {
-        match self.width {
-            None => Targets::Classes(&self.classes),
-            Some(width) => Targets::Values { width, values: &self.values },
+        match self.kind {
+            Kind::Classes => Targets::Classes(&self.classes),
+            Kind::Labels(width) => Targets::MultiLabel { width, values: &self.values },
+            Kind::Values(width) => Targets::Values { width, values: &self.values },
         }
     }
 
@@ -60,8 +70,9 @@ impl Batch {
                 self.classes.clear();
                 self.classes.extend(rows.iter().map(|row| classes[*row]));
             }
-            Targets::Values { width, values } => {
-                self.width = Some(width);
+            Targets::MultiLabel { width, values } | Targets::Values { width, values } => {
+                let labels = matches!(targets, Targets::MultiLabel { .. });
+                self.kind = if labels { Kind::Labels(width) } else { Kind::Values(width) };
                 self.values.clear();
                 rows.iter().for_each(|row| self.values.extend_from_slice(&values[row * width..][..width]));
             }
@@ -186,11 +197,16 @@ pub(super) fn check_inputs(graph: &Graph, features: &dyn Features) -> Result<()>
     Err(Error::bad_input(format!("the trained part takes `{wanted:?}`, but the features are `{found:?}`")))
 }
 
-/// Refuses rows or targets that do not exist.
+/// Refuses rows or targets that do not exist; `width` is how many classes, labels or values there may be.
 pub(super) fn check_rows(features: &dyn Features, targets: Targets<'_>, width: usize, splits: &[&[u32]]) -> Result<()> {
     if targets.len() != features.len() {
         let (a, b) = (targets.len(), features.len());
         return Err(Error::bad_input(format!("there are {a} targets for {b} rows of features")));
+    }
+    if let Targets::MultiLabel { width: found, .. } | Targets::Values { width: found, .. } = targets
+        && found != width
+    {
+        return Err(Error::bad_input(format!("rows have {found} labels or values, for {width} outputs")));
     }
     for row in splits.iter().copied().flatten() {
         let row = *row as usize;

@@ -62,7 +62,9 @@ impl Checkpoints {
         let rows = |rows: &[u32]| -> Vec<u8> { rows.iter().flat_map(|r| r.to_le_bytes()).collect() };
         let targets = match data.targets {
             Targets::Classes(classes) => rows(classes),
-            Targets::Values { values, .. } => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Targets::MultiLabel { values, .. } | Targets::Values { values, .. } => {
+                values.iter().flat_map(|v| v.to_le_bytes()).collect()
+            }
         };
         let fingerprint = KeyWriter::new("checkpoint")
             .field("graph", format!("{graph:?}"))

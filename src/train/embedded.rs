@@ -59,7 +59,7 @@ impl Embedded {
             sums: (Vec::new(), 0.0),
             average,
             row_losses: vec![0.0; config.batch_size()],
-            loss: train.loss.build(facts)?,
+            loss: train.loss().build(facts)?,
             clip_norm: train.clip_norm,
             seed: config.seed,
             run,

@@ -10,7 +10,7 @@ use super::{Data, Embedded, Features, TrainConfig, Trainer, embedded};
 use crate::base::Result;
 use crate::graph::execution::Pass;
 use crate::graph::op::Softmax;
-use crate::graph::{Execution, Graph, Targets, Weights};
+use crate::graph::{Execution, Graph, Targets, Task, Weights};
 use crate::loss::LossSum;
 use crate::metric::{Metric, MetricName};
 
@@ -24,8 +24,21 @@ pub enum Prediction {
     /// Probabilities that sum to 1 over the outputs.
     #[default]
     Softmax,
+    /// A probability of each output on its own.
+    Sigmoid,
     /// The outputs as they are.
     Raw,
+}
+
+impl Prediction {
+    /// What is made of outputs of a kind.
+    pub fn of(task: Task) -> Self {
+        match task {
+            Task::Classes => Self::Softmax,
+            Task::MultiLabel => Self::Sigmoid,
+            Task::Values | Task::Embedding => Self::Raw,
+        }
+    }
 }
 
 /// The loss and the config's metrics of `rows`, named `split/loss` and `split/metric`. `data` says what was
@@ -41,8 +54,9 @@ pub fn evaluate(
     config: &TrainConfig,
     split: &str,
 ) -> Result<BTreeMap<String, f64>> {
-    let facts = data.facts(graph)?;
-    check_rows(data.features, data.targets, facts.width, &[rows])?;
+    let facts = data.facts(graph, config)?;
+    let bound = if facts.class_counts.is_empty() && facts.moments.is_empty() { usize::MAX } else { facts.width };
+    check_rows(data.features, data.targets, bound, &[rows])?;
     let mut trainer = Embedded::new(graph, weights, config, &facts)?;
     let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size())?;
     embedded::on_workers(|| measure(&mut trainer, &mut reader, rows, facts.width, &config.metrics, split))
@@ -96,11 +110,13 @@ pub fn predict(
             if let Some((_, output)) = graph.outputs().first() {
                 let start = all.len();
                 all.extend_from_slice(run.value(*output));
-                if prediction == Prediction::Softmax {
-                    let width = graph.shape(*output).last().max(1);
-                    all[start..].chunks_exact_mut(width).for_each(|row| {
+                let width = graph.shape(*output).last().max(1);
+                match prediction {
+                    Prediction::Softmax => all[start..].chunks_exact_mut(width).for_each(|row| {
                         Softmax::row(row);
-                    });
+                    }),
+                    Prediction::Sigmoid => all[start..].iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+                    Prediction::Raw => {}
                 }
             }
             Ok(())

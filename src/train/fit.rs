@@ -3,7 +3,8 @@
 use super::batch::Reader;
 use super::{Data, Trainer};
 use crate::base::{Cancel, Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
+use crate::loss::TargetFacts;
 
 /// Fits all of the graph's statistics, in order, each in one pass over the training rows: the mean and
 /// `1 / sqrt(variance + eps)` (of the population) along the last dimension.
@@ -23,12 +24,37 @@ pub(super) fn statistics(
         })?;
         let (mean, inverse) = moments.finish(fit.eps)?;
         let mut weights = trainer.weights();
-        let name = |id: crate::graph::ValueId| graph.values()[id.index()].name.clone();
+        let name = |id: ValueId| graph.values()[id.index()].name.clone();
         weights.insert(name(fit.mean), [width], mean);
         weights.insert(name(fit.inverse_deviation), [width], inverse);
         trainer.set_weights(&weights)?;
     }
     Ok(())
+}
+
+/// Puts the statistics of the targets into the graph's buffers, where it asks for them.
+pub(super) fn targets(trainer: &mut dyn Trainer, graph: &Graph, facts: &TargetFacts) -> Result<()> {
+    let Some(fit) = graph.target_fit() else { return Ok(()) };
+    let name = |id: ValueId| graph.values()[id.index()].name.clone();
+    if facts.moments.len() != facts.width {
+        return Err(Error::bad_input("the head predicts values, and the rows are labelled with something else"));
+    }
+    let mut weights = trainer.weights();
+    let varying = |deviation: f64| if deviation > 0.0 { deviation as f32 } else { 1.0 };
+    weights.insert(name(fit.mean), [facts.width], facts.moments.iter().map(|(mean, _)| *mean as f32).collect());
+    weights.insert(name(fit.deviation), [facts.width], facts.moments.iter().map(|(_, d)| varying(*d)).collect());
+    trainer.set_weights(&weights)
+}
+
+/// The mean and the standard deviation of each of `width` values over rows.
+pub(super) fn moments(values: &[f32], width: usize) -> Result<Vec<(f64, f64)>> {
+    let mut moments = Moments::new(width);
+    moments.add(values);
+    let rows = moments.count.max(1.0);
+    if moments.squares.iter().any(|s| !s.is_finite()) {
+        return Err(Error::bad_input("a value to be predicted is not finite"));
+    }
+    Ok(moments.mean.iter().zip(&moments.squares).map(|(mean, squares)| (*mean, (squares / rows).sqrt())).collect())
 }
 
 /// Streaming mean and variance per feature, merged batch by batch (Chan, Golub and LeVeque, 1979), in f64.

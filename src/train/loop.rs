@@ -10,7 +10,7 @@ use super::order::epoch_order;
 use super::{Data, EpochLog, Session, StepUpdate, TrainConfig, Trained, Trainer, fit, full_batch};
 use crate::base::{Cancel, Error, Result};
 use crate::graph::{Graph, Weights};
-use crate::loss::LossSum;
+use crate::loss::{LossSum, TargetFacts};
 use crate::optim::{Lbfgs, LbfgsState, OptimizerConfig, Progress, SchedulerConfig};
 
 /// Epochs shorter than this do not each get a checkpoint.
@@ -20,6 +20,7 @@ pub(super) fn run(
     trainer: &mut dyn Trainer,
     graph: &Graph,
     data: &Data<'_>,
+    facts: &TargetFacts,
     config: &TrainConfig,
     session: Session<'_>,
 ) -> Result<Trained> {
@@ -42,6 +43,7 @@ pub(super) fn run(
         }
         None => {
             fit::statistics(trainer, graph, data, &mut reader, cancel)?;
+            fit::targets(trainer, graph, facts)?;
             (trainer.weights(), State::default())
         }
     };

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Cancel, Error, Result};
 use crate::graph::import::{Start, Tail};
-use crate::graph::{Graph, Targets, Weights};
+use crate::graph::{Graph, Targets, Task, Weights};
 use crate::head::HeadConfig;
 use crate::loss::{LossSum, TargetFacts};
 use crate::metric::MetricName;
@@ -248,25 +248,42 @@ pub fn build_graph_above(
 /// The data do not fit the graph; a feature or the loss is not finite; [`Error::Interrupted`](crate::base::Error)
 /// after a checkpoint when cancelled; those of features, checkpoint files and the observer.
 pub fn train(graph: &Graph, data: &Data<'_>, config: &TrainConfig, session: Session<'_>) -> Result<Trained> {
-    let facts = data.facts(graph)?;
+    let facts = data.facts(graph, config)?;
     let weights = graph.initial_weights(config.seed);
     if config.recipe.backend == Backend::Libtorch {
         return Err(Error::bad_input("this build has no libtorch trainer").hint("use `train.backend: embedded`"));
     }
     let mut trainer = Embedded::new(graph, &weights, config, &facts)?;
-    embedded::on_workers(|| r#loop::run(&mut trainer, graph, data, config, session))
+    embedded::on_workers(|| r#loop::run(&mut trainer, graph, data, &facts, config, session))
 }
 
 impl Data<'_> {
     /// What a loss needs to know, after checking that targets and rows fit the graph's output.
-    fn facts(&self, graph: &Graph) -> Result<TargetFacts> {
+    fn facts(&self, graph: &Graph, config: &TrainConfig) -> Result<TargetFacts> {
         let width = graph.outputs().first().map_or(0, |(_, id)| graph.shape(*id).last());
-        batch::check_rows(self.features, self.targets, width, &[self.train, self.valid])?;
-        let mut class_counts = vec![0; width];
-        if let Targets::Classes(classes) = self.targets {
-            self.train.iter().for_each(|row| class_counts[classes[*row as usize] as usize] += 1);
+        // The outputs of an embedding are not its classes.
+        let bound = if config.recipe.loss().task() == Task::Embedding { usize::MAX } else { width };
+        batch::check_rows(self.features, self.targets, bound, &[self.train, self.valid])?;
+        let mut facts = TargetFacts { width, rows: self.train.len(), ..TargetFacts::default() };
+        match self.targets {
+            Targets::Classes(_) if bound > width => {}
+            Targets::Classes(classes) => {
+                facts.class_counts = vec![0; width];
+                self.train.iter().for_each(|row| facts.class_counts[classes[*row as usize] as usize] += 1);
+            }
+            Targets::MultiLabel { values, .. } => {
+                facts.class_counts = vec![0; width];
+                for row in self.train {
+                    let labels = &values[*row as usize * width..][..width];
+                    facts.class_counts.iter_mut().zip(labels).for_each(|(n, y)| *n += usize::from(*y > 0.5));
+                }
+            }
+            Targets::Values { values, .. } => {
+                let rows = self.train.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied();
+                facts.moments = fit::moments(&rows.collect::<Vec<f32>>(), width)?;
+            }
         }
-        Ok(TargetFacts { width, class_counts })
+        Ok(facts)
     }
 }
 

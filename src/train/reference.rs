@@ -50,7 +50,7 @@ fn train(change: impl FnOnce(&mut recipe::TrainConfig)) -> (Vec<f64>, Weights) {
     change(&mut recipe);
     let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
     let train = &config.recipe;
-    let facts = TargetFacts { width: CLASSES, class_counts: vec![1; CLASSES] };
+    let facts = TargetFacts { width: CLASSES, class_counts: vec![1; CLASSES], ..TargetFacts::default() };
     let mut trainer = Embedded::new(&graph, &weights, &config, &facts).unwrap();
     let mut reader = batch::Reader::new(&graph, &features, Targets::Classes(&classes), BATCH).unwrap();
     let order = (0..STEPS * BATCH).map(|i| ((BATCH * (i / BATCH) + 3 * (i % BATCH)) % ROWS) as u32);
@@ -93,7 +93,7 @@ fn twenty_steps_give_pytorchs_numbers() {
         ("adamw_averaged", adamw(0.01), |train| train.ema = Some(Ema { decay: 0.8 })),
         ("adamw_smooth_weighted", adamw(0.01), |train| {
             let class_weights = ClassWeights::Each(vec![0.5, 1.0, 2.0]);
-            train.loss = LossConfig::CrossEntropy(CrossEntropy { label_smoothing: 0.1, class_weights });
+            train.loss = Some(LossConfig::CrossEntropy(CrossEntropy { label_smoothing: 0.1, class_weights }));
         }),
     ];
     assert_eq!(cases.len(), reference.len());

@@ -147,3 +147,48 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     }
     assert!(epochs[1] > epochs[0], "{epochs:?}");
 }
+
+#[test]
+fn labels_numbers_and_embeddings_are_trained_and_predicted() {
+    let project = Project::new(12);
+    let mut table = "file,warm,cold,degrees,split\n".to_string();
+    for split in ["train", "test"] {
+        for number in 0..12 {
+            table += &format!("data/{split}/warm/{number:03}.png,1,0,{},{split}\n", 30 + number % 3);
+            table += &format!("data/{split}/cold/{number:03}.png,0,1,{},{split}\n", -10 - number % 3);
+        }
+    }
+    project.write("rows.csv", &table);
+    let recipe = |label: &str, rest: &str| {
+        format!(
+            "name: table\nextends: [linear_probe]\nmodel:\n  backbone: {{onnx: backbone.onnx, outputs: [/Flatten_output_0]}}\n{rest}\n\
+             data:\n  kind: csv\n  train: {{path: rows.csv}}\n  image: file\n  label: {label}\n  \
+             test: {{column: {{name: split, is: test}}}}\n  preprocess: {{resize: {{size: 32, mode: exact}}, mean: [0.5, 0.5, 0.5], \
+             std: [0.25, 0.25, 0.25]}}\ntrain: {{epochs: 60, batch_size: 8, optimizer: {{kind: adamw, lr: 2.0e-2}}}}\n"
+        )
+    };
+    let trained = |label: &str, rest: &str, metric: &str| {
+        project.write("table.yaml", &recipe(label, rest));
+        let ran = project.run(&["run", "table.yaml", "--json"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let value = ran.json()["metrics"][metric].as_f64().unwrap_or_else(|| panic!("{metric}: {ran:?}"));
+        let run = ran.json()["path"].as_str().unwrap().to_string();
+        let predicted = project.run(&["predict", &run, "data/test/warm/000.png", "--json"]).json();
+        (value, predicted["predictions"][0].clone())
+    };
+    let (precision, predicted) = trained("{kind: multi_label, columns: [warm, cold]}", "", "test/average_precision");
+    assert!(precision > 0.95, "{precision}");
+    assert_eq!(predicted["label"], "warm");
+    let (explained, predicted) = trained("{kind: values, column: degrees}", "", "test/r2");
+    assert!(explained > 0.8, "{explained}");
+    let degrees = predicted["values"][0].as_f64().unwrap();
+    assert!((20.0..45.0).contains(&degrees), "in its own units: {degrees}");
+    let (recall, predicted) = trained("warm", "  head: {kind: embedding, dim: 4}", "test/recall_at_1");
+    assert!(recall > 0.9, "{recall}");
+    assert_eq!(predicted["values"].as_array().unwrap().len(), 4);
+
+    project.write("table.yaml", &recipe("{kind: values, column: degrees}", "  head: {kind: cosine}"));
+    let refused = project.run(&["check", "table.yaml"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("model.head.kind: does not fit the targets, which are numbers"), "{refused:?}");
+}

@@ -1,12 +1,13 @@
 """Writes metrics.json: scikit-learn's values of metrics on fixed outputs.
 
-Run with scikit-learn 1.x: python tests/reference/metrics.py
+Run with scikit-learn 1.x and scipy: python tests/reference/metrics.py
 """
 
 import json
 import pathlib
 
 import numpy as np
+from scipy import stats
 from sklearn import metrics
 
 ROWS, CLASSES = 60, 7
@@ -56,5 +57,60 @@ result = {
     "auroc": per_class(metrics.roc_auc_score),
     "average_precision": per_class(metrics.average_precision_score),
     "calibration_error": calibration_error(),
+    "weighted_precision": metrics.precision_score(truth, predicted, average="weighted", zero_division=0),
+    "weighted_recall": metrics.recall_score(truth, predicted, average="weighted", zero_division=0),
+    "micro_precision": metrics.precision_score(truth, predicted, average="micro"),
+    "micro_recall": metrics.recall_score(truth, predicted, average="micro"),
+    "micro_f1": metrics.f1_score(truth, predicted, average="micro"),
 }
+
+# Several labels per row; no row has label 6.
+labels_of = np.array([[int((i * 5 + j * 3 + i * j) % 4 == 0 and j != 6) for j in range(CLASSES)] for i in range(ROWS)])
+said = (scores > 0).astype(int)
+averages = {
+    f"{average}_{name}": score(labels_of, said, average=average, zero_division=0)
+    for average in ["macro", "micro", "weighted"]
+    for name, score in [("precision", metrics.precision_score), ("recall", metrics.recall_score), ("f1", metrics.f1_score)]
+}
+occurring = [j for j in range(CLASSES) if labels_of[:, j].any()]
+result["multi_label"] = {
+    "labels": labels_of.flatten().tolist(),
+    "accuracy": metrics.accuracy_score(labels_of, said),
+    "auroc": float(np.mean([metrics.roc_auc_score(labels_of[:, j], scores[:, j]) for j in occurring])),
+    "average_precision": float(np.mean([metrics.average_precision_score(labels_of[:, j], scores[:, j]) for j in occurring])),
+} | averages
+
+# Numbers, some of them equal.
+values = np.round(3 * scores + np.array([[(i * 7 + j) % 5 - 2 for j in range(CLASSES)] for i in range(ROWS)]), 1)
+values = values.astype(np.float32)
+result["values"] = {
+    "targets": values.flatten().tolist(),
+    "mae": metrics.mean_absolute_error(values, scores),
+    "rmse": metrics.root_mean_squared_error(values.astype(np.float64), scores.astype(np.float64)),
+    "r2": metrics.r2_score(values.astype(np.float64), scores.astype(np.float64)),
+    "spearman": float(np.mean([stats.spearmanr(scores[:, j], values[:, j]).statistic for j in range(CLASSES)])),
+}
+
+
+def retrieval():
+    """Leave-one-out retrieval by cosine; scikit-learn's NDCG, the others by their definitions in numpy."""
+    unit = scores.astype(np.float64) / np.linalg.norm(scores.astype(np.float64), axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    found = {"recall_at_1": [], "recall_at_5": [], "recall_at_10": [], "map_at_r": [], "ndcg_at_10": []}
+    for i in range(ROWS):
+        others = [j for j in range(ROWS) if j != i]
+        relevant = (truth[others] == truth[i]).astype(float)
+        wanted = int(relevant.sum())
+        if not wanted:
+            continue
+        hits = relevant[np.argsort(-cosine[i, others], kind="stable")]
+        for k in [1, 5, 10]:
+            found[f"recall_at_{k}"].append(float(hits[:k].any()))
+        precision = hits.cumsum() / np.arange(1, len(hits) + 1)
+        found["map_at_r"].append((precision * hits)[:wanted].sum() / wanted)
+        found["ndcg_at_10"].append(metrics.ndcg_score([relevant], [cosine[i, others]], k=10))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+result["embedding"] = retrieval()
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")

@@ -25,7 +25,7 @@ use super::training::Training;
 use crate::backbone::catalogue;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Digest, Error, KeyWriter, Problems, Result, file};
-use crate::plan::{Plan, ResolvedPlan};
+use crate::plan::{self, Plan, ResolvedPlan};
 use crate::recipe::{Loaded, Varied};
 use crate::sweep::{Goal, Setting, Space, SweepConfig};
 use crate::train::{Ended, TrialLog, Watch};
@@ -89,7 +89,7 @@ pub fn sweep(request: &Request<'_>, context: &Context<'_>) -> Result<Swept> {
         return Err(Error::bad_input(format!("`{}` has no `sweep` section", loaded.provenance.file()))
             .hint("add one, or say what varies: `caft sweep RECIPE train.optimizer.lr=1e-3,1e-2`"));
     };
-    let metrics: Vec<(&str, bool)> = loaded.recipe.metrics.iter().map(|m| (m.name(), m.maximize())).collect();
+    let metrics: Vec<(&str, bool)> = plan::metrics(&loaded.recipe).iter().map(|m| (m.name(), m.maximize())).collect();
     let (metric, goal) = config.objective(&metrics).map_err(Error::bad_input)?;
     let mut problems = Problems::new(format!("{} is not a valid sweep", loaded.provenance.file()));
     let space = config.space(request.names, &mut problems);

@@ -48,7 +48,7 @@ impl<'a> Inputs<'a> {
         let mut reader = Reader::new(&graph, data.features, data.targets, batch)?;
         let mut weights = graph.initial_weights(config.seed);
         if !graph.fits().is_empty() {
-            let facts = crate::loss::TargetFacts { width: 1, class_counts: Vec::new() };
+            let facts = crate::loss::TargetFacts { width: 1, ..Default::default() };
             let recipe = crate::recipe::TrainConfig { batch_size: batch as u32, ..Default::default() };
             let config = TrainConfig { recipe, ..config.clone() };
             let mut trainer = Embedded::new(&graph, &weights, &config, &facts)?;
@@ -107,6 +107,8 @@ impl<'a> Inputs<'a> {
 pub(super) fn of_classes(targets: Targets<'_>) -> Result<&[u32]> {
     match targets {
         Targets::Classes(classes) => Ok(classes),
-        Targets::Values { .. } => Err(Error::bad_input("this head needs classes as targets")),
+        Targets::MultiLabel { .. } | Targets::Values { .. } => {
+            Err(Error::bad_input("this head needs classes as targets"))
+        }
     }
 }

@@ -75,7 +75,7 @@ pub fn solve(
     config: &TrainConfig,
     cancel: &Cancel,
 ) -> Result<Solution> {
-    data.facts(graph)?;
+    data.facts(graph, config)?;
     embedded::on_workers(|| {
         let mut inputs = Inputs::new(neck, data, config, cancel)?;
         let task = Task { graph, data, config };

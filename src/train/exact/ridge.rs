@@ -187,13 +187,17 @@ impl<F: Real> Solver<F> {
     }
 }
 
-/// Calls `body` with what each row should give: the values, or +1 for its class and −1 for the others.
+/// Calls `body` with what each row should give: the values, or +1 for its class or labels and −1 for the others.
 fn of_rows(targets: Targets<'_>, outputs: usize, body: &mut dyn FnMut(&[f64])) {
     let mut row = vec![0.0; outputs];
     match targets {
         Targets::Classes(classes) => classes.iter().for_each(|class| {
             row.fill(-1.0);
             row[*class as usize] = 1.0;
+            body(&row);
+        }),
+        Targets::MultiLabel { width, values } => values.chunks_exact(width.max(1)).for_each(|labels| {
+            row.iter_mut().zip(labels).for_each(|(y, label)| *y = 2.0 * f64::from(*label) - 1.0);
             body(&row);
         }),
         Targets::Values { width, values } => values.chunks_exact(width.max(1)).for_each(|values| {

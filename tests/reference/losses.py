@@ -1,0 +1,100 @@
+"""Writes losses.json: PyTorch's losses and gradients on fixed outputs.
+
+Run with PyTorch 2.x: python tests/reference/losses.py
+"""
+
+import json
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+
+ROWS, WIDTH = 8, 6
+
+
+def numbers(n, factor, modulus):
+    """Numbers in -1..1 that any language makes exactly, without equal distances between rows."""
+    values = [(i * factor + i * i % 97 * 5) % modulus for i in range(n)]
+    return torch.tensor(values, dtype=torch.float64) / (modulus // 2) - 1
+
+
+outputs = numbers(ROWS * WIDTH, 367, 1009).reshape(ROWS, WIDTH)
+classes = torch.tensor([0, 1, 2, 0, 1, 2, 0, 5])
+labels = torch.tensor([[float((i * 5 + j * 3) % 4 == 0) for j in range(WIDTH)] for i in range(ROWS)], dtype=torch.float64)
+values = 3 * numbers(ROWS * WIDTH, 29, 61).reshape(ROWS, WIDTH)
+weights = torch.tensor([0.5, 1.0, 2.0, 0.7, 1.5, 3.0], dtype=torch.float64)
+
+
+def contrastive(x, temperature=0.1):
+    """Khosla and others (2020), equation 2, over rows that have others of their class."""
+    same = (classes[:, None] == classes) & ~torch.eye(ROWS, dtype=bool)
+    scores = (x @ x.T / temperature).masked_fill(torch.eye(ROWS, dtype=bool), -math.inf)
+    log_p = (scores - scores.logsumexp(1, keepdim=True)).masked_fill(~same, 0.0)
+    has = same.any(1)
+    return -(log_p.sum(1)[has] / same.sum(1)[has]).mean()
+
+
+def distances(x):
+    d = (x[:, None] - x[None]).pow(2).sum(2)
+    return torch.where(d > 0, d.clamp(min=1e-30).sqrt(), torch.zeros_like(d))
+
+
+def hard(x, margin=0.5):
+    d, found = distances(x), []
+    for i in range(ROWS):
+        p = [d[i, j] for j in range(ROWS) if j != i and classes[j] == classes[i]]
+        n = [d[i, j] for j in range(ROWS) if classes[j] != classes[i]]
+        if p and n:
+            found.append(F.relu(max(p) - min(n) + margin))
+    return torch.stack(found).mean()
+
+
+def semi_hard(x, margin=0.5):
+    d, found = distances(x), []
+    for i in range(ROWS):
+        n = [d[i, j] for j in range(ROWS) if classes[j] != classes[i]]
+        for p in [d[i, j] for j in range(ROWS) if j != i and classes[j] == classes[i]]:
+            farther = [x for x in n if x > p]
+            found.append(F.relu(p - (min(farther) if farther else max(n)) + margin))
+    return torch.stack(found).mean()
+
+
+def arcface(x, margin=0.5, scale=16.0):
+    """Deng and others (2019), on logits that are `scale` times cosines."""
+    cosine = x / scale
+    sine = (1 - cosine * cosine).sqrt()
+    turned = torch.where(
+        cosine > math.cos(math.pi - margin),
+        cosine * math.cos(margin) - sine * math.sin(margin),
+        cosine - margin * math.sin(margin),
+    )
+    own = F.one_hot(classes, WIDTH).bool()
+    return F.cross_entropy(scale * torch.where(own, turned, cosine), classes)
+
+
+def focal(x, gamma=2.0):
+    log_p = F.log_softmax(x, 1)[torch.arange(ROWS), classes]
+    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+
+
+losses = {
+    "cross_entropy": lambda x: F.cross_entropy(x, classes, weight=weights, label_smoothing=0.1),
+    "focal": focal,
+    "binary_cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, labels, pos_weight=weights),
+    "mse": lambda x: F.mse_loss(x, values),
+    "huber": lambda x: F.huber_loss(x, values, delta=0.7),
+    "supervised_contrastive": contrastive,
+    "triplet_hard": hard,
+    "triplet_semi_hard": semi_hard,
+    "arcface": arcface,
+}
+# Embeddings of length one, and cosines times their scale.
+inputs = {"supervised_contrastive": F.normalize(outputs, dim=1), "arcface": 16 * outputs * 0.999}
+result = {}
+for name, loss in losses.items():
+    x = inputs.get(name, outputs).clone().requires_grad_()
+    value = loss(x)
+    value.backward()
+    result[name] = {"outputs": x.detach().flatten().tolist(), "loss": value.item(), "gradient": x.grad.flatten().tolist()}
+pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
