@@ -16,3 +16,4 @@ mod runtime;
 pub mod sandbox;
 mod solved;
 mod sweep;
+mod tails;

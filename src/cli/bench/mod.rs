@@ -3,6 +3,7 @@
 mod cache;
 mod data;
 mod engine;
+mod tails;
 mod train;
 
 use std::process::ExitCode;

@@ -6,15 +6,16 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::tails::TAILS;
 use crate::base::Cancel;
 use crate::base::random::Stream;
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
-use crate::graph::Targets;
+use crate::graph::{Graph, Targets};
 use crate::head::{Activation, HeadConfig, Mlp};
 use crate::neck::NeckChain;
 use crate::recipe;
-use crate::train::{Data, InMemory, Session, TrainConfig, build_graph, train};
+use crate::train::{Data, InMemory, InputSpec, Session, TrainConfig, build_graph, train};
 
 /// Measure training on features in memory: shuffled, AdamW, cross-entropy, in f32, on all cores. Speeds are
 /// medians over epochs.
@@ -38,15 +39,21 @@ pub struct Args {
     /// Epochs to measure, after one to warm up.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     epochs: u32,
+    /// Rows of the tails of networks, whose epochs take longer.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tail_rows: u32,
+    /// Rows per step of the tails of networks.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tail_batch_size: u32,
     /// A Python interpreter that has PyTorch, to measure it too.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 }
 
-/// One head, by every trainer.
+/// One head or tail, by every trainer.
 #[derive(Debug, Serialize)]
 struct Case {
-    head: &'static str,
+    head: String,
     rows_per_sec: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pytorch: Option<PyTorch>,
@@ -58,76 +65,86 @@ struct PyTorch {
     version: String,
     threads: u32,
     indexing: f64,
-    loader: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader: Option<f64>,
+}
+
+fn pytorch(python: &Path, script: &str, words: &[String]) -> Result<PyTorch> {
+    let output = Command::new(python)
+        .args(["-c", script])
+        .args(words)
+        .output()
+        .with_context(|| format!("cannot run `{}`", python.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` could not run PyTorch: {}", python.display(), said.lines().last().unwrap_or_default());
+    }
+    serde_json::from_slice(&output.stdout).context("the PyTorch script printed something else")
 }
 
 impl Args {
     pub(super) fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let mlp = Mlp { hidden: vec![self.hidden], activation: Activation::Relu, dropout: 0.0 };
-        let heads = [("linear", HeadConfig::default(), 0), ("mlp", HeadConfig::Mlp(mlp), self.hidden)];
+        let (width, classes) = (self.width as usize, self.classes as usize);
+        let heads = [
+            (format!("linear {width}→{classes}"), HeadConfig::default(), 0),
+            (format!("mlp {width}→{}→{classes}", self.hidden), HeadConfig::Mlp(mlp), self.hidden),
+        ];
         let mut cases = Vec::new();
         for (head, config, hidden) in heads {
-            let rows_per_sec = self.ours(&config)?;
-            let pytorch = self.python.as_deref().map(|python| self.pytorch(python, hidden)).transpose()?;
-            cases.push(Case { head, rows_per_sec, pytorch });
+            let input = InputSpec { name: "features".into(), shape: vec![width] };
+            let graph = build_graph(&NeckChain::default(), &config, &[input], classes)?;
+            let rows_per_sec = self.ours(&graph, [self.rows, self.batch_size])?;
+            let words =
+                [self.rows, self.width, hidden, self.classes, self.batch_size, self.epochs].map(|n| n.to_string());
+            let script = |python: &Path| pytorch(python, include_str!("train.py"), &words);
+            cases.push(Case { head, rows_per_sec, pytorch: self.python.as_deref().map(script).transpose()? });
+        }
+        for tail in TAILS {
+            let graph = tail.graph(classes)?;
+            let rows_per_sec = self.ours(&graph, [self.tail_rows, self.tail_batch_size])?;
+            let numbers = [self.tail_rows, self.classes, self.tail_batch_size, self.epochs].map(|n| n.to_string());
+            let words: Vec<String> = std::iter::once(tail.name.to_string()).chain(numbers).collect();
+            let script = |python: &Path| pytorch(python, include_str!("tails.py"), &words);
+            let pytorch = self.python.as_deref().map(script).transpose()?;
+            cases.push(Case { head: tail.name.into(), rows_per_sec, pytorch });
         }
         if globals.json {
             print_json(&cases)?;
         } else {
-            print(&self.table(&cases))?;
+            print(&Self::table(&cases))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     /// Rows per second of the embedded trainer.
-    fn ours(&self, head: &HeadConfig) -> Result<f64> {
-        let (rows, width) = (self.rows as usize, self.width as usize);
+    fn ours(&self, graph: &Graph, [rows, batch_size]: [u32; 2]) -> Result<f64> {
+        let shape = &graph.shape(graph.inputs()[0]).dims;
+        let elements = rows as usize * shape.iter().product::<usize>();
         let numbers = Stream::named(0, "bench");
-        let values = (0..rows * width).map(|i| 2.0 * numbers.uniform(i as u64) - 1.0).collect();
-        let features = InMemory::new(rows).with("features", &[width], values)?;
-        let classes: Vec<u32> = (0..self.rows).map(|i| i % self.classes).collect();
-        let all: Vec<u32> = (0..self.rows).collect();
-        let graph =
-            build_graph(&NeckChain::default(), head, crate::train::Features::inputs(&features), self.classes as usize)?;
-        let recipe = recipe::TrainConfig {
-            epochs: self.epochs + 1,
-            batch_size: self.batch_size,
-            ..recipe::TrainConfig::default()
-        };
+        let values = (0..elements).map(|i| 2.0 * numbers.uniform(i as u64) - 1.0).collect();
+        let features = InMemory::new(rows as usize).with("features", shape, values)?;
+        let classes: Vec<u32> = (0..rows).map(|i| i % self.classes).collect();
+        let all: Vec<u32> = (0..rows).collect();
+        let recipe = recipe::TrainConfig { epochs: self.epochs + 1, batch_size, ..recipe::TrainConfig::default() };
         let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
-        let trained = train(&graph, &data, &config, session)?;
+        let trained = train(graph, &data, &config, session)?;
         let mut seconds: Vec<f64> = trained.epochs.iter().skip(1).map(|epoch| epoch.seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        Ok(rows as f64 / seconds[seconds.len() / 2])
+        Ok(f64::from(rows) / seconds[seconds.len() / 2])
     }
 
-    fn pytorch(&self, python: &Path, hidden: u32) -> Result<PyTorch> {
-        let numbers = [self.rows, self.width, hidden, self.classes, self.batch_size, self.epochs];
-        let output = Command::new(python)
-            .args(["-c", include_str!("train.py")])
-            .args(numbers.map(|n| n.to_string()))
-            .output()
-            .with_context(|| format!("cannot run `{}`", python.display()))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`{}` could not run PyTorch: {}", python.display(), said.lines().last().unwrap_or_default());
-        }
-        serde_json::from_slice(&output.stdout).context("the PyTorch script printed something else")
-    }
-
-    fn table(&self, cases: &[Case]) -> String {
+    fn table(cases: &[Case]) -> String {
         let mut table = Table::new(["head", "trainer", "rows/s", "caft is"]);
         for case in cases {
-            let name = match case.head {
-                "mlp" => format!("mlp {}→{}→{}", self.width, self.hidden, self.classes),
-                head => format!("{head} {}→{}", self.width, self.classes),
-            };
+            let name = &case.head;
             table.row([name.clone(), "caft embedded".into(), format!("{:.0}", case.rows_per_sec), String::new()]);
             if let Some(pytorch) = &case.pytorch {
-                for (how, speed) in [("indexing", pytorch.indexing), ("DataLoader", pytorch.loader)] {
+                let loader = pytorch.loader.map(|speed| ("DataLoader", speed));
+                for (how, speed) in std::iter::once(("indexing", pytorch.indexing)).chain(loader) {
                     let trainer = format!("PyTorch {} ({how}, {} threads)", pytorch.version, pytorch.threads);
                     let ratio = format!("{:.1} times as fast", case.rows_per_sec / speed);
                     table.row([name.clone(), trainer, format!("{speed:.0}"), ratio]);

@@ -1,0 +1,64 @@
+//! Training a part of the backbone, or all of it, as a user sees it.
+
+use super::project::Project;
+
+const LAST_BLOCK: [&str; 4] =
+    ["model.backbone.mode=last_block", "++model.backbone.train_from=layer2", "train.epochs=10", "train.batch_size=16"];
+
+fn run(project: &Project, words: &[&str]) -> super::project::Ran {
+    let mut all = vec!["run", "recipe.yaml", "--json", "~model.neck"];
+    all.extend(words);
+    project.run(&all)
+}
+
+#[test]
+fn the_last_block_is_trained_on_what_enters_it_and_predicts() {
+    let project = Project::new(12);
+    let first = run(&project, &LAST_BLOCK);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let record = first.json();
+    assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{record}");
+    assert_eq!(record["activations"], serde_json::json!({"computed": 48, "reused": 0}));
+    let folder = project.path(record["path"].as_str().unwrap());
+    let (weights, _) = caft::graph::Weights::load(&folder.join("checkpoint/best.safetensors")).unwrap();
+    let names: Vec<&str> = weights.0.keys().map(String::as_str).collect();
+    assert!(names.contains(&"backbone.layer2.0.weight") && names.contains(&"head.weight"), "{names:?}");
+    assert!(names.contains(&"backbone.layer2.0.bn.running_mean"), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with("backbone.layer1")), "{names:?}");
+
+    let mut other = LAST_BLOCK.to_vec();
+    other.push("train.optimizer.lr=2e-4");
+    let second = run(&project, &other).json();
+    assert_eq!(second["activations"], serde_json::json!({"computed": 0, "reused": 48}));
+    assert_ne!(second["id"], record["id"]);
+
+    project.picture("new/a.png", true, 1000);
+    let predicted = project.run(&["predict", folder.to_str().unwrap(), "new/a.png", "--json"]).json();
+    assert_eq!(predicted["predictions"][0]["label"], "warm", "{predicted}");
+}
+
+#[test]
+fn all_of_the_backbone_is_trained_from_its_weights_or_from_none() {
+    let project = Project::new(8);
+    for mode in ["full", "scratch"] {
+        let mode = format!("model.backbone.mode={mode}");
+        let ran = run(&project, &[&mode, "train.epochs=8", "train.batch_size=8", "train.optimizer.lr=3e-3"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let record = ran.json();
+        assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{mode}: {record}");
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_is_told_before_anything_is_computed() {
+    let project = Project::new(2);
+    let fails = |words: &[&str], expected: &str| {
+        let ran = run(&project, words);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{ran:?}");
+    };
+    fails(&["model.backbone.mode=last_block"], "model.backbone.train_from: is missing");
+    fails(&["++model.backbone.train_from=layer2"], "is for mode `last_block`");
+    fails(&[LAST_BLOCK[0], "++model.backbone.train_from=layer3"], "did you mean `layer1`?");
+    fails(&[LAST_BLOCK[0], "++model.backbone.train_from=fc"], "does not depend on `fc`");
+}
