@@ -7,7 +7,8 @@ use crate::base::{Error, Result};
 use crate::graph::onnx::proto::NodeProto;
 use crate::graph::onnx::shape::axis_of;
 use crate::graph::op::{
-    Attention, BatchNorm, Conv, Gemm, LayerNorm, MatMul, Pool, PoolKind, Reduce, ReduceKind, Softmax, Window,
+    Attention, BatchNorm, Conv, ConvTranspose, Gemm, LayerNorm, MatMul, Pool, PoolKind, Reduce, ReduceKind, Softmax,
+    Window,
 };
 use crate::graph::{Init, ValueId};
 
@@ -100,6 +101,30 @@ impl<'a> Importer<'a> {
         }
         let id = self.emit(Conv { window, groups }, &inputs)?;
         let view = self.as_many(id, size.len())?;
+        self.put(node, view)
+    }
+
+    pub(super) fn conv_transpose(&mut self, node: &'a NodeProto) -> Result<()> {
+        let x = self.view(node, 0)?;
+        let weight = self.needed(node, 1, "weight")?;
+        let (x, size) = self.maps(&x)?;
+        let kernel = weight.dims.get(2..).unwrap_or_default().to_vec();
+        let automatic = node.text("auto_pad").is_some_and(|auto| auto != "NOTSET");
+        if kernel.len() != 2 || automatic || node.ints("output_shape").is_some() {
+            return Err(Error::bad_input("it has one axis of places, or pads by itself"));
+        }
+        let window = self.window(node, &kernel, &size)?;
+        let groups = usize::try_from(node.int_or("group", 1)).unwrap_or(0);
+        let padding = node.ints("output_padding").unwrap_or(&[0, 0]);
+        let output_padding = [0, 1].map(|i| padding.get(i).and_then(|p| usize::try_from(*p).ok()).unwrap_or(0));
+        let fan_in = weight.len() / weight.dims[1].max(1) / groups.max(1);
+        let mut inputs = vec![x, self.weight(&weight, he(fan_in), true)?];
+        if node.input_name(2).is_some() {
+            let bias = self.needed(node, 2, "bias")?;
+            inputs.push(self.weight(&bias, Init::Fill(0.0), false)?);
+        }
+        let id = self.emit(ConvTranspose { window, groups, output_padding }, &inputs)?;
+        let view = self.views.whole(id)?;
         self.put(node, view)
     }
 

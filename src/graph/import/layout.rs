@@ -5,7 +5,7 @@ use super::value::View;
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::NodeProto;
 use crate::graph::onnx::shape::axis_of;
-use crate::graph::op::{Concat, Gather, Slice};
+use crate::graph::op::{Concat, Coordinates, Gather, Pad, Resize, ResizeMode, Slice};
 
 impl<'a> Importer<'a> {
     /// Reshape and its like: what shape inference knows of the output says how.
@@ -127,6 +127,61 @@ impl<'a> Importer<'a> {
         if dims.is_empty() {
             view.axes.remove(axis);
         }
+        self.put(node, view)
+    }
+
+    pub(super) fn pad(&mut self, node: &'a NodeProto) -> Result<()> {
+        let view = self.view(node, 0)?;
+        let pads = match node.input_name(1) {
+            Some(_) => self.constant(node, 1).and_then(|c| c.ints()).map(<[i64]>::to_vec),
+            None => node.ints("pads").map(<[i64]>::to_vec),
+        };
+        let value = match node.input_name(2) {
+            Some(_) => self.constant(node, 2).and_then(|c| c.scalar()),
+            None => Some(node.float("value").unwrap_or(0.0)),
+        };
+        let rank = view.axes.len();
+        let pads: Option<Vec<usize>> = pads.and_then(|pads| pads.iter().map(|p| usize::try_from(*p).ok()).collect());
+        let pads = pads.filter(|pads| pads.len() == 2 * rank && pads[0] == 0 && pads[rank] == 0);
+        let plain = node.text("mode").is_none_or(|mode| mode == "constant") && node.input_name(3).is_none();
+        let (Some(pads), Some(value), true) = (pads, value, plain) else {
+            return Err(Error::bad_input("it does not add places of one value around the axes behind the batch"));
+        };
+        let x = self.views.exact(&view)?;
+        let id = self.emit(Pad { before: pads[1..rank].to_vec(), after: pads[rank + 1..].to_vec(), value }, &[x])?;
+        let view = self.views.whole(id)?;
+        self.put(node, view)
+    }
+
+    pub(super) fn resize(&mut self, node: &'a NodeProto) -> Result<()> {
+        let view = self.view(node, 0)?;
+        let sizes: Option<Vec<usize>> = self.sizes(&node.output[0])?.iter().skip(1).map(|d| d.known()).collect();
+        let x = self.views.exact(&view)?;
+        let channels = self.views.graph.shape(x).dims.first().copied();
+        let Some([of_channels, height, width]) = sizes.as_deref().and_then(|sizes| <[usize; 3]>::try_from(sizes).ok())
+        else {
+            return Err(Error::bad_input("its output is no map of a size that is known before it runs"));
+        };
+        let (mode, coordinates) = (node.text("mode").unwrap_or("nearest"), node.text("coordinate_transformation_mode"));
+        let coordinates = match coordinates.unwrap_or("half_pixel") {
+            "asymmetric" => Coordinates::Asymmetric,
+            "align_corners" => Coordinates::AlignCorners,
+            // They differ for outputs of one place alone.
+            "half_pixel" | "pytorch_half_pixel" if height > 1 && width > 1 => Coordinates::HalfPixel,
+            other => return Err(Error::bad_input(format!("its coordinates are `{other}`"))),
+        };
+        let rounding = node.text("nearest_mode").unwrap_or("round_prefer_floor");
+        let mode = match (mode, coordinates, rounding) {
+            ("linear", ..) => ResizeMode::Bilinear,
+            ("nearest", Coordinates::Asymmetric, "floor")
+            | ("nearest", Coordinates::HalfPixel, "round_prefer_floor") => ResizeMode::Nearest,
+            _ => return Err(Error::bad_input(format!("its mode is `{mode}` with `{rounding}`"))),
+        };
+        if channels != Some(of_channels) {
+            return Err(Error::bad_input("it resizes channels"));
+        }
+        let id = self.emit(Resize { size: [height, width], mode, coordinates }, &[x])?;
+        let view = self.views.whole(id)?;
         self.put(node, view)
     }
 }

@@ -15,6 +15,7 @@ mod binary;
 pub(crate) mod check;
 mod concat;
 mod conv;
+mod conv_transpose;
 mod dropout;
 mod flatten;
 mod gather;
@@ -26,10 +27,12 @@ mod layer_norm;
 mod matmul;
 mod neighbours;
 mod normalize;
+mod pad;
 mod pool;
 mod reduce;
 mod relu;
 mod reshape;
+mod resize;
 mod slice;
 mod softmax;
 mod strided;
@@ -43,6 +46,7 @@ pub use batch_norm::BatchNorm;
 pub use binary::{Binary, BinaryKind};
 pub use concat::Concat;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gather::Gather;
@@ -54,10 +58,12 @@ pub use layer_norm::LayerNorm;
 pub use matmul::MatMul;
 pub use neighbours::{NeighbourWeights, Neighbours};
 pub use normalize::Normalize;
+pub use pad::Pad;
 pub use pool::{Pool, PoolKind};
 pub use reduce::{Reduce, ReduceKind};
 pub use relu::Relu;
 pub use reshape::Reshape;
+pub use resize::{Coordinates, Resize, ResizeMode};
 pub use slice::Slice;
 pub use softmax::Softmax;
 pub use token::Token;
@@ -198,6 +204,12 @@ macro_rules! operators {
 }
 
 operators! {
+    /// Transposed convolution.
+    ConvTranspose,
+    /// A frame around a value.
+    Pad,
+    /// Maps of another size.
+    Resize,
     /// Chosen places of a value.
     Gather,
     /// Scaled dot-product attention.

@@ -10,7 +10,7 @@ const PLACES: usize = 512;
 
 /// A convolution over groups of samples.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Columns {
+pub(in crate::graph::op) struct Columns {
     plan: Plan,
     /// Samples of one product.
     group: usize,

@@ -7,7 +7,7 @@ fn places(window: &Window) -> impl Iterator<Item = [usize; 2]> + '_ {
     (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| [row, column]))
 }
 
-pub(super) fn forward<F: Real>(plan: &Plan, x: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
+pub(in crate::graph::op) fn forward<F: Real>(plan: &Plan, x: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
     let Plan { window, map, .. } = plan;
     let (each, kernel) = (plan.out / plan.groups, window.kernel[0] * window.kernel[1]);
     let step = window.strides[1];
@@ -28,7 +28,7 @@ pub(super) fn forward<F: Real>(plan: &Plan, x: &[F], weight: &[F], bias: Option<
     });
 }
 
-pub(super) fn input_grad<F: Real>(plan: &Plan, weight: &[F], dy: &[F], dx: &mut [F], accumulate: bool) {
+pub(in crate::graph::op) fn input_grad<F: Real>(plan: &Plan, weight: &[F], dy: &[F], dx: &mut [F], accumulate: bool) {
     let Plan { window, map, .. } = plan;
     let (each, kernel) = (plan.out / plan.groups, window.kernel[0] * window.kernel[1]);
     let step = window.strides[1];
@@ -53,7 +53,7 @@ pub(super) fn input_grad<F: Real>(plan: &Plan, weight: &[F], dy: &[F], dx: &mut 
     });
 }
 
-pub(super) fn weight_grad<F: Real>(plan: &Plan, x: &[F], dy: &[F], dw: &mut [F], accumulate: bool) {
+pub(in crate::graph::op) fn weight_grad<F: Real>(plan: &Plan, x: &[F], dy: &[F], dw: &mut [F], accumulate: bool) {
     let Plan { window, map, .. } = plan;
     let (each, kernel) = (plan.out / plan.groups, window.kernel[0] * window.kernel[1]);
     dw.par_chunks_exact_mut(kernel).enumerate().for_each(|(channel, dw)| {

@@ -8,9 +8,9 @@ use crate::base::Result;
 use crate::graph::{Matrix, gemm};
 
 mod columns;
-mod depthwise;
+pub(super) mod depthwise;
 
-use columns::Columns;
+pub(super) use columns::Columns;
 
 /// Cross-correlation of maps `[batch, in, height, width]` with a weight `[out, in / groups, kernel…]` and
 /// perhaps a bias `[out]`. ONNX `Conv` in two dimensions. With one input channel per group it is computed
@@ -56,15 +56,15 @@ impl Conv {
 
 /// A convolution of known sizes.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
-    window: Window,
-    groups: usize,
-    map: Map,
-    out: usize,
+pub(super) struct Plan {
+    pub window: Window,
+    pub groups: usize,
+    pub map: Map,
+    pub out: usize,
 }
 
 impl Plan {
-    fn is_depthwise(&self) -> bool {
+    pub fn is_depthwise(&self) -> bool {
         self.groups == self.map.channels
     }
 
@@ -72,7 +72,7 @@ impl Plan {
         self.map.channels * self.map.area()
     }
 
-    fn out_row(&self) -> usize {
+    pub fn out_row(&self) -> usize {
         self.out * self.map.stops()
     }
 }
