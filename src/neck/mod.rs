@@ -12,18 +12,26 @@ use crate::base::Result;
 use crate::graph::op::{Concat, Flatten};
 use crate::graph::{Graph, ValueId};
 
+mod bifpn;
+mod fpn;
 mod identity;
 mod norm;
+mod pan;
 mod pool;
+mod pyramid;
 mod standardize;
 
+pub use bifpn::BiFpn;
+pub use fpn::Fpn;
 pub use identity::Identity;
 pub use norm::{L2Norm, LayerNorm};
+pub use pan::Pan;
 pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
 
-/// What stands between the cut's outputs and the head. Each output passes through the neck on its own;
-/// then several outputs are flattened and concatenated, in the order of `outputs`.
+/// What stands between the cut's outputs and the head. Each output passes through the neck on its own, but for
+/// necks that join maps of several sizes; then several outputs are flattened and concatenated, in the order of
+/// `outputs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NeckConfig {
@@ -44,6 +52,13 @@ pub enum NeckConfig {
     /// Divides by the Euclidean length.
     #[serde(rename = "l2_norm")]
     L2Norm(L2Norm),
+    /// Feature pyramid network: joins several maps from the coarsest down.
+    Fpn(Fpn),
+    /// Path aggregation network: joins several maps from the coarsest down, then from the finest up.
+    Pan(Pan),
+    /// Weighted bidirectional feature pyramid network: goes both ways several times.
+    #[serde(rename = "bifpn")]
+    BiFpn(BiFpn),
 }
 
 /// The `neck` of a recipe: nothing, one neck, or a list of necks applied in order.
@@ -56,7 +71,7 @@ impl NeckChain {
     pub fn is_trained(&self) -> bool {
         self.0.iter().any(|neck| match neck {
             NeckConfig::Gem(gem) => gem.learn_p,
-            NeckConfig::LayerNorm(_) => true,
+            NeckConfig::LayerNorm(_) | NeckConfig::Fpn(_) | NeckConfig::Pan(_) | NeckConfig::BiFpn(_) => true,
             NeckConfig::Identity(_)
             | NeckConfig::Standardize(_)
             | NeckConfig::Gap(_)
@@ -72,14 +87,16 @@ impl NeckChain {
     /// # Errors
     /// A neck cannot take its input's shape, or there is no input.
     pub fn build(&self, graph: &mut Graph, inputs: &[ValueId]) -> Result<ValueId> {
-        let mut ends = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            let output = graph.values()[input.index()].name.clone();
-            let mut x = *input;
-            for (i, neck) in self.0.iter().enumerate() {
-                x = neck.build(graph, x, &format!("neck.{output}.{i}"))?;
+        let mut ends = inputs.to_vec();
+        for (i, neck) in self.0.iter().enumerate() {
+            if let Some(joined) = neck.join(graph, &ends, &format!("neck.{i}")) {
+                ends = joined?;
+                continue;
             }
-            ends.push(x);
+            for (end, input) in ends.iter_mut().zip(inputs) {
+                let name = format!("neck.{}.{i}", graph.values()[input.index()].name);
+                *end = neck.build(graph, *end, &name)?;
+            }
         }
         if let [one] = ends[..] {
             return Ok(one);
@@ -95,6 +112,16 @@ impl NeckChain {
 }
 
 impl NeckConfig {
+    /// Adds a neck that takes all maps at once and gives as many; `None` for the others.
+    fn join(&self, graph: &mut Graph, inputs: &[ValueId], name: &str) -> Option<Result<Vec<ValueId>>> {
+        match self {
+            Self::Fpn(fpn) => Some(fpn.build(graph, inputs, name)),
+            Self::Pan(pan) => Some(pan.build(graph, inputs, name)),
+            Self::BiFpn(bifpn) => Some(bifpn.build(graph, inputs, name)),
+            _ => None,
+        }
+    }
+
     fn build(&self, graph: &mut Graph, x: ValueId, name: &str) -> Result<ValueId> {
         match self {
             Self::Identity(_) => Ok(x),
@@ -105,6 +132,8 @@ impl NeckConfig {
             Self::ClsToken(token) => token.build(graph, x, name),
             Self::LayerNorm(norm) => norm.build(graph, x, name),
             Self::L2Norm(norm) => norm.build(graph, x, name),
+            // These join their inputs instead.
+            Self::Fpn(_) | Self::Pan(_) | Self::BiFpn(_) => Ok(x),
         }
     }
 }

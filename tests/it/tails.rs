@@ -2,8 +2,13 @@
 
 use super::project::Project;
 
-const LAST_BLOCK: [&str; 4] =
-    ["model.backbone.mode=last_block", "++model.backbone.train_from=layer2", "train.epochs=10", "train.batch_size=16"];
+const LAST_BLOCK: [&str; 5] = [
+    "model.backbone.mode=last_block",
+    "++model.backbone.train_from=layer2",
+    "train.epochs=20",
+    "train.batch_size=8",
+    "train.optimizer.lr=3e-3",
+];
 
 fn run(project: &Project, words: &[&str]) -> super::project::Ran {
     let mut all = vec!["run", "recipe.yaml", "--json", "~model.neck"];
@@ -26,8 +31,7 @@ fn the_last_block_is_trained_on_what_enters_it_and_predicts() {
     assert!(names.contains(&"backbone.layer2.0.bn.running_mean"), "{names:?}");
     assert!(names.iter().all(|name| !name.starts_with("backbone.layer1")), "{names:?}");
 
-    let mut other = LAST_BLOCK.to_vec();
-    other.push("train.optimizer.lr=2e-4");
+    let other: Vec<&str> = LAST_BLOCK.iter().map(|word| word.replace("3e-3", "2e-3").leak() as &str).collect();
     let second = run(&project, &other).json();
     assert_eq!(second["activations"], serde_json::json!({"computed": 0, "reused": 48}));
     assert_ne!(second["id"], record["id"]);
@@ -57,7 +61,7 @@ fn what_cannot_be_trained_is_told_before_anything_is_computed() {
         assert_eq!(ran.code, Some(2), "{ran:?}");
         assert!(ran.stderr.contains(expected), "{ran:?}");
     };
-    fails(&["model.backbone.mode=last_block"], "model.backbone.train_from: is missing");
+    fails(&["model.backbone.mode=last_block"], "is missing; it names the block or the tensor");
     fails(&["++model.backbone.train_from=layer2"], "is for mode `last_block`");
     fails(&[LAST_BLOCK[0], "++model.backbone.train_from=layer3"], "did you mean `layer1`?");
     fails(&[LAST_BLOCK[0], "++model.backbone.train_from=fc"], "does not depend on `fc`");

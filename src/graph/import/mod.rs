@@ -53,6 +53,8 @@ impl Start {
 }
 
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
