@@ -83,7 +83,8 @@ impl Resize {
 /// The factor by which ONNX makes `to` places of `from`: it rounds their product down.
 fn factor(from: usize, to: usize) -> f32 {
     let mut factor = to as f32 / from as f32;
-    while (from as f32 * factor).floor() < to as f32 {
+    // In f32 as the runtime does it, and exactly.
+    while (from as f32 * factor).floor() < to as f32 || (from as f64 * f64::from(factor)).floor() < to as f64 {
         factor = factor.next_up();
     }
     factor
