@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
+use indicatif::HumanBytes;
 
 use super::Globals;
+use super::surroundings::Surroundings;
 use super::table::Table;
 use crate::backbone::{Entry, Output, Proof, Task, catalogue};
+use crate::engine::exchange::{ListedOutput, Place};
 use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
 
@@ -18,6 +21,10 @@ pub struct Args {
     /// Only those whose features serve a task.
     #[arg(long, value_parser = PossibleValuesParser::new(Task::ALL.map(Task::name)))]
     task: Option<String>,
+    /// The prebuilt engines of an address in place of the catalogue: a folder, `git+https://host/repo.git`, or
+    /// `hf:owner/repo`.
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<Place>,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -42,9 +49,37 @@ impl Args {
                 let entry = catalogue()?.get(name)?;
                 if globals.json { super::print_json(entry)? } else { super::print(&show(entry))? }
             }
-            None => self.list(globals)?,
+            None => match &self.from {
+                Some(place) => self.list_from(place, globals)?,
+                None => self.list(globals)?,
+            },
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn list_from(&self, place: &Place, globals: &Globals) -> Result<()> {
+        let here = Surroundings::new(globals, false)?;
+        let mut index = place.index(&here.fetcher())?;
+        if let Some(wanted) = &self.task {
+            index.engines.retain(|listed| listed.tasks.iter().any(|task| task.name() == wanted));
+        }
+        if globals.json {
+            return super::print_json(&index.engines);
+        }
+        let mut table = Table::new(["name", "outputs", "precision", "size", "licence", "family", "file"]);
+        for listed in &index.engines {
+            let outputs: Vec<String> = listed.outputs.iter().map(listed_output).collect();
+            table.row([
+                listed.name.clone(),
+                outputs.join(", "),
+                listed.precision.clone(),
+                HumanBytes(listed.size).to_string(),
+                listed.licence.clone().unwrap_or_else(|| "not known".into()),
+                listed.family.clone().unwrap_or_default(),
+                listed.file.clone(),
+            ]);
+        }
+        super::print(&format!("{table}\nkeep one: caft engine pull {place} NAME\n"))
     }
 
     fn list(&self, globals: &Globals) -> Result<()> {
@@ -69,6 +104,12 @@ impl Args {
         }
         super::print(&table.to_string())
     }
+}
+
+fn listed_output(output: &ListedOutput) -> String {
+    let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
+    let shape = output.shape.as_ref().map(|shape| shape.iter().map(size).collect::<Vec<_>>().join("×"));
+    format!("{} {}", output.name, shape.unwrap_or_else(|| "?".into()))
 }
 
 /// Where the weights come from, in a word.

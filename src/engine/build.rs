@@ -9,7 +9,7 @@ use super::precision::Conversion;
 use crate::backbone::Task;
 use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
 use crate::graph::onnx::proto::{DataType, ModelProto, ValueInfoProto};
-use crate::graph::onnx::{self, OutputSpec};
+use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
 
@@ -84,16 +84,74 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
         return Ok(Built { folder, manifest, reused: true });
     }
     let model = request.conversion.apply(onnx::cut(onnx::read(request.source)?, request.outputs)?)?;
-    let temporary = file::temporary_beside(&folder);
-    let manifest = write_folder(&temporary, request, &model).and_then(|manifest| {
-        put_in_place(&temporary, &folder)?;
-        Ok(manifest)
-    });
+    let manifest = keep(&folder, |temporary| write_folder(temporary, request, &model))?;
+    Ok(Built { folder, manifest, reused: false })
+}
+
+/// Lets `write` fill a new folder, and puts it in its place once it is whole.
+fn keep(folder: &Path, write: impl FnOnce(&Path) -> Result<Manifest>) -> Result<Manifest> {
+    let temporary = file::temporary_beside(folder);
+    let manifest = fs::create_dir(&temporary)
+        .map_err(Error::io("create", &temporary))
+        .and_then(|()| write(&temporary))
+        .and_then(|manifest| put_in_place(&temporary, folder).map(|()| manifest));
     if manifest.is_err() {
         // The error at hand matters more than a temporary folder that stays.
         let _ = fs::remove_dir_all(&temporary);
     }
-    Ok(Built { folder, manifest: manifest?, reused: false })
+    manifest
+}
+
+/// A kept engine as it is, or, where other outputs or another order are wanted, the part of it that gives these.
+/// `outputs` are among the engine's, by tensor and selection.
+///
+/// # Errors
+/// An output is not among them; those of the cut and the file system.
+pub fn part(home: &Home, kept: &Built, outputs: &[OutputSpec]) -> Result<Built> {
+    let manifest = &kept.manifest;
+    let of = |spec: &OutputSpec| {
+        let found = manifest.outputs.iter().find(|o| o.tensor == spec.tensor && o.select == spec.select);
+        found.ok_or_else(|| Error::bad_input(format!("the engine `{}` has no output `{}`", manifest.name, spec.name)))
+    };
+    let wanted: Vec<&EngineOutput> = outputs.iter().map(of).collect::<Result<_>>()?;
+    let same = wanted.len() == manifest.outputs.len()
+        && wanted.iter().zip(&manifest.outputs).zip(outputs).all(|((a, b), spec)| *a == b && a.name == spec.name);
+    if same {
+        return Ok(kept.clone());
+    }
+    let key = KeyWriter::new("part of an engine")
+        .field("version", BUILD_VERSION)
+        .json("files", &manifest.files)
+        .json("source", &manifest.source)
+        .json("outputs", &outputs);
+    let folder = home.folder("engines")?.join(key.finish().short(32));
+    if let Some(manifest) = undamaged(&folder, &DigestTable::open(home)?) {
+        return Ok(Built { folder, manifest, reused: true });
+    }
+    let all = |(wanted, spec): (&&EngineOutput, &OutputSpec)| OutputSpec {
+        name: spec.name.clone(),
+        tensor: wanted.name.clone(),
+        select: Select::All,
+    };
+    let specs: Vec<OutputSpec> = wanted.iter().zip(outputs).map(all).collect();
+    let model = onnx::cut(onnx::read(&kept.model())?, &specs)?;
+    let mut manifest = manifest.clone();
+    manifest.outputs = wanted
+        .into_iter()
+        .zip(outputs)
+        .map(|(wanted, spec)| EngineOutput { name: spec.name.clone(), ..wanted.clone() })
+        .collect();
+    manifest.parameters = onnx::parameters(&model);
+    manifest.flops = onnx::inspect::flops(&model, manifest.preprocess.as_ref().map(ImagePreprocess::output_shape))?;
+    // They are about other files.
+    manifest.checks.clear();
+    let manifest = keep(&folder, |temporary| {
+        onnx::write(&model, &temporary.join(MODEL))?;
+        manifest.files = files_of(temporary)?;
+        manifest.write(temporary)?;
+        Ok(manifest)
+    })?;
+    Ok(Built { folder, manifest, reused: false })
 }
 
 fn undamaged(folder: &Path, digests: &DigestTable) -> Option<Manifest> {
@@ -103,15 +161,8 @@ fn undamaged(folder: &Path, digests: &DigestTable) -> Option<Manifest> {
 }
 
 fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -> Result<Manifest> {
-    fs::create_dir(folder).map_err(Error::io("create", folder))?;
     onnx::write(model, &folder.join(MODEL))?;
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, EngineFile { bytes, digest: Digest::of_file(&path)? });
-    }
+    let files = files_of(folder)?;
     let graph = model.graph.as_ref().ok_or_else(|| Error::failed("the cut model has no graph"))?;
     let outputs = request.outputs.iter().zip(&graph.output).map(|(spec, value)| EngineOutput {
         name: spec.name.clone(),
@@ -129,6 +180,7 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         format: FORMAT,
         name: request.name.into(),
         source: SourceModel { address: request.address.into(), digest: request.digest },
+        origin: None,
         licence: request.licence.map(Into::into),
         family: request.family.map(Into::into),
         tasks: request.tasks.to_vec(),
@@ -148,8 +200,20 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
     Ok(manifest)
 }
 
+/// The files of a folder with their sizes and digests.
+fn files_of(folder: &Path) -> Result<BTreeMap<String, EngineFile>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.insert(name, EngineFile { bytes, digest: Digest::of_file(&path)? });
+    }
+    Ok(files)
+}
+
 /// Renames the finished folder to its name, over a damaged one or beside a process that was quicker.
-fn put_in_place(temporary: &Path, folder: &Path) -> Result<()> {
+pub(super) fn put_in_place(temporary: &Path, folder: &Path) -> Result<()> {
     if folder.exists() {
         let old = file::temporary_beside(folder);
         fs::rename(folder, &old).map_err(Error::io("replace", folder))?;
@@ -177,9 +241,47 @@ fn dtype_name(value: &ValueInfoProto) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::graph::onnx::{Select, testing};
+    use crate::graph::onnx::testing;
+
+    /// A home below `folder` with one engine of a tiny network, whose outputs are `cls` and `tokens`.
+    pub fn tiny_engine(folder: &Path) -> (Home, Built) {
+        let home = Home::at(folder.join("home"));
+        let source = folder.join("tiny.onnx");
+        onnx::write(&testing::tiny_vit(), &source).unwrap();
+        let norm = "/norm/Add_1_output_0";
+        let outputs =
+            [spec("cls", norm), OutputSpec { name: "tokens".into(), tensor: norm.into(), select: Select::All }];
+        let built = build(&home, &request(&source, &outputs)).unwrap();
+        (home, built)
+    }
+
+    #[test]
+    fn a_part_of_an_engine_gives_some_of_its_outputs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, built) = tiny_engine(folder.path());
+        let specs: Vec<OutputSpec> = built
+            .manifest
+            .outputs
+            .iter()
+            .map(|o| OutputSpec { name: o.name.clone(), tensor: o.tensor.clone(), select: o.select })
+            .collect();
+        assert_eq!(part(&home, &built, &specs).unwrap().folder, built.folder);
+        let swapped = part(&home, &built, &[specs[1].clone(), specs[0].clone()]).unwrap();
+        let names: Vec<&str> = swapped.manifest.outputs.iter().map(|output| output.name.as_str()).collect();
+        assert_eq!(names, ["tokens", "cls"]);
+        let only = part(&home, &built, &[OutputSpec { name: "all".into(), ..specs[1].clone() }]).unwrap();
+        assert_eq!(only.manifest.outputs[0].shape, Some(vec![Some(17), Some(16)]));
+        assert_eq!(only.manifest.source, built.manifest.source);
+        let graph = onnx::read(&only.model()).unwrap().graph.unwrap();
+        assert_eq!(graph.output.iter().map(|value| value.name.as_str()).collect::<Vec<_>>(), ["all"]);
+        assert!(part(&home, &built, &only_spec()).unwrap_err().to_string().contains("has no output `x`"));
+    }
+
+    fn only_spec() -> [OutputSpec; 1] {
+        [spec("x", "none")]
+    }
 
     fn spec(name: &str, tensor: &str) -> OutputSpec {
         OutputSpec { name: name.into(), tensor: tensor.into(), select: Select::Token { index: 0 } }

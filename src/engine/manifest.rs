@@ -30,6 +30,9 @@ pub struct Manifest {
     pub name: String,
     /// The model it was cut from.
     pub source: SourceModel,
+    /// Where it was unpacked or pulled from; absent where it was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// The licence of the weights, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,

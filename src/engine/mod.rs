@@ -6,8 +6,10 @@
 //! decoding and preprocess are `sample/`'s.
 
 mod build;
+pub mod exchange;
 pub mod manifest;
 mod onnxruntime;
+pub mod pack;
 pub mod precision;
 pub mod runtime;
 mod samples;
@@ -15,7 +17,7 @@ pub mod shelf;
 pub mod verify;
 mod weights;
 
-pub use build::{BuildRequest, Built, build};
+pub use build::{BuildRequest, Built, build, part};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
 pub use samples::Samples;

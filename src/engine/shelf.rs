@@ -8,6 +8,7 @@ use super::manifest::Manifest;
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Result};
+use crate::graph::onnx::OutputSpec;
 
 /// Every engine with a readable manifest, by name.
 ///
@@ -57,6 +58,40 @@ pub fn find(home: &Home, word: &str) -> Result<Built> {
             Err(Error::bad_input(format!("there are several engines `{word}`")).hint(format!("say which one: {ids}")))
         }
     }
+}
+
+/// The kept engine that can stand in for a source which is not here: one of the same name, cut from the same address
+/// (from any, if `address` is none), in the same precision, whose outputs include those wanted.
+///
+/// # Errors
+/// The folder of engines cannot be read.
+pub fn stand_in(
+    home: &Home,
+    name: &str,
+    address: Option<&str>,
+    precision: &str,
+    outputs: &[OutputSpec],
+    image: Option<[usize; 3]>,
+) -> Result<Option<Built>> {
+    let gives = |built: &Built, spec: &OutputSpec| {
+        built.manifest.outputs.iter().any(|output| output.tensor == spec.tensor && output.select == spec.select)
+    };
+    let takes = |built: &Built| match (&built.manifest.inputs[..], image) {
+        (_, None) => true,
+        ([input], Some(image)) => {
+            input.shape.len() == 3 && input.shape.iter().zip(&image).all(|(a, b)| a.is_none_or(|a| a == *b))
+        }
+        _ => false,
+    };
+    let fits = |built: &Built| {
+        built.manifest.name == name
+            && built.manifest.precision == precision
+            && address.is_none_or(|address| built.manifest.source.address == address)
+            && takes(built)
+            && outputs.iter().all(|spec| gives(built, spec))
+    };
+    // The fewest outputs first: what is not wanted costs a cut.
+    Ok(list(home)?.into_iter().filter(fits).min_by_key(|built| built.manifest.outputs.len()))
 }
 
 /// Removes an engine.

@@ -11,7 +11,7 @@ use crate::head::HeadConfig;
 use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::recipe::{BackboneConfig, Mode, Recipe, TrainConfig};
-use crate::resource::Resource;
+use crate::resource::{Address, Resource};
 use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
 use crate::sample::text::TextPreprocess;
@@ -94,11 +94,17 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     let config = recipe.model.backbone.as_ref().ok_or_else(missing)?;
     let entry = config.name.as_deref().map(|name| catalogue.get(name)).transpose()?;
     // A file beside a name is the user's own export of the entry.
-    let published = entry.and_then(|entry| match whole_is_trained(config.mode) {
-        true => entry.weights.train_source.as_ref(),
-        false => entry.weights.onnx.as_ref(),
+    let trained = whole_is_trained(config.mode);
+    let published = entry.and_then(|entry| match trained {
+        true => entry.weights.train_source.clone(),
+        false => entry.weights.onnx.clone(),
     });
-    let source = config.onnx.as_ref().or(published).ok_or_else(missing)?;
+    // Where none is published, an engine of that name may have been pulled.
+    let kept = || {
+        let name = entry.filter(|_| config.mode == Mode::Frozen)?.name.clone();
+        Some(Resource { address: Address::Engine { name }, sha256: None })
+    };
+    let source = config.onnx.clone().or(published).or_else(kept).ok_or_else(missing)?;
     let outputs = match entry {
         Some(entry) => cut_at(entry, config.outputs.as_deref())?,
         None => config.outputs.iter().flatten().map(|tensor| whole(tensor)).collect(),
@@ -108,7 +114,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         family: entry.map(|entry| entry.family.clone()),
         tasks: entry.map(|entry| entry.tasks.clone()).unwrap_or_default(),
         licence: entry.map(|entry| entry.licence.clone()),
-        source: source.clone(),
+        source,
         outputs,
         preprocess: preprocess(recipe, entry)?,
         tail: tail(config, entry),

@@ -96,7 +96,10 @@ fn backbone_is_known(check: &mut Check<'_>) {
                 check.problem("model.backbone.mode", message);
             }
         }
-        Ok(entry) if entry.weights.onnx.is_none() && check.backbone().is_some_and(|b| b.onnx.is_none()) => {
+        Ok(entry)
+            if entry.weights.onnx.is_none()
+                && check.backbone().is_some_and(|b| b.onnx.is_none() && b.mode != Mode::Frozen) =>
+        {
             let export = entry.weights.export.as_ref().map(|export| format!(" `{}`", export.model)).unwrap_or_default();
             let message = format!(
                 "no ONNX file of `{name}` is published; export{export} and write `backbone: {{name: {name}, onnx: FILE}}`"

@@ -78,7 +78,8 @@ pub struct BackboneConfig {
     /// A catalogue entry; `caft models` lists them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// An ONNX file, in place of a catalogue entry or as the entry's weights.
+    /// An ONNX file, in place of a catalogue entry or as the entry's weights; `engine:NAME` is an engine that was
+    /// pulled or unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnx: Option<Resource>,
     /// The `tokenizer.json` of a network that takes text, in place of the entry's.

@@ -9,13 +9,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::git::Repository;
 use super::sha256::Sha256;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 
 /// The forms of an address, for messages and docs.
 pub const FORMS: &str = "a path, `hf:owner/repo/path@revision`, `hf:datasets/owner/repo/path@revision`, \
-    `https://host/path` with a `sha256`, or `pip:package==version#path/inside`";
+    `https://host/path` with a `sha256`, `pip:package==version#path/inside`, or `git+https://host/repo.git@branch#path`";
 
 /// No address is longer; it is checked before anything else looks at the text.
 const LONGEST: usize = 4096;
@@ -52,6 +53,19 @@ pub enum Address {
         /// The file or folder in the wheel; `None` is all of it.
         inside: Option<String>,
     },
+    /// A file of a git repository, by the user's own `git`: `git+https://host/repo.git@revision#path/inside`, also
+    /// `git+ssh://…` and `git+file:///…`.
+    Git {
+        /// The repository.
+        repository: Repository,
+        /// The file or folder in it; `None` is all of it.
+        inside: Option<String>,
+    },
+    /// An engine that was pulled or unpacked, by its name; its source need not be here.
+    Engine {
+        /// The engine's name.
+        name: String,
+    },
 }
 
 impl Address {
@@ -67,6 +81,8 @@ impl Address {
             Self::Hf { path, .. } => path,
             Self::Https { url } => url.split(['?', '#']).next().unwrap_or(url),
             Self::Pip { package, inside, .. } => inside.as_ref().unwrap_or(package),
+            Self::Git { repository, inside } => inside.as_ref().unwrap_or(&repository.url),
+            Self::Engine { name } => name,
         };
         path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
     }
@@ -99,6 +115,10 @@ impl FromStr for Address {
             "hf" => hub(rest).map_err(|why| bad(format!("`{text}`: {why}"))),
             "https" | "http" => web(text).map_err(|why| bad(format!("`{text}`: {why}"))),
             "pip" => pip(rest).map_err(|why| bad(format!("`{text}`: {why}"))),
+            "engine" => engine(rest).map_err(|why| bad(format!("`{text}`: {why}"))),
+            _ if scheme.starts_with("git+") => {
+                git(&text["git+".len()..]).map_err(|why| bad(format!("`{text}`: {why}")))
+            }
             _ => {
                 let word = scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
                 let slip = nearest(scheme, ["hf", "https", "pip"]).filter(|_| scheme.len() > 1);
@@ -129,6 +149,12 @@ impl fmt::Display for Address {
             Self::Https { url } => f.write_str(url),
             Self::Pip { package, version, inside: None } => write!(f, "pip:{package}=={version}"),
             Self::Pip { package, version, inside: Some(inside) } => write!(f, "pip:{package}=={version}#{inside}"),
+            Self::Git { repository: Repository { url, revision }, inside } => {
+                write!(f, "git+{url}")?;
+                revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))?;
+                inside.as_ref().map_or(Ok(()), |inside| write!(f, "#{inside}"))
+            }
+            Self::Engine { name } => write!(f, "engine:{name}"),
         }
     }
 }
@@ -153,15 +179,60 @@ fn hub(rest: &str) -> Result<Address, String> {
         }
     }
     inside_path(inside)?;
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-/+".contains(&b);
-    if revision.is_empty() || !revision.bytes().all(fine) || revision.starts_with(['-', '/', '.']) {
-        return Err(format!("`{revision}` is not a branch, tag or commit"));
-    }
-    if revision.contains("..") || revision.contains("//") {
-        return Err(format!("`{revision}` is not a branch, tag or commit"));
-    }
+    check_revision(revision)?;
     let (repo, path, revision) = (format!("{owner}/{name}"), inside.into(), revision.into());
     Ok(Address::Hf { dataset, repo, path, revision })
+}
+
+/// Checks a branch, tag or commit. It becomes a word of a command, so it never begins with `-`.
+fn check_revision(revision: &str) -> Result<(), String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-/+".contains(&b);
+    let bad = revision.is_empty() || !revision.bytes().all(fine) || revision.starts_with(['-', '/', '.']);
+    if bad || revision.contains("..") || revision.contains("//") {
+        return Err(format!("`{revision}` is not a branch, tag or commit"));
+    }
+    Ok(())
+}
+
+fn engine(name: &str) -> Result<Address, String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if name.is_empty() || name.starts_with(['-', '.']) || !name.bytes().all(fine) {
+        return Err(format!("`{name}` is not the name of an engine"));
+    }
+    Ok(Address::Engine { name: name.into() })
+}
+
+/// `https://host/repo.git@revision#path`. The URL becomes a word of a command that stands behind `--`.
+fn git(text: &str) -> Result<Address, String> {
+    let (rest, inside) = text.split_once('#').map_or((text, None), |(rest, inside)| (rest, Some(inside)));
+    let (scheme, place) = rest.split_once("://").ok_or("it needs `//` and a host")?;
+    if rest.contains(|c: char| c.is_whitespace() || c == '\\') {
+        return Err("a URL has no spaces or backslashes; write them as `%20` and the like".into());
+    }
+    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    let (user, server) = authority.rsplit_once('@').map_or((None, authority), |(user, server)| (Some(user), server));
+    match scheme {
+        "https" | "ssh" if host(server).is_empty() || server.starts_with('-') => return Err("it has no host".into()),
+        "https" if user.is_some() => return Err("a name and password do not belong in an address".into()),
+        "ssh" if user.is_some_and(|user| user.starts_with('-') || user.contains(':')) => {
+            return Err("a password does not belong in an address".into());
+        }
+        "http" if !is_loopback(host(server)) => return Err("`http:` is only for this machine; use `https:`".into()),
+        "file" if !authority.is_empty() => return Err("`file:` takes three slashes and an absolute path".into()),
+        "https" | "ssh" | "http" | "file" => {}
+        other => return Err(format!("`git+{other}:` is not known; `git+https:`, `git+ssh:` and `git+file:` are")),
+    }
+    let (path, revision) = path.rsplit_once('@').map_or((path, None), |(path, revision)| (path, Some(revision)));
+    if path.is_empty() {
+        return Err("it has no path to a repository".into());
+    }
+    revision.map_or(Ok(()), check_revision)?;
+    inside.map_or(Ok(()), inside_path)?;
+    let url = format!("{scheme}://{authority}/{path}");
+    Ok(Address::Git {
+        repository: Repository { url, revision: revision.map(Into::into) },
+        inside: inside.map(Into::into),
+    })
 }
 
 fn web(url: &str) -> Result<Address, String> {
@@ -359,7 +430,7 @@ impl JsonSchema for Resource {
             "description": format!("A file or folder: {FORMS}. Or a map of `address` and `sha256`."),
             "minLength": 1,
             "maxLength": LONGEST,
-            "pattern": "^(hf:(datasets/)?[^/@]+/[^/@]+/.+|https?://.+|pip:[^=#]+==[^#]+(#.+)?|(?!(hf|https?|pip):).*)$",
+            "pattern": "^(hf:(datasets/)?[^/@]+/[^/@]+/.+|https?://.+|pip:[^=#]+==[^#]+(#.+)?|git\\+[a-z]+://.+|engine:[A-Za-z0-9._-]+|(?!(hf|https?|pip|engine|git\\+[a-z]+):).*)$",
             "properties": {
                 "address": {
                     "type": "string",
@@ -377,6 +448,36 @@ impl JsonSchema for Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repositories_and_engines_are_read() {
+        let again = |text: &str| text.parse::<Address>().unwrap().to_string();
+        for text in [
+            "git+https://host/me/repo.git",
+            "git+https://host/me/repo.git@v1#models/x.onnx",
+            "git+ssh://git@host:22/me/repo.git@feature/x",
+            "git+file:///srv/repo.git#x",
+            "engine:resnet50",
+        ] {
+            assert_eq!(again(text), text);
+        }
+        for text in [
+            "git+https://me:secret@host/repo",
+            "git+ssh://me:secret@host/repo",
+            "git+ssh://-oProxyCommand=x/repo",
+            "git+ext://sh -c x/y",
+            "git+ext://x/y",
+            "git+http://host/repo",
+            "git+file://host/repo",
+            "git+https://host",
+            "git+https://host/repo@--upload-pack=x",
+            "git+https://host/repo#../x",
+            "engine:",
+            "engine:../x",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn an_address_is_read_back_as_it_was_shown() {

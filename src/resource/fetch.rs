@@ -83,6 +83,19 @@ impl<'a> Fetcher<'a> {
             Address::Https { url } => {
                 self.fetch_web(url, resource.address.file_name(), resource.sha256).map(Into::into)
             }
+            Address::Git { repository, inside } => {
+                let fetched = self.fetch_git(repository, inside.as_deref())?;
+                match resource.sha256 {
+                    Some(pinned) => path::fetch(&fetched.path, Some(pinned), self.digests()?),
+                    None => Ok(fetched),
+                }
+            }
+            Address::Engine { name } => {
+                Err(Error::bad_input(format!("no engine `{name}` is kept here")).hint(format!(
+                    "`caft engine pull ADDRESS/{name}` or `caft engine unpack FILE` brings one; or `caft engine export \
+                 {name}` makes the ONNX file, for `onnx: FILE` beside the name"
+                )))
+            }
         }
     }
 
@@ -101,6 +114,8 @@ impl<'a> Fetcher<'a> {
             Address::Https { .. } => {
                 self.store().ok()?.find(resource.sha256?, resource.address.file_name()).map(Into::into)
             }
+            Address::Git { repository, inside } => self.cached_git(repository, inside.as_deref()),
+            Address::Engine { .. } => None,
         }
     }
 

@@ -4,6 +4,8 @@
 //! nothing leads from `https:` to `http:`. A request runs in a thread of its own: a stop is heard at once even while
 //! a server says nothing.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -44,15 +46,24 @@ enum Message {
     Failed(ureq::Error),
 }
 
-/// A request without a body.
+/// What a request carries.
+pub(super) enum Payload {
+    Nothing,
+    Bytes(Vec<u8>),
+    /// A file with its size.
+    File(PathBuf, u64),
+}
+
+/// A request.
 pub(super) struct Ask<'a> {
     pub method: &'static str,
     pub url: &'a str,
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(String, String)>,
     /// A token for the server of `url`, shown to no other.
     pub token: Option<&'a str>,
     /// Follow only redirects within the server of `url`.
     pub stay: bool,
+    pub payload: Payload,
 }
 
 /// The client. It keeps connections open between requests.
@@ -88,7 +99,7 @@ impl Client {
         for _ in 0..=MOST_REDIRECTS {
             let mut request = Request::builder().method(ask.method).uri(&target);
             for (name, value) in &ask.headers {
-                request = request.header(*name, value);
+                request = request.header(name, value);
             }
             if let Some(token) = ask.token.filter(|_| url::origin(&target) == home && url::is_private(&target)) {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -96,7 +107,18 @@ impl Client {
             let request =
                 request.body(()).map_err(|e| Error::bad_input(format!("`{target}` is not a URL")).because(e))?;
             let agent = if url::is_local(&target) { &self.local } else { &self.remote };
-            let answer = start(agent.clone(), request, &target, cancel)?;
+            let sending = match &ask.payload {
+                Payload::Nothing => Sending::Nothing(request),
+                Payload::Bytes(bytes) => Sending::Bytes(request.map(|()| bytes.clone())),
+                Payload::File(path, size) => {
+                    let file = File::open(path).map_err(Error::io("open", path))?;
+                    let mut request = request.map(|()| file);
+                    // Storage servers take nothing in chunks.
+                    request.headers_mut().insert(header::CONTENT_LENGTH, (*size).into());
+                    Sending::File(request)
+                }
+            };
+            let answer = start(agent.clone(), sending, &target, cancel)?;
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
@@ -156,11 +178,23 @@ pub(super) fn origin_of(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-fn start(agent: Agent, request: Request<()>, target: &str, cancel: &Cancel) -> Result<Answer, Trouble> {
+/// A request with its body.
+enum Sending {
+    Nothing(Request<()>),
+    Bytes(Request<Vec<u8>>),
+    File(Request<File>),
+}
+
+fn start(agent: Agent, sending: Sending, target: &str, cancel: &Cancel) -> Result<Answer, Trouble> {
     let (sender, chunks) = sync_channel(8);
     std::thread::spawn(move || {
+        let answer = match sending {
+            Sending::Nothing(request) => agent.run(request),
+            Sending::Bytes(request) => agent.run(request),
+            Sending::File(request) => agent.run(request),
+        };
         // The receiver is gone once the user has stopped; then so is the interest in what follows.
-        let mut response: Response<Body> = match agent.run(request) {
+        let mut response: Response<Body> = match answer {
             Ok(response) => response,
             Err(error) => return drop(sender.send(Message::Failed(error))),
         };

@@ -8,7 +8,7 @@
 //! remembered for when there is no network.
 
 use super::fetch::Fetcher;
-use super::http::{Answer, Ask, Trouble};
+use super::http::{Answer, Ask, Payload, Trouble};
 use super::settings::HUB;
 use super::sha256::Sha256;
 use super::store::{Note, StoredFile};
@@ -48,7 +48,7 @@ impl HubFile<'_> {
         format!("{endpoint}/{}{}", if self.dataset { "datasets/" } else { "" }, self.repo)
     }
 
-    fn url(&self, endpoint: &str, revision: &str) -> String {
+    pub(super) fn url(&self, endpoint: &str, revision: &str) -> String {
         let (revision, path) = (encode(revision, false), encode(self.path, true));
         format!("{}/resolve/{revision}/{path}", self.repo_url(endpoint))
     }
@@ -129,7 +129,7 @@ impl Fetcher<'_> {
     fn ask_hub(&self, file: HubFile<'_>, patient: bool) -> Result<Known, Trouble> {
         let url = file.url(&self.settings.endpoint, file.revision);
         let token = self.settings.token.as_deref();
-        let ask = Ask { method: "HEAD", url: &url, headers: Vec::new(), token, stay: true };
+        let ask = Ask { method: "HEAD", url: &url, headers: Vec::new(), token, stay: true, payload: Payload::Nothing };
         let mut tries = 0;
         let answer = loop {
             let trouble = match self.client().ask(&ask, self.cancel) {
@@ -169,7 +169,7 @@ impl Fetcher<'_> {
     }
 
     /// What the hub means by a refusal.
-    fn explain_hub(&self, file: HubFile<'_>, answer: &Answer) -> Option<Error> {
+    pub(super) fn explain_hub(&self, file: HubFile<'_>, answer: &Answer) -> Option<Error> {
         let HubFile { repo, path, revision, .. } = file;
         let kind = if file.dataset { "dataset" } else { "model" };
         let page = file.repo_url(&self.settings.endpoint);

@@ -1,13 +1,15 @@
-//! Rank 1: addresses of files (a path, `hf:`, `https:`, `pip:`) and the fetcher that makes each a local file once.
+//! Rank 1: addresses of files (a path, `hf:`, `https:`, `pip:`, `git+…`) and the fetcher that makes each a local file once.
 
 pub mod address;
 pub mod digests;
 pub mod fetch;
+pub mod git;
 mod http;
 mod hub;
 mod lock;
 mod path;
 pub mod pip;
+mod publish;
 pub mod settings;
 pub mod sha256;
 mod store;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::fetch::Fetcher;
-use super::http::{Answer, Ask, Trouble, origin_of};
+use super::http::{Answer, Ask, Payload, Trouble, origin_of};
 use super::sha256::Sha256;
 use super::store::{Store, StoredFile, read_record, write_record};
 use crate::base::progress::Event;
@@ -110,10 +110,17 @@ impl Fetcher<'_> {
         }
         let mut headers = Vec::new();
         if let Some(validator) = partial.record.validator.as_ref().filter(|_| partial.len > 0) {
-            headers.push(("range", format!("bytes={}-", partial.len)));
-            headers.push(("if-range", validator.clone()));
+            headers.push(("range".into(), format!("bytes={}-", partial.len)));
+            headers.push(("if-range".into(), validator.clone()));
         }
-        let ask = Ask { method: "GET", url: transfer.url, headers, token: transfer.token, stay: false };
+        let ask = Ask {
+            method: "GET",
+            url: transfer.url,
+            headers,
+            token: transfer.token,
+            stay: false,
+            payload: Payload::Nothing,
+        };
         let answer = self.client().ask(&ask, self.cancel)?;
         match answer.status {
             200 => partial.restart(Record::of(&answer, transfer.size))?,

@@ -13,10 +13,11 @@ use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, run_on, weights_digest};
+use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, part, run_on, shelf, weights_digest};
 use crate::plan::{Plan, ResolvedPlan};
-use crate::resource::{Fetched, Fetcher};
+use crate::resource::{Address, Fetched, Fetcher};
 use crate::sample::Ready;
+use crate::sample::image::ImagePreprocess;
 
 /// The columns of a run, in the order of the engine's outputs.
 pub struct Columns {
@@ -140,6 +141,8 @@ pub struct Source {
     pub ready: Ready,
     /// The digest of the tokenizer, for text.
     pub tokenizer: Option<Digest>,
+    /// The engine that stands in for the source, where only that is here.
+    kept: Option<Built>,
     home: Home,
 }
 
@@ -153,11 +156,25 @@ impl Source {
         let engine = runtime::prepare(&fetcher, plan.engine.provider, plan.engine.precision)?;
         let why = format!("`{}` runs the engine: {}", engine.choice.info.name, engine.choice.why);
         context.progress.event(Event::Detail(why));
-        let mut model = fetcher.fetch(&plan.model.backbone.source)?;
-        model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
+        let kept = stand_in(plan, context)?;
+        let model = match &kept {
+            Some(kept) => {
+                kept.manifest.check_files(&kept.folder, fetcher.digests()?)?;
+                let (shown, id) = (&kept.manifest.name, shelf::id(kept));
+                let from = kept.manifest.origin.as_ref().map(|origin| format!(" of {origin}")).unwrap_or_default();
+                let what = format!("the engine `{shown}` ({id}){from} stands in for its source, which is not here");
+                context.progress.event(Event::Detail(what));
+                Fetched { path: kept.model(), digest: kept.manifest.source.digest }
+            }
+            None => {
+                let mut model = fetcher.fetch(&plan.model.backbone.source)?;
+                model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
+                model
+            }
+        };
         let (ready, tokenizer) = ready(plan, &fetcher)?;
         let tokenizer = tokenizer.map(|tokenizer| tokenizer.digest);
-        Ok(Self { model, engine, ready, tokenizer, home: context.home.clone() })
+        Ok(Self { model, engine, kept, ready, tokenizer, home: context.home.clone() })
     }
 
     /// A built engine, ready to run.
@@ -181,6 +198,23 @@ pub fn ready(plan: &Plan, fetcher: &Fetcher<'_>) -> Result<(Ready, Option<Fetche
     Ok((ready, tokenizer))
 }
 
+/// The engine to use in place of a source that is not here, if one is kept.
+fn stand_in(plan: &Plan, context: &Context<'_>) -> Result<Option<Built>> {
+    let backbone = &plan.model.backbone;
+    // A trained tail is read from the source.
+    if backbone.tail.is_some() || context.fetcher().cached(&backbone.source).is_some() {
+        return Ok(None);
+    }
+    let text = backbone.source.to_string();
+    let (name, address) = match &backbone.source.address {
+        Address::Engine { name } => (name, None),
+        _ => (&backbone.name, Some(text.as_str())),
+    };
+    let precision = Conversion::of(plan.engine.precision).precision().name();
+    let image = backbone.preprocess.image().map(ImagePreprocess::output_shape);
+    shelf::stand_in(context.home, name, address, precision, &backbone.outputs, image)
+}
+
 /// Cuts the source model, or finds that it was cut before.
 ///
 /// # Errors
@@ -188,6 +222,9 @@ pub fn ready(plan: &Plan, fetcher: &Fetcher<'_>) -> Result<(Ready, Option<Fetche
 pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<'_>) -> Result<Built> {
     let plan = &resolved.plan;
     let backbone = &plan.model.backbone;
+    if let Some(kept) = &source.kept {
+        return part(context.home, kept, &backbone.outputs);
+    }
     let address = backbone.source.to_string();
     let request = BuildRequest {
         name: &backbone.name,

@@ -51,6 +51,8 @@ struct State {
     gated: HashMap<String, String>,
     log: Vec<String>,
     down: HashSet<u16>,
+    /// What was sent to the storage server, by its path.
+    objects: HashMap<String, Vec<u8>>,
 }
 
 /// A running hub; it stops answering when it is dropped.
@@ -91,6 +93,11 @@ impl Hub {
         self.state.lock().unwrap().log.clone()
     }
 
+    /// The bytes of a file, as a commit may have changed them.
+    pub fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().files.get(path).map(|file| file.bytes.clone())
+    }
+
     /// From now on connections are closed without an answer.
     pub fn go_down(&self) {
         self.state.lock().unwrap().down.insert(self.port);
@@ -123,6 +130,8 @@ fn listen(state: &Arc<Mutex<State>>, storage: Option<u16>) -> u16 {
 
 struct Request {
     head: bool,
+    method: String,
+    body: Vec<u8>,
     path: String,
     range: Option<usize>,
     range_text: String,
@@ -136,17 +145,30 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
     let (method, path) = (words.next()?.to_string(), words.next()?.to_string());
-    let mut request =
-        Request { head: method == "HEAD", path, range: None, range_text: "none".into(), if_range: None, token: None };
+    let mut request = Request {
+        head: method == "HEAD",
+        method,
+        body: Vec::new(),
+        path,
+        range: None,
+        range_text: "none".into(),
+        if_range: None,
+        token: None,
+    };
+    let mut length = 0;
     loop {
         let mut line = String::new();
         (&mut reader).take(8192).read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { return Some(request) };
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            reader.take(length).read_to_end(&mut request.body).ok()?;
+            return Some(request);
+        };
         match name.to_ascii_lowercase().as_str() {
             "range" => {
                 request.range_text = value.into();
                 request.range = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok();
             }
+            "content-length" => length = value.parse().ok()?,
             "if-range" => request.if_range = Some(value.into()),
             "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_string),
             _ => (),
@@ -157,17 +179,69 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 fn serve(mut stream: TcpStream, state: &Mutex<State>, storage: Option<u16>) -> std::io::Result<()> {
     let Some(request) = read_request(&stream) else { return Ok(()) };
     let mut state = state.lock().unwrap();
-    let (method, place) =
-        (if request.head { "HEAD" } else { "GET" }, if storage.is_some() { "hub" } else { "storage" });
+    let (method, place) = (&request.method, if storage.is_some() { "hub" } else { "storage" });
     let token = if request.token.is_some() { "yes" } else { "no" };
     state.log.push(format!("{method} {place} {} range={} token={token}", request.path, request.range_text));
     match storage {
+        Some(storage) if request.method == "POST" => write(&mut stream, &mut state, &request, storage),
+        None if request.method == "PUT" => {
+            let path = request.path.trim_start_matches('/').to_string();
+            state.objects.insert(path, request.body);
+            answer(&mut stream, 200, &[], false, b"")
+        }
         Some(storage) => resolve(&mut stream, &mut state, &request, storage),
         None => {
             let path = decode(request.path.split('?').next().unwrap_or("").trim_start_matches('/'));
             send_file(&mut stream, &mut state, &request, &path, &[])
         }
     }
+}
+
+/// Answers the commit protocol: what is kept how, where large files go, and the commit itself.
+fn write(stream: &mut TcpStream, state: &mut State, request: &Request, storage: u16) -> std::io::Result<()> {
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    let send = |stream: &mut TcpStream, value: serde_json::Value| {
+        answer(stream, 200, &["content-type: application/json"], false, value.to_string().as_bytes())
+    };
+    let path = request.path.trim_start_matches('/');
+    let repo = path.strip_prefix("api/models/").unwrap_or(path).split('/').take(2).collect::<Vec<_>>().join("/");
+    let repo = repo.trim_end_matches(".git").to_string();
+    if state.gated.get(&repo).is_some_and(|token| request.token.as_ref() != Some(token)) {
+        return answer(stream, 403, &[], false, b"");
+    }
+    if path.ends_with("/info/lfs/objects/batch") {
+        let object = &json(&request.body)["objects"][0];
+        let href = format!("http://127.0.0.1:{storage}/{}", object["oid"].as_str().unwrap());
+        let object = serde_json::json!({"oid": object["oid"], "size": object["size"],
+            "actions": {"upload": {"href": href, "header": {}}}});
+        return send(stream, serde_json::json!({"transfer": "basic", "objects": [object]}));
+    }
+    if path.contains("/preupload/") {
+        let name = &json(&request.body)["files"][0]["path"];
+        return send(stream, serde_json::json!({"files": [{"path": name, "uploadMode": "lfs"}]}));
+    }
+    for line in request.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let (line, value) = (json(line), json(line)["value"].take());
+        let (kind, name) = (line["key"].as_str().unwrap(), value["path"].as_str().unwrap_or(""));
+        let bytes = match kind {
+            "lfsFile" => state.objects[value["oid"].as_str().unwrap()].clone(),
+            "file" => from_base64(value["content"].as_str().unwrap()),
+            _ => continue,
+        };
+        let kind = if kind == "file" { Kind::Plain } else { Kind::Large };
+        state.files.insert(format!("{repo}/{name}"), File { bytes, kind, faults: Vec::new() });
+    }
+    send(stream, serde_json::json!({"commitOid": COMMIT}))
+}
+
+fn from_base64(text: &str) -> Vec<u8> {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: Vec<u8> = text.bytes().filter_map(|b| letters.iter().position(|l| *l == b)).map(|p| p as u8).collect();
+    let group = |g: &[u8]| {
+        let all = g.iter().enumerate().fold(0u32, |all, (i, b)| all | u32::from(*b) << (18 - 6 * i));
+        all.to_be_bytes()[1..g.len()].to_vec()
+    };
+    bits.chunks(4).flat_map(group).collect()
 }
 
 /// Undoes percent-encoding.

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod runtime;
 pub mod sandbox;
+mod share;
 mod solved;
 mod sweep;
 mod tails;

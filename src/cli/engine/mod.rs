@@ -4,6 +4,7 @@ mod build;
 mod export;
 mod inspect;
 mod keep;
+mod share;
 mod show;
 mod svg;
 
@@ -42,6 +43,14 @@ enum Action {
     Show(keep::Name),
     /// Remove engines.
     Rm(keep::Names),
+    /// Pack an engine into one file that another machine can use without the source.
+    Pack(share::PackArgs),
+    /// Keep the engine of a packed file.
+    Unpack(share::UnpackArgs),
+    /// Put an engine where others find it: a folder, a git repository, a hub.
+    Push(share::PushArgs),
+    /// Keep an engine that others put somewhere.
+    Pull(share::PullArgs),
 }
 
 impl Args {
@@ -58,6 +67,10 @@ impl Args {
             Action::Ls => keep::ls(globals),
             Action::Show(args) => args.show(globals),
             Action::Rm(args) => args.remove(),
+            Action::Pack(args) => args.run(globals),
+            Action::Unpack(args) => args.run(globals),
+            Action::Push(args) => args.run(globals),
+            Action::Pull(args) => args.run(globals),
         }
     }
 }

@@ -19,6 +19,9 @@ pub fn text(built: &Built) -> String {
     line("id", &shelf::id(built));
     line("source", &manifest.source.address);
     line("", &format!("digest {}", manifest.source.digest));
+    if let Some(origin) = &manifest.origin {
+        line("from", origin);
+    }
     line("licence", manifest.licence.as_deref().unwrap_or("not known"));
     if !manifest.tasks.is_empty() {
         line("tasks", &manifest.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(", "));
