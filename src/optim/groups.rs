@@ -11,7 +11,7 @@ use crate::base::{Error, Result, suggest};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParameterGroup {
-    /// A pattern of names, such as `tail.*`; `*` stands for any characters. Names are those of
+    /// A pattern of names, such as `backbone.*`; `*` stands for any characters. Names are those of
     /// `checkpoint/best.safetensors`.
     #[serde(rename = "match")]
     #[schemars(length(min = 1))]
