@@ -57,7 +57,6 @@ impl Column {
         let total = Some(plan.merge.len() as u64);
         let mut shards = plan.keep;
         let merged: Result<Vec<_>> = work(progress, "compact", total, Unit::Samples, || {
-            let per_shard = (shard_bytes / layout::stored_bytes(spec)).max(1);
             let mut written = 0;
             let write = |rows: &[u32]| {
                 let path = write_shard(folder, spec, &snapshot, rows, cancel)?;
@@ -65,7 +64,7 @@ impl Column {
                 progress.event(Event::WorkAdvanced { done: written, detail: String::new() });
                 Shard::open(spec, path, true).map(Arc::new).map_err(unusable)
             };
-            plan.merge.chunks(per_shard).map(write).collect()
+            groups(spec, &snapshot, &plan.merge, shard_bytes).into_iter().map(write).collect()
         });
         shards.extend(merged?);
         Sorted::write(folder, spec, shards.iter().map(Arc::as_ref))?;
@@ -115,6 +114,24 @@ impl Plan {
     }
 }
 
+/// The rows of each new shard: as many as fit, at least one.
+fn groups<'a>(spec: &ColumnSpec, snapshot: &Snapshot, rows: &'a [u32], shard_bytes: usize) -> Vec<&'a [u32]> {
+    let (mut groups, mut begin, mut size) = (Vec::new(), 0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        let (shard, row) = snapshot.locate(*row);
+        let bytes = layout::stored_bytes(spec, shard.items(row).len());
+        if at > begin && size + bytes > shard_bytes {
+            groups.push(&rows[begin..at]);
+            (begin, size) = (at, 0);
+        }
+        size += bytes;
+    }
+    if begin < rows.len() {
+        groups.push(&rows[begin..]);
+    }
+    groups
+}
+
 /// Copies rows into a new shard, without holding it in memory.
 fn write_shard(
     folder: &Path,
@@ -127,7 +144,14 @@ fn write_shard(
     let attempt = || -> Result<PathBuf> {
         let failed = |cause| Error::io("write", &temporary)(cause);
         let mut out = BufWriter::with_capacity(1 << 20, File::create_new(&temporary).map_err(failed)?);
-        out.seek(SeekFrom::Start(layout::head_len(spec, rows.len()) as u64)).map_err(failed)?;
+        let mut items = 0;
+        let ends = rows.iter().map(|&row| {
+            let (shard, at) = snapshot.locate(row);
+            items += shard.items(at).len();
+            items
+        });
+        let ends: Vec<usize> = ends.collect();
+        out.seek(SeekFrom::Start(layout::head_len(spec, rows.len(), items) as u64)).map_err(failed)?;
         let mut sums = Sums::default();
         let mut put = |bytes: &[u8]| {
             sums.update(bytes);
@@ -143,11 +167,14 @@ fn write_shard(
             })
         };
         each(&mut |shard, at| put(&shard.digests()[at]))?;
+        if spec.ragged {
+            put(&layout::offsets(&ends))?;
+        }
         if spec.is_scaled() {
             each(&mut |shard, at| put(&shard.row(at).map_err(|damage| damaged(shard, damage))?.1.to_le_bytes()))?;
         }
         each(&mut |shard, at| put(shard.row(at).map_err(|damage| damaged(shard, damage))?.0))?;
-        let (name, head) = layout::head(spec, rows.len(), &sums.finish());
+        let (name, head) = layout::head(spec, rows.len(), items, &sums.finish());
         out.rewind().map_err(failed)?;
         out.write_all(&head).map_err(failed)?;
         let out = out.into_inner().map_err(|error| failed(error.into_error()))?;

@@ -20,11 +20,12 @@ use crate::base::{Cancel, Digest, Error, Result, file};
 /// A format of exported files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// NumPy: the values, and beside them the digests as `[n, 32]` bytes in `NAME.digests.npy`.
+    /// NumPy: the values, and beside them the digests as `[n, 32]` bytes in `NAME.digests.npy`; of a ragged
+    /// column the items of all rows, and in `NAME.offsets.npy` the `[n + 1]` places where rows begin and end.
     Npy,
     /// Parquet: a column `digest` of 32 bytes and a column `values`, a list of floats.
     Parquet,
-    /// Safetensors: `digest` `[n, 32]` and `values`.
+    /// Safetensors: `digest` `[n, 32]` and `values`, and of a ragged column `offsets` `[n + 1]`.
     Safetensors,
 }
 
@@ -43,19 +44,28 @@ impl Column {
         match format {
             ExportFormat::Npy => {
                 file::write_atomic(path, |out| {
-                    out.write_all(&npy_header("<f4", &rows.shape(rows.reader.row_shape())))?;
+                    out.write_all(&npy_header("<f4", &rows.values_shape()))?;
                     rows.values(out)
                 })?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 files.push(path.with_file_name(format!("{name}.digests.npy")));
                 file::write_atomic(&files[1], |out| {
-                    out.write_all(&npy_header("|u1", &rows.shape(&[DIGEST])))?;
+                    out.write_all(&npy_header("|u1", &[rows.digests.len(), DIGEST]))?;
                     rows.digests(out)
                 })?;
+                if let Some(offsets) = rows.offsets() {
+                    files.push(path.with_file_name(format!("{name}.offsets.npy")));
+                    file::write_atomic(&files[2], |out| {
+                        out.write_all(&npy_header("<i8", &[offsets.len()]))?;
+                        offsets.iter().try_for_each(|offset| out.write_all(&offset.to_le_bytes()))
+                    })?;
+                }
             }
             ExportFormat::Safetensors => file::write_atomic(path, |out| {
                 out.write_all(&rows.safetensors_header())?;
                 rows.digests(out)?;
+                let offsets = rows.offsets().unwrap_or_default();
+                offsets.iter().try_for_each(|offset| out.write_all(&offset.to_le_bytes()))?;
                 rows.values(out)
             })?,
             ExportFormat::Parquet => file::write_atomic(path, |out| rows.parquet(out).map_err(IoError::other))?,
@@ -86,8 +96,20 @@ impl<'a> Rows<'a> {
         Ok(Self { digests, reader, cancel })
     }
 
-    fn shape(&self, row: &[usize]) -> Vec<usize> {
-        std::iter::once(self.digests.len()).chain(row.iter().copied()).collect()
+    /// `[rows, …row shape]`, of a ragged column `[items, …row shape]`.
+    fn values_shape(&self) -> Vec<usize> {
+        let items = self.reader.lengths().map(|lengths| lengths.iter().map(|length| *length as usize).sum());
+        std::iter::once(items.unwrap_or(self.digests.len())).chain(self.reader.row_shape().iter().copied()).collect()
+    }
+
+    /// Where rows begin and end in the items of a ragged column.
+    fn offsets(&self) -> Option<Vec<u64>> {
+        let mut end = 0;
+        let ends = self.reader.lengths()?.iter().map(|length| {
+            end += u64::from(*length);
+            end
+        });
+        Some(std::iter::once(0).chain(ends).collect())
     }
 
     fn digests(&self, out: &mut BufWriter<File>) -> std::io::Result<()> {
@@ -95,31 +117,46 @@ impl<'a> Rows<'a> {
     }
 
     fn values(&self, out: &mut BufWriter<File>) -> std::io::Result<()> {
-        self.each_chunk(|_, values| out.write_all(bytemuck::cast_slice(values)))
+        self.each_chunk(|_, values, _| out.write_all(bytemuck::cast_slice(values)))
     }
 
-    /// Calls back with the first row's position and the values of some rows.
-    fn each_chunk(&self, mut body: impl FnMut(usize, &[f32]) -> std::io::Result<()>) -> std::io::Result<()> {
-        let row_len: usize = self.reader.row_shape().iter().product();
-        let mut values = vec![0.0; CHUNK.min(self.digests.len()) * row_len];
-        let rows: Vec<usize> = (0..self.digests.len()).collect();
+    /// Calls back with the first row's position, the values of some rows, and how many each has.
+    fn each_chunk(&self, mut body: impl FnMut(usize, &[f32], &[usize]) -> std::io::Result<()>) -> std::io::Result<()> {
+        let item: usize = self.reader.row_shape().iter().product();
+        let items = |row: usize| self.reader.lengths().map_or(1, |lengths| lengths[row] as usize);
+        let (rows, mut values) = ((0..self.digests.len()).collect::<Vec<usize>>(), Vec::new());
         for chunk in rows.chunks(CHUNK) {
             self.cancel.check().map_err(IoError::other)?;
-            let values = &mut values[..chunk.len() * row_len];
-            self.reader.read(chunk, values).map_err(IoError::other)?;
-            body(chunk[0], values)?;
+            let sizes: Vec<usize> = chunk.iter().map(|row| items(*row) * item).collect();
+            values.resize(sizes.iter().sum(), 0.0);
+            if self.reader.lengths().is_none() {
+                self.reader.read(chunk, &mut values).map_err(IoError::other)?;
+            } else {
+                let mut rest = &mut values[..];
+                for (row, size) in chunk.iter().zip(&sizes) {
+                    let (out, behind) = rest.split_at_mut(*size);
+                    self.reader.read(&[*row], out).map_err(IoError::other)?;
+                    rest = behind;
+                }
+            }
+            body(chunk[0], &values, &sizes)?;
         }
         Ok(())
     }
 
     fn safetensors_header(&self) -> Vec<u8> {
-        let shape = self.shape(self.reader.row_shape());
-        let (split, values) = (self.digests.len() * DIGEST, shape.iter().product::<usize>() * 4);
-        let header = json!({
-            "digest": {"dtype": "U8", "shape": [self.digests.len(), DIGEST], "data_offsets": [0, split]},
-            "values": {"dtype": "F32", "shape": shape, "data_offsets": [split, split + values]},
-        })
-        .to_string();
+        let shape = self.values_shape();
+        let (mut at, values) = (self.digests.len() * DIGEST, shape.iter().product::<usize>() * 4);
+        let mut header = json!({
+            "digest": {"dtype": "U8", "shape": [self.digests.len(), DIGEST], "data_offsets": [0, at]},
+        });
+        if let Some(offsets) = self.offsets() {
+            let end = at + offsets.len() * 8;
+            header["offsets"] = json!({"dtype": "I64", "shape": [offsets.len()], "data_offsets": [at, end]});
+            at = end;
+        }
+        header["values"] = json!({"dtype": "F32", "shape": shape, "data_offsets": [at, at + values]});
+        let header = header.to_string();
         let mut bytes = (header.len().next_multiple_of(8) as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         bytes.resize(8 + header.len().next_multiple_of(8), b' ');
@@ -136,14 +173,12 @@ impl<'a> Rows<'a> {
             .set_key_value_metadata(Some(vec![KeyValue::new("row_shape".into(), shape)]));
         let schema = Arc::new(parse_message_type(schema)?);
         let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties.build()))?;
-        let row_len: usize = self.reader.row_shape().iter().product();
         let failed = |error: parquet::errors::ParquetError| IoError::other(error);
-        self.each_chunk(|first, values| {
-            let rows = values.len() / row_len;
-            let digests = &self.digests[first..first + rows];
+        self.each_chunk(|first, values, sizes| {
+            let digests = &self.digests[first..first + sizes.len()];
             let digests: Vec<FixedLenByteArray> =
                 digests.iter().map(|digest| ByteArray::from(digest.0.to_vec()).into()).collect();
-            let repetition: Vec<i16> = (0..values.len()).map(|i| i16::from(i % row_len != 0)).collect();
+            let repetition: Vec<i16> = sizes.iter().flat_map(|size| (0..*size).map(|i| i16::from(i > 0))).collect();
             let mut write = || -> parquet::errors::Result<()> {
                 let mut group = file.next_row_group()?;
                 if let Some(mut column) = group.next_column()? {

@@ -18,6 +18,8 @@ pub(super) const DAMAGED: &str = ".damaged";
 pub(super) const BLOCK: usize = 1 << 20;
 /// Bytes of a digest.
 pub(super) const DIGEST: usize = 32;
+/// Bytes of an offset.
+pub(super) const OFFSET: usize = 8;
 /// Bytes of a row's scale.
 pub(super) const SCALE: usize = 4;
 /// The head is a multiple of this long, so that blocks are whole memory pages.
@@ -30,20 +32,23 @@ const NAME: &str = "caft.cache";
 pub(super) struct Layout {
     /// Number of rows.
     pub rows: usize,
+    /// Number of items of all rows; where the column is not ragged, a row is one item.
+    pub items: usize,
     /// Bytes of the checksums, in the file.
     pub sums: Range<usize>,
     /// Bytes before the body.
     pub head: usize,
     /// Bytes of the body.
     pub body: usize,
-    row_bytes: usize,
+    item_bytes: usize,
     scaled: bool,
+    ragged: bool,
 }
 
 impl Layout {
-    fn new(spec: &ColumnSpec, rows: usize, sums: Range<usize>) -> Self {
-        let (row_bytes, scaled) = (spec.row_bytes(), spec.is_scaled());
-        Self { rows, head: sums.end, sums, body: rows * stored_bytes(spec), row_bytes, scaled }
+    fn new(spec: &ColumnSpec, rows: usize, items: usize, sums: Range<usize>) -> Self {
+        let (item_bytes, scaled, ragged) = (spec.row_bytes(), spec.is_scaled(), spec.ragged);
+        Self { rows, items, head: sums.end, sums, body: body_bytes(spec, rows, items), item_bytes, scaled, ragged }
     }
 
     /// Number of blocks.
@@ -62,22 +67,28 @@ impl Layout {
         self.head..self.head + self.rows * DIGEST
     }
 
+    /// Bytes of the offsets, in the file; none if the column is not ragged.
+    pub fn offsets(&self) -> Range<usize> {
+        let start = self.digests().end;
+        start..start + if self.ragged { (self.rows + 1) * OFFSET } else { 0 }
+    }
+
     /// Bytes of the scales, in the file; none if rows have no scale.
     pub fn scales(&self) -> Range<usize> {
-        let start = self.digests().end;
+        let start = self.offsets().end;
         start..start + if self.scaled { self.rows * SCALE } else { 0 }
     }
 
     /// Bytes of the scale of a row.
     pub fn scale(&self, row: usize) -> Option<Range<usize>> {
-        let start = self.digests().end + row * SCALE;
+        let start = self.offsets().end + row * SCALE;
         self.scaled.then_some(start..start + SCALE)
     }
 
-    /// Bytes of a row, in the file.
-    pub fn row(&self, row: usize) -> Range<usize> {
-        let start = self.scales().end + row * self.row_bytes;
-        start..start + self.row_bytes
+    /// Bytes of some items, in the file.
+    pub fn values(&self, items: Range<usize>) -> Range<usize> {
+        let start = self.scales().end;
+        start + items.start * self.item_bytes..start + items.end * self.item_bytes
     }
 
     /// The blocks that some bytes of the file's body lie in.
@@ -86,9 +97,21 @@ impl Layout {
     }
 }
 
-/// Bytes of a row in the body: its digest, its scale if it has one, its values.
-pub(super) fn stored_bytes(spec: &ColumnSpec) -> usize {
-    DIGEST + if spec.is_scaled() { SCALE } else { 0 } + spec.row_bytes()
+/// Bytes of a row of so many items in the body: its digest, its offset and its scale if it has them, its values.
+pub(super) fn stored_bytes(spec: &ColumnSpec, items: usize) -> usize {
+    let beside = if spec.is_scaled() { SCALE } else { 0 } + if spec.ragged { OFFSET } else { 0 };
+    DIGEST + beside + items * spec.row_bytes()
+}
+
+/// Bytes of a body.
+fn body_bytes(spec: &ColumnSpec, rows: usize, items: usize) -> usize {
+    // There is one more offset than rows.
+    rows * stored_bytes(spec, 0) + if spec.ragged { OFFSET } else { 0 } + items * spec.row_bytes()
+}
+
+/// The offsets of rows that end at these items, as they are stored.
+pub(super) fn offsets(ends: &[usize]) -> Vec<u8> {
+    std::iter::once(&0).chain(ends).flat_map(|end| (*end as u64).to_le_bytes()).collect()
 }
 
 /// The checksum of a block.
@@ -147,29 +170,32 @@ fn stored(dtype: DType) -> Dtype {
 }
 
 /// The tensors of a shard behind `sums`, in order: name, dtype, shape, bytes.
-fn tensors(spec: &ColumnSpec, rows: usize) -> Vec<(&'static str, Dtype, Vec<usize>, usize)> {
-    let shape = std::iter::once(rows).chain(spec.row_shape.iter().copied()).collect();
+fn tensors(spec: &ColumnSpec, rows: usize, items: usize) -> Vec<(&'static str, Dtype, Vec<usize>, usize)> {
+    let shape = std::iter::once(items).chain(spec.row_shape.iter().copied()).collect();
     let mut tensors = vec![("digest", Dtype::U8, vec![rows, DIGEST], rows * DIGEST)];
+    if spec.ragged {
+        tensors.push(("offsets", Dtype::U64, vec![rows + 1], (rows + 1) * OFFSET));
+    }
     if spec.is_scaled() {
         tensors.push(("scale", Dtype::F32, vec![rows], rows * SCALE));
     }
-    tensors.push(("values", stored(spec.dtype), shape, rows * spec.row_bytes()));
+    tensors.push(("values", stored(spec.dtype), shape, items * spec.row_bytes()));
     tensors
 }
 
-/// The length of the head of a shard of so many rows.
-pub(super) fn head_len(spec: &ColumnSpec, rows: usize) -> usize {
-    head(spec, rows, &vec![0; (rows * stored_bytes(spec)).div_ceil(BLOCK)]).1.len()
+/// The length of the head of a shard of so many rows and items.
+pub(super) fn head_len(spec: &ColumnSpec, rows: usize, items: usize) -> usize {
+    head(spec, rows, items, &vec![0; body_bytes(spec, rows, items).div_ceil(BLOCK)]).1.len()
 }
 
 /// The head of a shard whose body has these checksums, and the name it gives.
-pub(super) fn head(spec: &ColumnSpec, rows: usize, sums: &[u64]) -> (String, Vec<u8>) {
+pub(super) fn head(spec: &ColumnSpec, rows: usize, items: usize, sums: &[u64]) -> (String, Vec<u8>) {
     let mut at = sums.len() * 8;
     let mut header = json!({
         "__metadata__": {"format": NAME, "version": FORMAT.to_string(), "column": spec.key},
         "sums": {"dtype": Dtype::U64, "shape": [sums.len()], "data_offsets": [0, at]},
     });
-    for (name, dtype, shape, bytes) in tensors(spec, rows) {
+    for (name, dtype, shape, bytes) in tensors(spec, rows, items) {
         header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes]});
         at += bytes;
     }
@@ -209,9 +235,10 @@ pub(super) fn parse(spec: &ColumnSpec, file_name: &str, bytes: &[u8]) -> Result<
     if rows == 0 {
         return Err("it has no rows".into());
     }
+    let items = if spec.ragged { info("values")?.shape.first().copied().unwrap_or(0) } else { rows };
     let mut at = sums.data_offsets.1;
     let mut placed = sums.data_offsets.0 == 0 && sums.dtype == Dtype::U64;
-    for (name, dtype, shape, _) in tensors(spec, rows) {
+    for (name, dtype, shape, _) in tensors(spec, rows, items) {
         let found: &TensorInfo = info(name)?;
         if found.dtype != dtype || found.shape != shape {
             let (have, is) = (found.dtype, &found.shape);
@@ -221,7 +248,7 @@ pub(super) fn parse(spec: &ColumnSpec, file_name: &str, bytes: &[u8]) -> Result<
         at = found.data_offsets.1;
     }
     let start = 8 + header;
-    let layout = Layout::new(spec, rows, start..start + sums.data_offsets.1);
+    let layout = Layout::new(spec, rows, items, start..start + sums.data_offsets.1);
     let whole = start + at == bytes.len() && layout.head.is_multiple_of(HEAD_ALIGNMENT);
     if !placed || !whole || sums.shape != [layout.blocks()] {
         return Err("its tensors are not laid out as they should be".into());

@@ -23,7 +23,8 @@
 //! | `key` | the key |
 //! | `made_by` | the recipe that first asked for the column |
 //! | `created` | seconds since 1970 |
-//! | `row_shape` | the shape of one row, such as `[197, 768]` |
+//! | `row_shape` | the shape of one row, such as `[197, 768]`; of one item of a row in a ragged column |
+//! | `ragged` | `true` for a ragged column, else absent |
 //! | `dtype` | `f32`, `f16`, `bf16` or `i8` |
 //! | `ingredients` | an object: what the key was made of |
 //!
@@ -38,8 +39,13 @@
 //! | --- | --- | --- | --- |
 //! | `sums` | U64 | `[b]` | checksum of each block of the body |
 //! | `digest` | U8 | `[n, 32]` | the samples' BLAKE3 digests, in the order in which the rows were pushed |
+//! | `offsets` | U64 | `[n + 1]` | only in a ragged column: where rows begin and end in `values` |
 //! | `scale` | F32 | `[n]` | only with I8: a row's values are its integers times its scale |
 //! | `values` | F32, F16, BF16 or I8 | `[n, …row_shape]` | the rows |
+//!
+//! In a **ragged** column a row is a list of items, such as the tokens of a text, as many as its sample has and at
+//! least one. `values` is then `[m, …row_shape]`, the items of all rows behind each other: row i is
+//! `values[offsets[i]..offsets[i + 1]]`, with `offsets[0]` = 0 and `offsets[n]` = m.
 //!
 //! The header's `__metadata__` is `{"format": "caft.cache", "version": "1", "column": <key>}`. Spaces behind
 //! the header's JSON make everything before `digest` (the **head**: length, header and `sums`) a multiple of
@@ -48,7 +54,7 @@
 //! little-endian number. The file's name is the first 32 hexadecimal digits of the BLAKE3 digest of the
 //! head, so that the name vouches for the header and the checksums, and those for everything else.
 //!
-//! Opening a shard checks its length, name, header and the blocks of `digest`; a block of `values` is checked
+//! Opening a shard checks its length, name, header and the blocks of `digest` and `offsets`; a block of `values` is checked
 //! when it is first touched. A shard that fails is renamed to `….damaged` (where the folder can be written),
 //! the caller is warned, and its rows count as missing.
 //!

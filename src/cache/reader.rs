@@ -17,6 +17,8 @@ pub struct RowReader {
     spec: Arc<ColumnSpec>,
     snapshot: Arc<Snapshot>,
     rows: Vec<u32>,
+    /// Of a ragged column: the number of items of each row.
+    lengths: Vec<u32>,
     /// Bytes of rows announced so far.
     announced: AtomicU64,
 }
@@ -30,7 +32,12 @@ const TICK: u64 = 512 << 20;
 
 impl RowReader {
     pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: Arc<Snapshot>, rows: Vec<u32>) -> Self {
-        Self { spec, snapshot, rows, announced: AtomicU64::new(0) }
+        let length = |row: &u32| {
+            let (shard, at) = snapshot.locate(*row);
+            shard.items(at).len() as u32
+        };
+        let lengths = if spec.ragged { rows.iter().map(length).collect() } else { Vec::new() };
+        Self { spec, snapshot, rows, lengths, announced: AtomicU64::new(0) }
     }
 
     /// Number of rows.
@@ -43,31 +50,42 @@ impl RowReader {
         self.rows.is_empty()
     }
 
-    /// The shape of one row.
+    /// The shape of one row, or of one item of a ragged column.
     pub fn row_shape(&self) -> &[usize] {
         &self.spec.row_shape
     }
 
-    /// Stored bytes of one row.
-    pub fn row_bytes(&self) -> usize {
-        self.spec.row_bytes()
+    /// The number of items of each row, if the column is ragged.
+    pub fn lengths(&self) -> Option<&[u32]> {
+        self.spec.ragged.then_some(&self.lengths)
     }
 
-    /// Reads rows into `out`, of shape `[rows, …row_shape]`, as f32.
+    /// Stored bytes of one row; in a ragged column their mean.
+    pub fn row_bytes(&self) -> usize {
+        let items: usize = self.lengths.iter().map(|length| *length as usize).sum();
+        if self.spec.ragged { items * self.spec.row_bytes() / self.len().max(1) } else { self.spec.row_bytes() }
+    }
+
+    /// Reads rows into `out`, of shape `[rows, …row_shape]`, as f32. Rows of a ragged column have `[items,
+    /// …row_shape]` each, as many items as `out` has room for, the last ones zeros where a row has fewer.
     ///
     /// # Errors
     /// A block of a shard fails its checksum; it is named, and the shard is set aside. A row number is
     /// not below [`len`](Self::len), or `out` has the wrong length.
     pub fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
-        let row_len = self.spec.row_len();
+        let item = self.spec.row_len();
+        let row_len = if self.spec.ragged { out.len() / rows.len().max(1) / item * item } else { item };
         if out.len() != rows.len() * row_len {
             let (want, have) = (rows.len() * row_len, out.len());
             return Err(Error::failed(format!("a buffer of {have} values was given for {want}")));
         }
+        if rows.is_empty() || row_len == 0 {
+            return Ok(());
+        }
         let mut tasks: Vec<_> = rows.chunks(TASK).zip(out.chunks_mut(TASK * row_len)).collect();
         match &mut tasks[..] {
-            [(rows, out)] => self.read_some(rows, out),
-            tasks => tasks.par_iter_mut().try_for_each(|(rows, out)| self.read_some(rows, out)),
+            [(rows, out)] => self.read_some(rows, row_len, out),
+            tasks => tasks.par_iter_mut().try_for_each(|(rows, out)| self.read_some(rows, row_len, out)),
         }
     }
 
@@ -82,13 +100,19 @@ impl RowReader {
         }
     }
 
-    fn read_some(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.spec.row_len())) {
+    fn read_some(&self, rows: &[usize], row_len: usize, out: &mut [f32]) -> Result<()> {
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
             let number = self.rows.get(row);
             let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
             let (shard, at) = self.snapshot.locate(*number);
             let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
-            decode(self.spec.dtype, bytes, scale, out);
+            let values = bytes.len() / self.spec.dtype.size();
+            if values > out.len() {
+                return Err(Error::failed(format!("a row of {values} values was asked for as {}", out.len())));
+            }
+            let (real, padding) = out.split_at_mut(values);
+            decode(self.spec.dtype, bytes, scale, real);
+            padding.fill(0.0);
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! One shard, open for reading.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
-use super::layout::{self, DAMAGED, DIGEST, Layout, SCALE};
+use super::layout::{self, DAMAGED, DIGEST, Layout, OFFSET, SCALE};
 use super::spec::ColumnSpec;
 use crate::base::Error;
 
@@ -67,6 +68,9 @@ impl Shard {
         if check_digests {
             shard.ensure(shard.layout.digests())?;
         }
+        if spec.ragged {
+            shard.check_offsets()?;
+        }
         Ok(shard)
     }
 
@@ -85,9 +89,32 @@ impl Shard {
         bytemuck::cast_slice(&self.map[self.layout.digests()])
     }
 
+    /// Every row has at least one item, and all items are some row's.
+    fn check_offsets(&self) -> Result<(), Unusable> {
+        self.ensure(self.layout.offsets())?;
+        let ends = (self.offset(0), self.offset(self.layout.rows));
+        let ascend = (0..self.layout.rows).all(|row| self.offset(row) < self.offset(row + 1));
+        if ends == (0, self.layout.items) && ascend {
+            return Ok(());
+        }
+        Err(Unusable::Damaged("its offsets are not those of rows".into()))
+    }
+
+    fn offset(&self, at: usize) -> usize {
+        let start = self.layout.offsets().start + at * OFFSET;
+        let mut offset = [0; OFFSET];
+        offset.copy_from_slice(&self.map[start..start + OFFSET]);
+        usize::try_from(u64::from_le_bytes(offset)).unwrap_or(usize::MAX)
+    }
+
+    /// The items of a row.
+    pub fn items(&self, row: usize) -> Range<usize> {
+        if self.layout.offsets().is_empty() { row..row + 1 } else { self.offset(row)..self.offset(row + 1) }
+    }
+
     /// The stored bytes of a row and its scale (1 where rows have none), checked.
     pub fn row(&self, row: usize) -> Result<(&[u8], f32), Damage> {
-        let bytes = self.layout.row(row);
+        let bytes = self.layout.values(self.items(row));
         self.ensure(bytes.clone())?;
         let Some(place) = self.layout.scale(row) else { return Ok((&self.map[bytes], 1.0)) };
         self.ensure(place.clone())?;
@@ -100,7 +127,7 @@ impl Shard {
     /// from disk ahead, with those behind it, in one go; row by row it would come in small pieces. Ticks begin
     /// at 1.
     pub fn visit(&self, row: usize, tick: u32) {
-        let block = self.layout.blocks_of(&self.layout.row(row)).start;
+        let block = self.layout.blocks_of(&self.layout.values(self.items(row))).start;
         let last = self.visited[block].load(Ordering::Relaxed);
         if last == tick {
             return;

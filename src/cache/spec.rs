@@ -16,8 +16,10 @@ pub struct ColumnSpec {
     /// What the key was made of, by name, for people and for the reasons of misses. An ingredient
     /// `tensor` names the tensor in error messages.
     pub ingredients: Map<String, Value>,
-    /// The shape of one row; its product is at least 1.
+    /// The shape of one row, or of one item of a row if the column is ragged; its product is at least 1.
     pub row_shape: Vec<usize>,
+    /// Whether a row is a list of items, as many as its sample has.
+    pub ragged: bool,
     /// How the values are stored.
     pub dtype: DType,
     /// The recipe that asks for the column; shown in listings, not part of the key.
@@ -25,12 +27,12 @@ pub struct ColumnSpec {
 }
 
 impl ColumnSpec {
-    /// Values of one row.
+    /// Values of one row, or of one item.
     pub fn row_len(&self) -> usize {
         self.row_shape.iter().product()
     }
 
-    /// Stored bytes of one row's values.
+    /// Stored bytes of one row's or item's values.
     pub fn row_bytes(&self) -> usize {
         self.row_len() * self.dtype.size()
     }
@@ -60,7 +62,7 @@ impl ColumnSpec {
 }
 
 /// A gibibyte.
-const MAX_ROW_BYTES: usize = 1 << 30;
+pub(super) const MAX_ROW_BYTES: usize = 1 << 30;
 
 /// More than any list of ingredients needs.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -73,6 +75,8 @@ pub(super) struct ColumnFile {
     pub made_by: String,
     pub created: u64,
     pub row_shape: Vec<usize>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ragged: bool,
     pub dtype: DType,
     pub ingredients: Map<String, Value>,
 }
@@ -88,6 +92,7 @@ impl ColumnFile {
             made_by: spec.made_by.clone(),
             created: now.map_or(0, |d| d.as_secs()),
             row_shape: spec.row_shape.clone(),
+            ragged: spec.ragged,
             dtype: spec.dtype,
             ingredients: spec.ingredients.clone(),
         }
@@ -114,7 +119,7 @@ impl ColumnFile {
 
     /// The spec that the file records.
     pub fn spec(self) -> ColumnSpec {
-        let Self { key, ingredients, row_shape, dtype, made_by, .. } = self;
-        ColumnSpec { key, ingredients, row_shape, dtype, made_by }
+        let Self { key, ingredients, row_shape, ragged, dtype, made_by, .. } = self;
+        ColumnSpec { key, ingredients, row_shape, ragged, dtype, made_by }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::column::Snapshot;
 use super::encode::Encoded;
 use super::layout::{self, DIGEST, EXTENSION, Sums};
-use super::spec::{ColumnFile, ColumnSpec};
+use super::spec::{ColumnFile, ColumnSpec, MAX_ROW_BYTES};
 use crate::base::{Digest, Error, Result, file};
 
 /// When a writer closes the shard in hand.
@@ -48,6 +48,8 @@ pub struct Writer {
     limits: Limits,
     stored: Arc<Snapshot>,
     digests: Vec<u8>,
+    /// Of a ragged column: where each row ends, in items.
+    ends: Vec<usize>,
     rows: Encoded,
     opened: Instant,
     failed: bool,
@@ -64,18 +66,23 @@ impl Writer {
             ColumnFile::new(&spec).write(&folder)?;
         }
         remove_stale(&folder, STALE);
-        let (digests, rows, written) = (Vec::new(), Encoded::default(), Written::default());
-        Ok(Self { spec, folder, limits, stored, digests, rows, opened: Instant::now(), failed: false, written })
+        let (digests, ends, rows, written) = (Vec::new(), Vec::new(), Encoded::default(), Written::default());
+        Ok(Self { spec, folder, limits, stored, digests, ends, rows, opened: Instant::now(), failed: false, written })
     }
 
-    /// Adds the row of a sample, of the column's row shape, and closes the shard if a limit is reached. A row
+    /// Adds the row of a sample, of the column's row shape (in a ragged column any number of items of it), and closes the shard if a limit is reached. A row
     /// that the column had when it was opened is passed over.
     ///
     /// # Errors
     /// The row has the wrong length, a value is not finite or overflows the stored dtype (the tensor is
     /// named), or a full shard could not be written (its rows are kept, and the next push tries again).
     pub fn push(&mut self, digest: Digest, row: &[f32]) -> Result<()> {
-        if row.len() != self.spec.row_len() {
+        let item = self.spec.row_len();
+        let fits = match self.spec.ragged {
+            true => !row.is_empty() && row.len() % item == 0 && row.len() <= MAX_ROW_BYTES / 4,
+            false => row.len() == item,
+        };
+        if !fits {
             let (tensor, have, shape) = (self.spec.tensor(), row.len(), &self.spec.row_shape);
             return Err(Error::failed(format!(
                 "tensor `{tensor}` gave a row of {have} values, not of shape {shape:?}"
@@ -88,6 +95,9 @@ impl Writer {
             self.opened = Instant::now();
         }
         self.rows.push(&self.spec, row)?;
+        if self.spec.ragged {
+            self.ends.push(self.ends.last().copied().unwrap_or(0) + row.len() / item);
+        }
         self.digests.extend(digest.0);
         if self.rows.values.len() >= self.limits.bytes || self.opened.elapsed() >= self.limits.age {
             self.flush()?;
@@ -109,11 +119,13 @@ impl Writer {
             let gone = Error::failed(format!("the folder `{}` is gone", self.folder.display()));
             return Err(gone.hint("was its disk unmounted? run the same command again when it is back"));
         }
-        let body = [&self.digests, &self.rows.scales, &self.rows.values];
+        let rows = self.digests.len() / DIGEST;
+        let items = self.ends.last().copied().unwrap_or(rows);
+        let offsets = if self.spec.ragged { layout::offsets(&self.ends) } else { Vec::new() };
+        let body = [&self.digests, &offsets, &self.rows.scales, &self.rows.values];
         let mut sums = Sums::default();
         body.iter().for_each(|part| sums.update(part));
-        let rows = self.digests.len() / DIGEST;
-        let (name, head) = layout::head(&self.spec, rows, &sums.finish());
+        let (name, head) = layout::head(&self.spec, rows, items, &sums.finish());
         let path = self.folder.join(name).with_extension(EXTENSION);
         let result = file::write_atomic(&path, |out| {
             out.write_all(&head)?;
@@ -126,6 +138,7 @@ impl Writer {
         self.written.bytes += (head.len() + body.map(Vec::len).iter().sum::<usize>()) as u64;
         self.written.shards += 1;
         self.digests.clear();
+        self.ends.clear();
         self.rows.clear();
         Ok(())
     }

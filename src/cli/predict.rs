@@ -11,7 +11,6 @@ use super::table::Table;
 use super::{Globals, print, print_json};
 use crate::base::{Error, file};
 use crate::run::Predictor;
-use crate::sample::Modality;
 
 /// More than this is not read of a file of lines.
 const LARGEST: u64 = 1 << 30;
@@ -61,7 +60,7 @@ impl Args {
         if globals.json {
             print_json(&serde_json::json!({"classes": predictor.classes(), "predictions": predicted}))?;
         } else {
-            let first = if predictor.modality() == Modality::Image { "file" } else { "text" };
+            let first = predictor.what();
             let text = if predicted.iter().any(|one| one.label.is_none()) {
                 let mut table = Table::new([first, "values"]);
                 for one in predicted {

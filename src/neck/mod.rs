@@ -8,13 +8,14 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::graph::op::{Concat, Flatten};
 use crate::graph::{Graph, ValueId};
 
 mod bifpn;
 mod fpn;
 mod identity;
+mod masked_mean;
 mod norm;
 mod pan;
 mod pool;
@@ -24,10 +25,19 @@ mod standardize;
 pub use bifpn::BiFpn;
 pub use fpn::Fpn;
 pub use identity::Identity;
+pub use masked_mean::MaskedMean;
 pub use norm::{L2Norm, LayerNorm};
 pub use pan::Pan;
 pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
+
+/// The end of the name of an input that says which tokens of another are real.
+pub const MASK: &str = ".mask";
+
+fn padded(output: &str, what: &str) -> Error {
+    Error::bad_input(format!("samples have different numbers of tokens of `{output}`, and {what}"))
+        .hint("begin with neck `masked_mean`")
+}
 
 /// What stands between the cut's outputs and the head. Each output passes through the neck on its own, but for
 /// necks that join maps of several sizes; then several outputs are flattened and concatenated, in the order of
@@ -41,6 +51,8 @@ pub enum NeckConfig {
     Standardize(Standardize),
     /// Global average pooling: the mean over tokens or places.
     Gap(Gap),
+    /// The mean over the tokens of each sample, without padding.
+    MaskedMean(MaskedMean),
     /// Global max pooling: the largest over tokens or places.
     Gmp(Gmp),
     /// Generalised-mean pooling: between the mean and the largest, with a trained power.
@@ -76,32 +88,48 @@ impl NeckChain {
             | NeckConfig::Standardize(_)
             | NeckConfig::Gap(_)
             | NeckConfig::Gmp(_)
+            | NeckConfig::MaskedMean(_)
             | NeckConfig::ClsToken(_)
             | NeckConfig::L2Norm(_) => false,
         })
     }
 
     /// Adds the nodes of all necks to each of the inputs, and joins several into one. Names begin with
-    /// `neck`.
+    /// `neck`. An input `NAME.mask` `[tokens]` says which tokens of the input `NAME` are real; it is not joined.
     ///
     /// # Errors
-    /// A neck cannot take its input's shape, or there is no input.
+    /// A neck cannot take its input's shape, would take padding for tokens, or there is no input.
     pub fn build(&self, graph: &mut Graph, inputs: &[ValueId]) -> Result<ValueId> {
-        let mut ends = inputs.to_vec();
+        let names: Vec<String> = inputs.iter().map(|input| graph.values()[input.index()].name.clone()).collect();
+        let mask_of =
+            |name: &str| names.iter().position(|other| *other == format!("{name}{MASK}")).map(|at| inputs[at]);
+        let is_mask = |name: &str| name.strip_suffix(MASK).is_some_and(|base| names.iter().any(|name| name == base));
+        let values = inputs.iter().zip(&names).filter(|(_, name)| !is_mask(name));
+        let (inputs, names): (Vec<ValueId>, Vec<&String>) = values.map(|(input, name)| (*input, name)).unzip();
+        let mut masks: Vec<Option<ValueId>> = names.iter().map(|name| mask_of(name)).collect();
+        let mut ends = inputs.clone();
         for (i, neck) in self.0.iter().enumerate() {
+            let masked = names.iter().zip(&masks).find(|(_, mask)| mask.is_some());
+            if let Some((name, _)) = masked.filter(|_| !neck.minds_padding()) {
+                return Err(padded(name, &format!("neck `{}` would take padding for tokens", neck.kind())));
+            }
             if let Some(joined) = neck.join(graph, &ends, &format!("neck.{i}")) {
                 ends = joined?;
                 continue;
             }
-            for (end, input) in ends.iter_mut().zip(inputs) {
-                let name = format!("neck.{}.{i}", graph.values()[input.index()].name);
-                *end = neck.build(graph, *end, &name)?;
+            for ((end, mask), output) in ends.iter_mut().zip(&mut masks).zip(&names) {
+                *end = neck.build(graph, *end, *mask, &format!("neck.{output}.{i}"))?;
+                // A vector has no padding.
+                *mask = mask.filter(|_| graph.shape(*end).dims.len() > 1);
             }
+        }
+        if let Some((name, _)) = names.iter().zip(&masks).find(|(_, mask)| mask.is_some()) {
+            return Err(padded(name, "no neck makes a vector of its tokens"));
         }
         if let [one] = ends[..] {
             return Ok(one);
         }
-        for (end, input) in ends.iter_mut().zip(inputs) {
+        for (end, input) in ends.iter_mut().zip(&inputs) {
             if graph.shape(*end).dims.len() != 1 {
                 let name = format!("neck.{}.flatten", graph.values()[input.index()].name);
                 *end = graph.node(&name, Flatten, &[*end])?;
@@ -122,9 +150,22 @@ impl NeckConfig {
         }
     }
 
-    fn build(&self, graph: &mut Graph, x: ValueId, name: &str) -> Result<ValueId> {
+    /// Whether it treats each token by itself, or leaves padding out.
+    fn minds_padding(&self) -> bool {
+        let by_itself = matches!(self, Self::Identity(_) | Self::LayerNorm(_) | Self::L2Norm(_));
+        by_itself || matches!(self, Self::ClsToken(_) | Self::MaskedMean(_))
+    }
+
+    /// The name of the kind.
+    fn kind(&self) -> String {
+        let json = serde_json::to_value(self).unwrap_or_default();
+        json["kind"].as_str().unwrap_or_default().to_string()
+    }
+
+    fn build(&self, graph: &mut Graph, x: ValueId, mask: Option<ValueId>, name: &str) -> Result<ValueId> {
         match self {
             Self::Identity(_) => Ok(x),
+            Self::MaskedMean(mean) => mean.build(graph, x, mask, name),
             Self::Standardize(standardize) => standardize.build(graph, x, name),
             Self::Gap(gap) => gap.build(graph, x, name),
             Self::Gmp(gmp) => gmp.build(graph, x, name),

@@ -1,5 +1,7 @@
 //! From a recipe to a plan.
 
+use indexmap::IndexMap;
+
 use super::rules::{Check, RULES};
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
@@ -33,6 +35,10 @@ impl Plan {
         RULES.iter().for_each(|rule| rule(&mut check));
         check.problems.into_result()?;
         let train = &recipe.train;
+        let towers: IndexMap<String, BackbonePlan> = towers(recipe)
+            .map(|(field, tower)| Ok((field.clone(), backbone(&tower, catalogue)?)))
+            .collect::<Result<_>>()?;
+        let only = || backbone(recipe, catalogue);
         let outputs = outputs(recipe);
         Ok(Self {
             name: recipe.name.clone(),
@@ -42,7 +48,8 @@ impl Plan {
                 train: train.seed.unwrap_or(recipe.seed),
             },
             model: ModelPlan {
-                backbone: backbone(recipe, catalogue)?,
+                backbone: towers.values().next().cloned().map_or_else(only, Ok)?,
+                towers,
                 neck: recipe.model.neck.clone(),
                 head: head(recipe),
             },
@@ -87,6 +94,16 @@ fn outputs(recipe: &Recipe) -> Task {
 /// What is measured: what the recipe names, or what its targets and its head call for.
 pub fn metrics(recipe: &Recipe) -> Vec<MetricName> {
     recipe.metrics.clone().unwrap_or_else(|| MetricName::of_task(outputs(recipe)))
+}
+
+/// The recipe of each tower as if it were alone.
+pub(super) fn towers(recipe: &Recipe) -> impl Iterator<Item = (&String, Recipe)> {
+    recipe.model.towers.iter().map(|(field, config)| {
+        let mut alone = recipe.clone();
+        alone.model.towers.clear();
+        alone.model.backbone = Some(config.clone());
+        (field, alone)
+    })
 }
 
 fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {

@@ -12,6 +12,7 @@ mod rules;
 pub use build::metrics;
 pub use resolved::{Manifest, PLAN, ResolvedPlan};
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Task;
@@ -63,8 +64,11 @@ pub struct Seeds {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPlan {
-    /// The frozen part.
+    /// The frozen part; where there are towers, that of the first.
     pub backbone: BackbonePlan,
+    /// The frozen part for each field of a row, where each has its own.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub towers: IndexMap<String, BackbonePlan>,
     /// Between the cut and the head.
     pub neck: NeckChain,
     /// The head.
@@ -106,6 +110,14 @@ pub struct TailPlan {
     pub mode: Mode,
     /// The tensor or block from which on it is trained; nothing means the model's input.
     pub from: Option<String>,
+}
+
+impl Plan {
+    /// The plan of one tower alone: with its backbone, and nothing of the others.
+    pub fn tower(&self, backbone: &BackbonePlan) -> Self {
+        let model = ModelPlan { backbone: backbone.clone(), towers: IndexMap::new(), ..self.model.clone() };
+        Self { model, ..self.clone() }
+    }
 }
 
 /// How the frozen part is run.

@@ -37,6 +37,9 @@ pub struct ResolvedPlan {
     /// What crosses the cut where a part of the backbone is trained; else the backbone's outputs do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frontier: Option<Vec<OutputSpec>>,
+    /// The plans of the towers behind the first, each resolved alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<Self>,
     /// Providers of one class give the same values.
     pub numeric_class: String,
     /// The inference runtime with its version.
@@ -79,8 +82,9 @@ impl ResolvedPlan {
             .json("train", train)
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION));
-        // Only where there is one, so that runs on pictures kept their ids.
-        self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest)).finish()
+        // Only where there are some, so that runs on pictures kept their ids.
+        let key = self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest));
+        self.towers.iter().fold(key, |key, tower| key.json("tower", &tower.id())).finish()
     }
 
     /// What the engine computes and is stored: what crosses the cut.

@@ -4,14 +4,14 @@
 use super::build;
 use super::build::whole_is_trained;
 use crate::backbone::{Catalogue, Entry};
-use crate::base::suggest::did_you_mean;
+use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
 use crate::graph::Task;
 use crate::head::{HeadConfig, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
-use crate::sample::Modality;
+use crate::sample::{Modality, Transform};
 use crate::sampler::SamplerConfig;
 
 /// What a rule looks at, and where it tells what is wrong.
@@ -27,8 +27,11 @@ impl<'a> Check<'a> {
         self.problems.push((self.place)(path), path, message);
     }
 
+    /// The backbone; where there are towers, none that an extended recipe only says the mode of.
     fn backbone(&self) -> Option<&'a BackboneConfig> {
-        self.recipe.model.backbone.as_ref()
+        let named = |backbone: &&BackboneConfig| backbone.name.is_some() || backbone.onnx.is_some();
+        let backbone = self.recipe.model.backbone.as_ref();
+        backbone.filter(|backbone| self.recipe.model.towers.is_empty() || named(backbone))
     }
 
     /// The catalogue entry, if the backbone names one that exists.
@@ -45,6 +48,7 @@ pub(super) const RULES: &[Rule] = &[
     outputs_are_known,
     preprocess_is_known,
     fields_fit_the_backbone,
+    towers_fit_the_fields,
     trained_part_is_known,
     engine_is_available,
     trainer_is_available,
@@ -63,6 +67,12 @@ fn one_backbone(check: &mut Check<'_>) {
     if check.recipe.model.full.is_some() {
         let message = "whole models are not trained by this version; use `model.backbone` in mode `frozen`";
         check.problem("model.full", message);
+        return;
+    }
+    if !check.recipe.model.towers.is_empty() {
+        if check.backbone().is_some() {
+            check.problem("model.towers", "stand in place of `model.backbone`; give one of the two");
+        }
         return;
     }
     let Some(BackboneConfig { name, onnx, outputs, .. }) = check.backbone() else {
@@ -124,9 +134,17 @@ fn outputs_are_known(check: &mut Check<'_>) {
 }
 
 fn preprocess_is_known(check: &mut Check<'_>) {
+    if check.backbone().is_none() {
+        return;
+    }
     let preprocess = &check.recipe.data.common.preprocess;
     let unknown =
         |backbone: &BackboneConfig| backbone.onnx.is_some() && backbone.name.is_none() && backbone.tokenizer.is_none();
+    let texts = check.recipe.data.fields().iter().any(|field| field.modality == Modality::Text);
+    if check.backbone().is_some_and(unknown) && texts {
+        let message = "is missing; a backbone for text needs a `tokenizer.json`";
+        return check.problem("model.backbone.tokenizer", message);
+    }
     if check.backbone().is_some_and(unknown) && preprocess.is_auto() {
         let message =
             "an `onnx` file does not say what it expects of a picture: give `resize` or `crop`, `mean`, `std`";
@@ -138,7 +156,62 @@ fn preprocess_is_known(check: &mut Check<'_>) {
     }
 }
 
+/// What is asked of each tower as if it were the only backbone.
+const OF_A_TOWER: &[Rule] = &[one_backbone, backbone_is_known, outputs_are_known, trained_part_is_known];
+
+fn towers_fit_the_fields(check: &mut Check<'_>) {
+    if check.recipe.model.towers.is_empty() {
+        return;
+    }
+    let fields = check.recipe.data.fields();
+    let mut transforms = Vec::new();
+    for (name, alone) in super::build::towers(check.recipe) {
+        let of_tower = |path: &str| path.replacen("model.backbone", &format!("model.towers.{name}"), 1);
+        let whole = check.place;
+        let place = |path: &str| whole(&of_tower(path));
+        let mut sub =
+            Check { recipe: &alone, catalogue: check.catalogue, place: &place, problems: Problems::default() };
+        OF_A_TOWER.iter().for_each(|rule| rule(&mut sub));
+        if sub.backbone().is_some_and(|backbone| backbone.mode != Mode::Frozen) {
+            sub.problem("model.backbone.mode", "towers are not trained; they run in mode `frozen`");
+        }
+        let tokenizer = super::build::tokenizer(&alone, sub.entry()).is_some();
+        match (super::build::preprocess(&alone, sub.entry()), fields.iter().find(|field| field.name == *name)) {
+            (Err(error), _) => sub.problem("data.preprocess", error.to_string()),
+            (Ok(_), None) => {
+                let there = one_of(fields.iter().map(|field| field.name.as_str()));
+                sub.problem("model.backbone", format!("rows have no field `{name}`; there is {there}"));
+            }
+            (Ok(transform), Some(field)) => {
+                let (has, takes) = (field.modality, transform.modality());
+                if has != takes {
+                    let message = format!("`{name}` has {}, and the backbone takes {}", has.name(), takes.name());
+                    sub.problem("model.backbone", message);
+                } else if has == Modality::Text && !tokenizer {
+                    let message = "is missing; a backbone for text needs a `tokenizer.json`";
+                    sub.problem("model.backbone.tokenizer", message);
+                }
+                transforms.push(transform);
+            }
+        }
+        for problem in sub.problems.list {
+            let path = of_tower(&problem.path);
+            check.problem(&path, problem.message);
+        }
+    }
+    for field in fields.iter().filter(|field| !check.recipe.model.towers.contains_key(&field.name)) {
+        check.problem("model.towers", format!("the field `{}` has no tower", field.name));
+    }
+    let all: Vec<&Transform> = transforms.iter().collect();
+    if let Err(error) = check.recipe.data.common.preprocess.check_used(&all) {
+        check.problem("data.preprocess", error.to_string());
+    }
+}
+
 fn fields_fit_the_backbone(check: &mut Check<'_>) {
+    if check.backbone().is_none() {
+        return;
+    }
     let Ok(transform) = super::build::preprocess(check.recipe, check.entry()) else { return };
     let tokenizer = super::build::tokenizer(check.recipe, check.entry());
     let fields = check.recipe.data.fields();
@@ -146,6 +219,9 @@ fn fields_fit_the_backbone(check: &mut Check<'_>) {
     if let Some(other) = fields.iter().find(|field| field.modality != modality) {
         let (path, has) = (format!("data.{}", other.name), other.modality.name());
         return check.problem(&path, format!("rows have {has}, and the backbone takes {}", modality.name()));
+    }
+    if modality == Modality::Image && fields.len() > 1 {
+        return check.problem("model.backbone", "rows have several fields; give each a backbone with `model.towers`");
     }
     if modality == Modality::Text && tokenizer.is_none() {
         check.problem("model.backbone.tokenizer", "is missing; a backbone for text needs a `tokenizer.json`");

@@ -241,7 +241,11 @@ fn lay_over(base: &mut Node, over: Node) {
 fn replaced(layer: &Node, below: &[Node]) -> Vec<Vec<Segment>> {
     fn walk(node: &Node, below: &[&Node], path: &mut Vec<Segment>, found: &mut Vec<Vec<Segment>>) {
         let Some(map) = node.as_map() else { return };
-        let is_backbone = matches!(path.as_slice(), [.., Segment::Key(key)] if key == "backbone");
+        let is_backbone = match path.as_slice() {
+            [.., Segment::Key(towers), Segment::Key(_)] if towers == "towers" => true,
+            [.., Segment::Key(key)] => key == "backbone",
+            _ => false,
+        };
         let identity: &[&str] = if is_backbone { &["name", "onnx"] } else { &["kind"] };
         let current = |key: &str| below.iter().rev().find_map(|under| under.as_map()?.get(key));
         let has_identity = identity.iter().any(|key| current(key).is_some());

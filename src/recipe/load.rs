@@ -151,7 +151,7 @@ pub fn check_file(path: &Path, overrides: &Overrides) -> Result<Checked> {
 
 /// Checks a merged tree and reads it into the types.
 fn finish(file: String, mut tree: Node, mut problems: Problems) -> Result<Checked> {
-    let part = ["data", "model.backbone.name", "model.backbone.onnx", "model.full"]
+    let part = ["data", "model.backbone.name", "model.backbone.onnx", "model.towers", "model.full"]
         .iter()
         .all(|path| KeyPath::parse(path).is_none_or(|path| tree.at(&path.0).is_none()));
     let kind = if part { Kind::Recipe } else { Kind::Merged };

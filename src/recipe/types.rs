@@ -1,6 +1,7 @@
 //! The types of a recipe as merged. They are the one source of the JSON schemas: their doc comments are
 //! its descriptions, their defaults its defaults.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,10 @@ pub struct Model {
     /// The pretrained part and where it is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backbone: Option<BackboneConfig>,
+    /// In place of `backbone` one for each field of a row, by the field's name: `image`, `text`, `text_b`. Their
+    /// features are joined for the head.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub towers: IndexMap<String, BackboneConfig>,
     /// What stands between the cut and the head: nothing, one neck, or a list of necks.
     pub neck: NeckChain,
     /// What maps features to the task's outputs, whose number comes from the data. By default what the targets

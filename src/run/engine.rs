@@ -24,12 +24,15 @@ pub struct Columns {
     engine: Built,
     columns: Vec<Column>,
     names: Vec<String>,
+    /// Those of the towers behind the first.
+    others: Vec<Self>,
 }
 
 impl Columns {
     /// Each output with its column's key.
     pub fn keys(&self) -> impl Iterator<Item = (String, Digest)> + '_ {
-        self.names.iter().cloned().zip(self.columns.iter().map(|column| column.spec().key))
+        let all = std::iter::once(self).chain(&self.others).flat_map(|columns| columns.iter());
+        all.map(|(name, column)| (name.to_string(), column.spec().key))
     }
 
     /// The engine that fills the columns, ready to run.
@@ -43,6 +46,11 @@ impl Columns {
     /// What the engine is made of.
     pub fn manifest(&self) -> &Manifest {
         &self.engine.manifest
+    }
+
+    /// Those of the towers behind the first.
+    pub fn others(&self) -> &[Self] {
+        &self.others
     }
 
     /// Each output with its column.
@@ -64,31 +72,65 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
     let mut columns = Vec::new();
-    for (output, row_shape) in plan.cut().iter().zip(&shapes) {
+    for (output, RowShape { shape, per_token }) in plan.cut().iter().zip(&shapes) {
         let ingredients = plan.ingredients(output);
         let spec = ColumnSpec {
             key: ingredients.key(),
             ingredients: ingredients.to_map(),
-            row_shape: row_shape.clone(),
+            row_shape: shape.clone(),
+            ragged: *per_token,
             dtype: plan.plan.cache.dtype,
             made_by: plan.plan.name.clone(),
         };
         columns.push(store.column(&spec, context.progress)?);
     }
-    let names: Vec<String> = plan.cut().iter().map(|output| output.name.clone()).collect();
-    let shown: Vec<String> = names.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let names: Vec<String> =
+        plan.cut().iter().map(|output| input_name(resolved.field.as_deref(), &output.name)).collect();
+    let shown: Vec<String> = names.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape}")).collect();
     let how = if built.reused { "built before" } else { "built" };
     let engine = &plan.plan.engine;
     let provider = resolved.source.engine.choice.info.name;
     let summary = format!("{} on {provider}, {}, {how}", engine.precision.name(), shown.join(", "));
-    Ok((Columns { engine: built, columns, names }, summary))
+    let mut others = Vec::new();
+    let mut summaries = vec![summary];
+    for tower in &resolved.others {
+        let (columns, summary) = self::columns(tower, context)?;
+        others.push(columns);
+        summaries.push(summary);
+    }
+    Ok((Columns { engine: built, columns, names, others }, summaries.join("; ")))
 }
 
-/// Runs the engine over every sample whose activations are not stored yet.
+/// The name of a graph's input: of the output, and with several towers of the field.
+pub fn input_name(field: Option<&str>, output: &str) -> String {
+    field.map_or_else(|| output.to_string(), |field| format!("{field}.{output}"))
+}
+
+/// Runs the engine of every tower over every sample whose activations are not stored yet. All rows of a bad
+/// sample are skipped.
 ///
 /// # Errors
 /// Those of [`Task::fill`].
 pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
+    let (mut outcome, summary) = fill_one(resolved, columns, context)?;
+    let mut summaries = vec![summary];
+    // Rows with equal bytes share one activation, and so one verdict.
+    let bad: std::collections::HashMap<Digest, String> =
+        outcome.skipped.drain(..).map(|(row, reason)| (resolved.digests[row], reason)).collect();
+    let verdicts = resolved.digests.iter().enumerate().filter(|_| !bad.is_empty());
+    outcome.skipped = verdicts.filter_map(|(row, digest)| Some((row, bad.get(digest)?.clone()))).collect();
+    for (tower, columns) in resolved.others.iter().zip(&columns.others) {
+        let (other, summary) = fill(tower, columns, context)?;
+        outcome.activations.computed += other.activations.computed;
+        outcome.activations.reused += other.activations.reused;
+        outcome.skipped.extend(other.skipped);
+        summaries.push(summary);
+    }
+    outcome.skipped.sort();
+    Ok((outcome, summaries.join("; ")))
+}
+
+fn fill_one(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
     let plan = &resolved.plan.plan;
     let mut task = Task {
         dataset: &resolved.dataset,
@@ -245,32 +287,60 @@ pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<
     Ok(built)
 }
 
+/// The shape of an output's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowShape {
+    /// Of one row; of one token if rows have different numbers of them.
+    pub shape: Vec<usize>,
+    /// Whether a row is a list of tokens, as many as its sample has.
+    pub per_token: bool,
+}
+
+impl std::fmt::Display for RowShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tokens = if self.per_token { "tokens × " } else { "" };
+        write!(f, "{tokens}{:?}", self.shape)
+    }
+}
+
 /// The shape of one row of every output, where the engine's manifest tells them all.
-fn known_shapes(built: &Built) -> Option<Vec<Vec<usize>>> {
-    built.manifest.outputs.iter().map(|output| output.shape.as_ref()?.iter().copied().collect()).collect()
+fn known_shapes(built: &Built) -> Option<Vec<RowShape>> {
+    let shape = |shape: Vec<usize>| RowShape { shape, per_token: false };
+    let outputs = built.manifest.outputs.iter();
+    outputs.map(|output| Some(shape(output.shape.as_ref()?.iter().copied().collect::<Option<_>>()?))).collect()
 }
 
 /// The shape of one row of every output: from the manifest, else from the runtime, else by running once.
 ///
 /// # Errors
 /// Those of the engine; an output that is empty.
-pub fn shapes(built: &Built, engine: &mut dyn Engine, ready: &Ready) -> Result<Vec<Vec<usize>>> {
+pub fn shapes(built: &Built, engine: &mut dyn Engine, ready: &Ready) -> Result<Vec<RowShape>> {
     if let Some(shapes) = known_shapes(built) {
         return Ok(shapes);
     }
-    let mut sizes = Vec::new();
+    // Two samples of different sizes tell what varies.
+    let (mut tokens, mut sizes) = (Vec::new(), Vec::new());
     for size in 0..2 {
+        let inputs = ready.probe(0, size);
         let mut outputs = vec![Vec::new(); engine.outputs().len()];
-        run_on(engine, &ready.probe(0, size), &mut outputs)?;
+        run_on(engine, &inputs, &mut outputs)?;
+        tokens.push(inputs.first().and_then(|input| input.shape.get(1)).copied().unwrap_or(1).max(1));
         sizes.push(outputs.iter().map(Vec::len).collect::<Vec<_>>());
     }
     let shapes = engine.outputs().iter().zip(sizes[0].iter().zip(&sizes[1])).map(|(port, (&one, &other))| {
         let known: Option<Vec<usize>> = port.row_shape.iter().copied().collect();
-        match known.filter(|shape| shape.iter().product::<usize>() == one) {
+        let tail: Option<Vec<usize>> = port.row_shape.iter().skip(1).copied().collect();
+        let fits = |shape: &Vec<usize>, size: usize| shape.iter().product::<usize>() == size;
+        let width = one / tokens[0];
+        match known.filter(|shape| fits(shape, one)) {
             _ if one == 0 => Err(Error::bad_input(format!("output `{}` is empty", port.name))),
-            _ if one != other => Err(Error::bad_input(format!("output `{}` is as long as its sample", port.name))),
-            Some(shape) => Ok(shape),
-            None => Ok(vec![one]),
+            Some(shape) if one == other => Ok(RowShape { shape, per_token: false }),
+            None if one == other => Ok(RowShape { shape: vec![one], per_token: false }),
+            _ if ready.varies() && width * tokens[0] == one && width * tokens[1] == other => {
+                let shape = tail.filter(|tail| fits(tail, width)).unwrap_or(vec![width]);
+                Ok(RowShape { shape, per_token: true })
+            }
+            _ => Err(Error::bad_input(format!("the rows of output `{}` vary, and not with the tokens", port.name))),
         }
     });
     shapes.collect()

@@ -96,7 +96,7 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     if precision != own {
         backbone = convert(backbone, own, precision)?;
     }
-    let (graph, weights) = predictor.above();
+    let (graph, weights) = predictor.above()?;
     let preprocess = plan.plan.model.backbone.preprocess.clone();
     let mut model = merge(backbone, graph, weights, request.activation, (request.input, preprocess.image()))?;
     let provenance = Provenance {

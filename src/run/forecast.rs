@@ -58,6 +58,19 @@ fn of_resolved(
     context: &Context<'_>,
     row_values: &dyn Fn(&str) -> Option<u64>,
 ) -> Result<Forecast> {
+    let mut all = of_one(resolved, context, row_values)?;
+    for tower in &resolved.others {
+        let Forecast { passes, reused, cache_bytes, secs, misses, .. } = of_one(tower, context, &|_| None)?;
+        all.passes = all.passes.zip(passes).map(|(a, b)| a + b);
+        all.reused = all.reused.zip(reused).map(|(a, b)| a + b);
+        all.cache_bytes = all.cache_bytes.zip(cache_bytes).map(|(a, b)| a + b);
+        all.secs = all.secs.zip(secs).map(|(a, b)| a + b);
+        all.misses.extend(misses);
+    }
+    Ok(all)
+}
+
+fn of_one(resolved: &Resolved, context: &Context<'_>, row_values: &dyn Fn(&str) -> Option<u64>) -> Result<Forecast> {
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
     let distinct: std::collections::HashSet<&Digest> = resolved.digests.iter().collect();

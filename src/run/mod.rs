@@ -22,6 +22,7 @@ mod skipped;
 pub mod sweep;
 mod tail;
 mod targets;
+mod tower;
 mod training;
 
 use std::collections::BTreeMap;

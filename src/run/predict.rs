@@ -8,21 +8,24 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::directory;
-use super::engine::{self, Source};
+use super::engine::{self, RowShape, Source};
 use super::pixels::{self, FromPixels};
 use super::tail;
+use super::tower::Tower;
 use super::training::{self, BEST, CHECKPOINT};
-use crate::base::progress::{Event, Unit, work};
+use crate::base::progress::{Unit, work};
 use crate::base::{Error, Result};
-use crate::engine::{Engine, OnnxRuntime, run_on, runtime};
+use crate::data::Field;
+use crate::engine::{Engine, OnnxRuntime, runtime};
 use crate::export::{Activation, Input, Metadata};
+use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
 use crate::metric::argmax;
 use crate::plan::ResolvedPlan;
 use crate::recipe::{Precision, Provider};
-use crate::sample::pipeline::{Batch, Item, Options, prepare};
-use crate::sample::{Modality, Ready, Sample};
+use crate::sample::pipeline::Item;
+use crate::sample::{Modality, Sample};
 use crate::train::{self, Features as _, InMemory, InputSpec, Prediction};
 
 /// What a run says of one sample.
@@ -48,9 +51,9 @@ pub struct Predicted {
 /// A finished run, ready to classify.
 pub struct Predictor {
     plan: ResolvedPlan,
-    engine: Box<dyn Engine>,
-    ready: Ready,
-    inputs: Vec<InputSpec>,
+    towers: Vec<Tower>,
+    tail: Option<Tail>,
+    /// The graph above the cut, for rows of one token where rows have different numbers of them.
     graph: Graph,
     weights: Weights,
     prediction: Prediction,
@@ -63,26 +66,18 @@ impl Predictor {
     /// The run is not finished, its files are damaged, or its backbone cannot be fetched or has changed.
     pub fn open(directory: &Path, context: &Context<'_>) -> Result<Self> {
         let plan = ResolvedPlan::read(directory)?;
+        let fields: Vec<&str> = plan.plan.model.towers.keys().map(String::as_str).collect();
         let source = Source::fetch(&plan.plan, context)?;
-        if source.model.digest != plan.weights {
-            let backbone = &plan.plan.model.backbone.source;
-            return Err(Error::bad_input(format!("`{backbone}` is not the file that this run was trained with"))
-                .hint("its contents changed; run the recipe again"));
-        }
-        let built = engine::build_engine(&plan, &source, context)?;
-        let mut engine = source.open(&built)?;
-        let shapes = engine::shapes(&built, &mut *engine, &source.ready)?;
-        let inputs: Vec<InputSpec> = plan
-            .cut()
-            .iter()
-            .zip(shapes)
-            .map(|(output, shape)| InputSpec { name: output.name.clone(), shape })
-            .collect();
         let tail = tail::find(&plan.plan, &source)?;
+        let mut towers = vec![Tower::open(&plan, source, fields.first().copied(), context)?];
+        for (tower, field) in plan.towers.iter().zip(fields.iter().skip(1)) {
+            towers.push(Tower::open(tower, Source::fetch(&tower.plan, context)?, Some(field), context)?);
+        }
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
+        let inputs: Vec<InputSpec> = towers.iter().flat_map(|tower| tower.inputs(1)).collect();
         let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
         let prediction = Prediction::of(plan.plan.train.loss().task());
-        Ok(Self { plan, engine, ready: source.ready, inputs, graph, weights, prediction })
+        Ok(Self { plan, towers, tail, graph, weights, prediction })
     }
 
     /// Loads a run, or a file that `caft export` wrote, which a word names.
@@ -118,10 +113,12 @@ impl Predictor {
         let width = plan.plan.model.head.width(plan.classes.len());
         let outputs = graph.input(name, &[width])?;
         graph.output(name, outputs);
-        let inputs = vec![InputSpec { name: name.into(), shape: vec![width] }];
+        let outputs = vec![(name.into(), RowShape { shape: vec![width], per_token: false })];
+        let fields = 0..plan.plan.data.fields().len();
+        let towers = vec![Tower { engine, ready, outputs, fields }];
         let task = plan.plan.train.loss().task();
         let prediction = if activation == Activation::None { Prediction::of(task) } else { Prediction::Raw };
-        Ok(Self { plan, engine, ready, inputs, graph, weights: Weights::default(), prediction })
+        Ok(Self { plan, towers, tail: None, graph, weights: Weights::default(), prediction })
     }
 
     /// What was trained and how.
@@ -130,8 +127,29 @@ impl Predictor {
     }
 
     /// The graph above the cut with its weights; of an exported file, what passes its outputs on.
-    pub(super) fn above(&self) -> (&Graph, &Weights) {
-        (&self.graph, &self.weights)
+    ///
+    /// # Errors
+    /// It needs more than the outputs of one engine: there are towers, or rows of different numbers of tokens.
+    pub(super) fn above(&self) -> Result<(&Graph, &Weights)> {
+        let [Tower { outputs, .. }] = &self.towers[..] else {
+            return Err(Error::bad_input("a run with towers has several engines, and is not one file"));
+        };
+        if outputs.iter().any(|(_, shape)| shape.per_token) {
+            return Err(Error::bad_input(
+                "the neck of this run takes tokens with their mask, which is not exported yet",
+            )
+            .hint("store the mean instead: `model.backbone.outputs: [mean]`"));
+        }
+        Ok((&self.graph, &self.weights))
+    }
+
+    /// The graph above the cut for rows as long as the longest of these, which may be longer than those of training;
+    /// none where all rows are of one length.
+    fn graph_of(&self, features: &InMemory) -> Result<Option<Graph>> {
+        let varies = self.towers.iter().flat_map(|tower| &tower.outputs).any(|(_, shape)| shape.per_token);
+        let stored = HeadConfig::stored_rows(&self.weights);
+        let build = || training::graph(&self.plan, self.tail.as_ref(), features.inputs(), stored);
+        varies.then(build).transpose()
     }
 
     /// The outputs of the head for some items, whose numbers are their places: `[items, outputs]`.
@@ -140,7 +158,9 @@ impl Predictor {
     /// Those of [`Self::predict`].
     pub(super) fn outputs(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<Vec<f32>> {
         let features = self.in_memory(items, context)?;
-        train::predict(&self.graph, &self.weights, &features, &all_rows(&features), Prediction::Raw)
+        let own = self.graph_of(&features)?;
+        let graph = own.as_ref().unwrap_or(&self.graph);
+        train::predict(graph, &self.weights, &features, &all_rows(&features), Prediction::Raw)
     }
 
     /// The outputs of the cut for some items, whose numbers are their places.
@@ -148,11 +168,9 @@ impl Predictor {
     /// # Errors
     /// Those of [`Self::predict`].
     pub(super) fn in_memory(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<InMemory> {
-        let values = self.features(items, context)?;
-        let inputs = self.inputs.iter().zip(values);
-        inputs.fold(Ok(InMemory::new(items.len())), |features, (input, values)| {
-            features?.with(&input.name, &input.shape, values)
-        })
+        let batch_size = self.plan.plan.engine.batch_size;
+        let start = Ok(InMemory::new(items.len()));
+        self.towers.iter_mut().fold(start, |features, tower| tower.add(features?, items, batch_size, context))
     }
 
     /// The names of the classes, in the order of the probabilities.
@@ -160,30 +178,36 @@ impl Predictor {
         &self.plan.classes
     }
 
-    /// What the run was trained on: pictures or texts.
-    pub fn modality(&self) -> Modality {
-        self.plan.plan.model.backbone.preprocess.modality()
+    /// What the rows of the run are: the name of their only field, or `row`.
+    pub fn what(&self) -> &'static str {
+        match &self.plan.plan.data.fields()[..] {
+            [Field { modality: Modality::Image, .. }] => "file",
+            [Field { modality: Modality::Text, .. }] => "text",
+            _ => "row",
+        }
     }
 
-    /// The samples of words as a user gives them: of a file's path, of a text, or of two texts with a tab between
+    /// The samples of words as a user gives them: of a file's path, of a text, or of several with a tab between
     /// them if the run was trained on pairs.
     ///
     /// # Errors
-    /// A pair without its second text.
+    /// A row that lacks a field.
     pub fn samples(&self, words: &[String]) -> Result<Vec<Vec<Sample>>> {
-        let fields = self.plan.plan.data.fields().len();
-        let texts = |word: &str| {
-            let texts: Vec<Sample> = word.splitn(fields, '\t').map(Sample::text).collect();
-            if texts.len() == fields { Some(texts) } else { None }
+        let fields = self.plan.plan.data.fields();
+        let sample = |(field, part): (&Field, &str)| match field.modality {
+            Modality::Image => Sample::file(part),
+            Modality::Text => Sample::text(part),
         };
-        let sample = |word: &String| match self.modality() {
-            Modality::Image => Ok(vec![Sample::file(word)]),
-            Modality::Text => texts(word).ok_or_else(|| {
-                Error::bad_input(format!("`{word}` is one text, and this run takes pairs"))
-                    .hint("put a tab between the two texts")
-            }),
+        let samples = |word: &String| {
+            let samples: Vec<Sample> = fields.iter().zip(word.splitn(fields.len(), '\t')).map(sample).collect();
+            if samples.len() == fields.len() {
+                return Ok(samples);
+            }
+            let names = fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join("`, `");
+            Err(Error::bad_input(format!("`{word}` is not a whole row; it has `{names}`"))
+                .hint("put tabs between them"))
         };
-        words.iter().map(sample).collect()
+        words.iter().map(samples).collect()
     }
 
     /// Classifies some samples, in their order; `names` are for messages and the results.
@@ -201,7 +225,9 @@ impl Predictor {
         let total = Some(items.len() as u64);
         let features = work(context.progress, "predicting", total, Unit::Samples, || self.in_memory(&items, context))?;
         let task = self.plan.plan.train.loss().task();
-        let outputs = train::predict(&self.graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
+        let own = self.graph_of(&features)?;
+        let graph = own.as_ref().unwrap_or(&self.graph);
+        let outputs = train::predict(graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
         let width = outputs.len() / samples.len().max(1);
         let classes = self.classes();
         if task != Task::Embedding && width != classes.len() {
@@ -209,30 +235,6 @@ impl Predictor {
         }
         let rows = outputs.chunks_exact(width.max(1));
         Ok(names.iter().zip(rows).map(|(name, row)| predicted(task, name, classes, row)).collect())
-    }
-
-    /// The activations of the items, one vector per output.
-    fn features(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<Vec<Vec<f32>>> {
-        let sizes: Vec<usize> = self.inputs.iter().map(|input| input.shape.iter().product()).collect();
-        let mut all: Vec<Vec<f32>> = sizes.iter().map(|size| vec![0.0; size * items.len()]).collect();
-        let mut outputs = vec![Vec::new(); self.inputs.len()];
-        let mut done = 0;
-        let step = |batch: &Batch| -> Result<()> {
-            run_on(&mut *self.engine, &batch.inputs, &mut outputs)?;
-            for ((all, values), size) in all.iter_mut().zip(&outputs).zip(&sizes) {
-                // Batches need not be in the order of the items.
-                for (row, index) in values.chunks_exact(*size).zip(&batch.indices) {
-                    all[index * size..(index + 1) * size].copy_from_slice(row);
-                }
-            }
-            done += batch.indices.len() as u64;
-            context.progress.event(Event::WorkAdvanced { done, detail: String::new() });
-            Ok(())
-        };
-        let batch_size = self.plan.plan.engine.batch_size;
-        let options = Options { batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
-        prepare(items, &self.ready, &options, step)?;
-        Ok(all)
     }
 }
 

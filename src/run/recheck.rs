@@ -63,6 +63,7 @@ pub fn recheck(plan: &Plan, context: &Context<'_>, count: usize) -> Result<Vec<R
     prepare(&items, &resolved.source.ready, &options, |batch: &Batch| {
         run_on(&mut *engine, &batch.inputs, &mut outputs)?;
         for ((result, (_, column)), computed) in results.iter_mut().zip(columns.iter()).zip(&outputs) {
+            // Samples of one batch have one size.
             let mut stored = vec![0.0; computed.len()];
             let rows: Vec<usize> = (0..batch.digests.len()).collect();
             column.reader(&batch.digests)?.read(&rows, &mut stored)?;

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use super::context::Context;
 use super::engine::Source;
 use super::tail;
-use crate::base::{Digest, KeyWriter, Result};
+use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{self, Dataset, LoadContext, OnError, Row};
 use crate::graph::import::Tail;
 use crate::plan::{Manifest, Plan, ResolvedPlan};
@@ -25,6 +25,10 @@ pub struct Resolved {
     pub source: Source,
     /// What of the backbone is trained.
     pub tail: Option<Tail>,
+    /// The field that is this tower's, where each has its own; the rows have that one alone then.
+    pub field: Option<String>,
+    /// The towers behind the first.
+    pub others: Vec<Self>,
 }
 
 /// Resolves a plan.
@@ -33,10 +37,47 @@ pub struct Resolved {
 /// Something cannot be fetched or read, or is not what its digest says.
 pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
     let fetcher = context.fetcher();
-    let source = Source::fetch(plan, context)?;
-    let tail = tail::find(plan, &source)?;
     let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
+    if plan.model.towers.is_empty() {
+        // What cannot be had or trained is told before the data are read.
+        let source = Source::fetch(plan, context)?;
+        let tail = tail::find(plan, &source)?;
+        return one(plan, (source, tail), data::load(&plan.data, &load)?, context);
+    }
+    let sources = plan.model.towers.values().map(|backbone| Source::fetch(&plan.tower(backbone), context));
+    let sources = sources.collect::<Result<Vec<_>>>()?;
     let dataset = data::load(&plan.data, &load)?;
+    let mut towers = Vec::new();
+    for ((field, backbone), source) in plan.model.towers.iter().zip(sources) {
+        let mut tower = one(&plan.tower(backbone), (source, None), only(&dataset, field)?, context)?;
+        tower.field = Some(field.clone());
+        towers.push(tower);
+    }
+    let digests: Vec<Vec<Digest>> = towers.iter().map(|tower| tower.digests.clone()).collect();
+    let mut first = towers.remove(0);
+    first.plan.plan = plan.clone();
+    first.plan.dataset = Manifest::digest(&Dataset { rows: Vec::new(), ..dataset }, &digests);
+    first.plan.towers = towers.iter().map(|tower| tower.plan.clone()).collect();
+    first.others = towers;
+    Ok(first)
+}
+
+/// A data set with one of its fields alone.
+fn only(dataset: &Dataset, field: &str) -> Result<Dataset> {
+    let place = dataset.fields.iter().position(|known| known.name == field);
+    let place = place.ok_or_else(|| Error::bad_input(format!("the data have no field `{field}`")))?;
+    let row = |row: &Row| Row { samples: vec![row.samples[place].clone()], origin: row.origin.clone() };
+    let rows = dataset.rows.iter().map(row).collect();
+    let (targets, splits) = (dataset.targets.clone(), dataset.splits.clone());
+    Ok(Dataset { fields: vec![dataset.fields[place].clone()], rows, targets, splits })
+}
+
+fn one(
+    plan: &Plan,
+    (source, tail): (Source, Option<Tail>),
+    dataset: Dataset,
+    context: &Context<'_>,
+) -> Result<Resolved> {
     context.cancel.check()?;
     let table = DigestTable::open(context.home)?;
     let digests = sample_digests(&dataset, plan.data.common.on_error, &table, context)?;
@@ -49,10 +90,11 @@ pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
         target: dataset.targets.kind(),
         classes: dataset.targets.names().to_vec(),
         frontier: tail.as_ref().map(|tail| tail.frontier().to_vec()),
+        towers: Vec::new(),
         numeric_class: source.engine.numeric_class(),
         runtime: source.engine.runtime(),
     };
-    Ok(Resolved { plan, dataset, digests, source, tail })
+    Ok(Resolved { plan, dataset, digests, source, tail, field: None, others: Vec::new() })
 }
 
 fn sample_digests(
@@ -87,7 +129,9 @@ impl Resolved {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(name, rows)| format!("{} {name}", rows.len()))
             .collect();
-        let backbone = &self.plan.plan.model.backbone.name;
+        let others = self.others.iter().map(|tower| tower.plan.plan.model.backbone.name.as_str());
+        let backbones = std::iter::once(self.plan.plan.model.backbone.name.as_str()).chain(others);
+        let backbone = backbones.collect::<Vec<_>>().join(" + ");
         let targets = self.dataset.targets.summary();
         format!("{backbone}, {} rows ({}), {targets}", self.dataset.rows.len(), parts.join(", "))
     }

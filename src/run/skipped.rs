@@ -1,12 +1,10 @@
 //! Rows that were left out because their sample is bad: recorded, counted, never silent.
 
-use std::collections::HashSet;
-
 use serde_json::json;
 
 use super::directory::RunDirectory;
 use super::resolve::Resolved;
-use crate::base::{Digest, Error, Result, file};
+use crate::base::{Error, Result, file};
 
 /// The list's file name in a run directory.
 pub const SKIPPED: &str = "skipped.jsonl";
@@ -34,14 +32,13 @@ pub fn keep(skipped: &[(usize, String)], resolved: &Resolved, directory: &RunDir
     rows(skipped, resolved).map_err(|error| error.hint(format!("`{}` lists them with what is wrong", path.display())))
 }
 
-/// The numbers of all rows whose sample is bad.
+/// The numbers of the rows that were skipped, which are in their order.
 ///
 /// # Errors
 /// More than a tenth of the rows are.
 pub fn rows(skipped: &[(usize, String)], resolved: &Resolved) -> Result<Vec<usize>> {
-    // Rows with equal bytes share one activation, and so one verdict.
-    let bad: HashSet<Digest> = skipped.iter().map(|(row, _)| resolved.digests[*row]).collect();
-    let rows: Vec<usize> = (0..resolved.digests.len()).filter(|&row| bad.contains(&resolved.digests[row])).collect();
+    let mut rows: Vec<usize> = skipped.iter().map(|(row, _)| *row).collect();
+    rows.dedup();
     let total = resolved.digests.len();
     if rows.len() as f64 > MOST * total as f64 {
         return Err(Error::bad_input(format!("{} of {total} rows are bad, more than one in ten", rows.len())));

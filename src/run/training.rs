@@ -54,7 +54,7 @@ impl Training {
         let plan = &resolved.plan;
         let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
         let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
-        let rows = StoredRows::new(columns, &resolved.digests, &kept)?;
+        let rows = StoredRows::new(resolved, columns, &kept)?;
         let mut position = vec![None; resolved.digests.len()];
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();

@@ -28,6 +28,7 @@ fn column(folder: &Path) -> Column {
         key: Digest::of(b"killed"),
         ingredients: serde_json::Map::new(),
         row_shape: vec![ROW],
+        ragged: false,
         dtype: DType::F16,
         made_by: "test".into(),
     };

@@ -18,3 +18,4 @@ mod share;
 mod solved;
 mod sweep;
 mod tails;
+mod text;

@@ -366,7 +366,10 @@ impl Chain<'_> {
     }
 
     fn end_as(self, output: &str) {
-        self.graph.node.push(make::node("Identity", &[&self.current], &[output], Vec::new()));
+        let mut node = make::node("Identity", &[&self.current], &[output], Vec::new());
+        // A node of the source may be called like its output.
+        node.name = format!("{output}/cut");
+        self.graph.node.push(node);
     }
 }
 

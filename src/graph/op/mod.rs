@@ -24,6 +24,7 @@ mod gem;
 mod gemm;
 mod l2_norm;
 mod layer_norm;
+mod masked_mean;
 mod matmul;
 mod neighbours;
 mod normalize;
@@ -55,6 +56,7 @@ pub use gem::Gem;
 pub use gemm::Gemm;
 pub use l2_norm::L2Norm;
 pub use layer_norm::LayerNorm;
+pub use masked_mean::MaskedMean;
 pub use matmul::MatMul;
 pub use neighbours::{NeighbourWeights, Neighbours};
 pub use normalize::Normalize;
@@ -250,6 +252,8 @@ operators! {
     LayerNorm,
     /// A vote of the nearest of stored rows.
     Neighbours,
+    /// The mean over the tokens of a mask.
+    MaskedMean,
     /// Subtracts and scales by two vectors.
     Normalize,
     /// The mean or the largest along dimensions.

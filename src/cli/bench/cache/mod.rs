@@ -91,6 +91,7 @@ impl Stored {
             key: Digest::of(b"bench"),
             ingredients: Map::new(),
             row_shape: vec![row as usize],
+            ragged: false,
             dtype: DType::F16,
             made_by: "bench".into(),
         };

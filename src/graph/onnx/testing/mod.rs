@@ -2,9 +2,11 @@
 //! computed as PyTorch's exporter does it.
 
 mod cnn;
+mod text;
 mod vit;
 
 pub use cnn::tiny_cnn;
+pub use text::{tiny_text, tiny_tokenizer};
 pub use vit::{Vit, frozen_vit, tiny_vit, vit_base_like, vit_like};
 
 use super::make::{self, Size};
@@ -30,7 +32,12 @@ impl Builder {
 
     /// Adds an f32 input.
     pub fn input(&mut self, name: &str, shape: Vec<Size>) -> String {
-        self.graph.input.push(make::value_info(name, DataType::Float, Some(shape)));
+        self.input_of(name, DataType::Float, shape)
+    }
+
+    /// Adds an input of a type.
+    pub fn input_of(&mut self, name: &str, element: DataType, shape: Vec<Size>) -> String {
+        self.graph.input.push(make::value_info(name, element, Some(shape)));
         self.names.fresh(name)
     }
 

@@ -1,0 +1,132 @@
+//! Texts, pairs of texts, and pairs of a picture and a text, from a recipe to predictions.
+
+use caft::graph::onnx::{self, testing};
+use serde_json::{Value, json};
+
+use super::project::Project;
+
+const WORDS: [&str; 8] = ["good", "fine", "great", "bad", "poor", "dull", "film", "plot"];
+const ROWS: usize = 48;
+
+/// A project with a table of pictures and texts that are warm or cold, praise or blame, and recipes for it.
+fn project() -> Project {
+    let project = Project::new(0);
+    onnx::write(&testing::tiny_text(), &project.path("text.onnx")).unwrap();
+    project.write("tokenizer.json", &testing::tiny_tokenizer(&WORDS));
+    let mut rows = String::new();
+    for number in 0..ROWS {
+        let (word, praise) = (WORDS[number % 6], number % 6 < 3);
+        let (noun, other) = (["film", "plot"][number % 2], WORDS[number * 5 % 6]);
+        let tail = " film".repeat(number / 12);
+        rows += &format!("p/{number}.png\t{word} {noun}{tail}\t{other}\t{}\n", u8::from(praise));
+        project.picture(&format!("p/{number}.png"), praise, number);
+    }
+    project.write("rows.tsv", &rows);
+    let recipe = |model: &str, fields: &str| format!("extends: [linear_probe]\nmodel:\n{model}data:\n{DATA}{fields}");
+    project.write("text.yaml", &recipe(BACKBONE, "  text: words\n"));
+    project.write("pair.yaml", &recipe(BACKBONE, "  text: words\n  text_b: other\n"));
+    let two_texts = format!("  towers:\n    text: {TEXT}\n    text_b: {TEXT}\n{NECK}");
+    project.write("two_texts.yaml", &recipe(&two_texts, "  text: words\n  text_b: other\n"));
+    let both = format!("  towers:\n    image: {IMAGE}\n    text: {TEXT}\n{NECK}");
+    let fields = format!("  image: image\n  text: words\n{PREPROCESS}");
+    project.write("both.yaml", &recipe(&both, &fields));
+    project
+}
+
+const TEXT: &str = "{onnx: text.onnx, tokenizer: tokenizer.json, outputs: [last_hidden_state]}";
+const IMAGE: &str = "{onnx: backbone.onnx, outputs: [/Flatten_output_0]}";
+const NECK: &str = "  neck: [{kind: masked_mean}, {kind: standardize}]\n";
+const BACKBONE: &str = "  backbone: {onnx: text.onnx, tokenizer: tokenizer.json, outputs: [last_hidden_state]}
+  neck: [{kind: masked_mean}, {kind: standardize}]
+";
+const DATA: &str = "  kind: tsv
+  train: {path: rows.tsv}
+  test: {fraction: 0.25}
+  header: false
+  columns: [image, words, other, label]
+  label: {column: label, names: [blame, praise]}
+";
+const PREPROCESS: &str =
+    "  preprocess: {resize: {size: 32, mode: exact}, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25], max_tokens: 16}\n";
+const TRAIN: [&str; 4] =
+    ["train.epochs=200", "train.batch_size=8", "train.optimizer.lr=0.05", "train.optimizer.weight_decay=0"];
+
+fn run(project: &Project, recipe: &str, more: &[&str]) -> Value {
+    let ran = project.run(&[&["run", recipe, "--json"], &TRAIN[..], more].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.json()
+}
+
+#[test]
+fn texts_are_stored_token_by_token_and_pooled_with_their_mask() {
+    let project = project();
+    let record = run(&project, "text.yaml", &[]);
+    let distinct = record["activations"]["computed"].as_u64().unwrap();
+    assert!(distinct > 20 && distinct <= ROWS as u64, "equal texts share their activations: {distinct}");
+    assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{record}");
+    // Neither the batch nor the window that a text was in changes what is stored of it.
+    let alone = run(&project, "text.yaml", &["engine.batch_size=1", "train.seed=1"]);
+    assert_eq!(alone["activations"], json!({"computed": 0, "reused": distinct}));
+    let shorter = run(&project, "text.yaml", &["++data.preprocess={max_tokens: 4}"]);
+    assert!(shorter["activations"]["computed"].as_u64().unwrap() > 0, "truncation is part of the key");
+    project.write("lines.txt", "good film\n\ndull plot film film film film film film film film\n");
+    let predicted = project.run(&["predict", "text", "great plot", "--lines", "lines.txt", "--json"]).json();
+    let predictions = predicted["predictions"].as_array().unwrap();
+    let labels: Vec<&str> = predictions.iter().map(|p| p["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["praise", "praise", "blame"]);
+    let ls = project.run(&["cache", "verify"]);
+    assert_eq!(ls.code, Some(0), "{ls:?}");
+}
+
+#[test]
+fn a_pair_is_encoded_as_one_or_each_text_by_its_own_tower() {
+    let project = project();
+    let pair = run(&project, "pair.yaml", &[]);
+    assert!(pair["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{pair}");
+    let one = project.run(&["predict", "pair", "good film"]);
+    assert_eq!(one.code, Some(2), "{one:?}");
+    assert!(one.stderr.contains("it has `text`, `text_b`"), "{one:?}");
+    let towers = run(&project, "two_texts.yaml", &[]);
+    assert!(towers["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{towers}");
+    assert_ne!(towers["id"], pair["id"]);
+    let again = run(&project, "two_texts.yaml", &["train.seed=3"]);
+    assert_eq!(again["activations"]["computed"], 0);
+    let predicted = project.run(&["predict", "two_texts", "good film\tgood", "bad plot\tbad", "--json"]).json();
+    assert_eq!(
+        (&predicted["predictions"][0]["label"], &predicted["predictions"][1]["label"]),
+        (&json!("praise"), &json!("blame"))
+    );
+}
+
+#[test]
+fn a_picture_and_a_text_have_an_engine_each_and_one_head() {
+    let project = project();
+    let record = run(&project, "both.yaml", &[]);
+    assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{record}");
+    let computed = record["activations"]["computed"].as_u64().unwrap();
+    assert!(computed > ROWS as u64, "every picture, and every text: {computed}");
+    // The texts of another recipe are those of this one.
+    let texts = run(&project, "text.yaml", &["++data.preprocess={max_tokens: 16}"]);
+    assert_eq!(texts["activations"]["computed"], 0);
+    let predicted = project.run(&["predict", "both", "p/0.png\tgood film", "--json"]);
+    assert_eq!(predicted.json()["predictions"][0]["label"], "praise", "{predicted:?}");
+    assert_eq!(project.run(&["plan", "both.yaml"]).code, Some(0));
+}
+
+#[test]
+fn recipes_whose_fields_and_backbones_differ_are_told_so() {
+    let project = project();
+    let told = |words: &[&str], expected: &str| {
+        let ran = project.run(&[&["plan"], words].concat());
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{expected}: {ran:?}");
+    };
+    told(&["text.yaml", "~model.backbone.tokenizer"], "model.backbone.tokenizer: is missing");
+    told(&["both.yaml", "~data.text"], "rows have no field `text`; there is `image`");
+    told(&["both.yaml", "++data.text_b=other"], "the field `text_b` has no tower");
+    told(&["both.yaml", "++model.backbone={onnx: text.onnx, outputs: [x]}"], "stand in place of `model.backbone`");
+    told(&["text.yaml", "++data.preprocess={crop: 8}"], "has steps for pictures");
+    let neck = project.run(&["run", "text.yaml", "model.neck={kind: gap}"]);
+    assert_eq!(neck.code, Some(2), "{neck:?}");
+    assert!(neck.stderr.contains("neck `gap` would take padding for tokens"), "{neck:?}");
+}
