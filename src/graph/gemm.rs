@@ -1,4 +1,8 @@
 //! Matrix products by the `gemm` crate, cut into chunks that depend on the shape alone.
+//!
+//! Each number of a product is added up in an order that depends on the length of its sum alone, not on how many rows
+//! and columns there are: in runs of at most [`RUN`] terms, each begun at zero with one multiply-add after the other,
+//! and run after run added to what was there. So a column has the same bits alone and among a thousand others.
 
 use rayon::prelude::*;
 
@@ -35,6 +39,27 @@ impl<'a, F> Matrix<'a, F> {
         Self { data: &self.data[skipped..], columns: range.len(), ..self }
     }
 
+    /// What begins at a row and a column; the counts stay to be set.
+    fn from(self, row: usize, column: usize) -> Self {
+        let skipped = (row * self.row_stride + column * self.column_stride).min(self.data.len());
+        Self { data: &self.data[skipped..], ..self }
+    }
+
+    /// A copy with at least so many rows and columns, zero where there were none.
+    fn copied(self, rows: usize, columns: usize) -> (Vec<F>, usize, usize)
+    where
+        F: Real,
+    {
+        let (rows, columns) = (rows.max(self.rows), columns.max(self.columns));
+        let mut copy = vec![F::ZERO; rows * columns];
+        for (i, row) in copy.chunks_exact_mut(columns).take(self.rows).enumerate() {
+            for (j, value) in row.iter_mut().take(self.columns).enumerate() {
+                *value = self.data[i * self.row_stride + j * self.column_stride];
+            }
+        }
+        (copy, rows, columns)
+    }
+
     /// The transpose, without moving anything.
     #[must_use]
     pub fn t(self) -> Self {
@@ -50,6 +75,24 @@ impl<'a, F> Matrix<'a, F> {
 
 /// Multiply-adds below which a product is not worth a second thread.
 const SMALL: usize = 1 << 20;
+
+/// The most terms that are added up at once; the crate's own blocks are never shorter.
+const RUN: usize = 512;
+
+/// [`gemm`] on the calling thread alone.
+///
+/// # Panics
+/// The shapes do not fit.
+pub fn gemm_alone<F: Real>(out: &mut [F], a: Matrix<'_, F>, b: Matrix<'_, F>, accumulate: bool) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!((k, out.len()), (b.rows, m * n), "product of [{m}, {k}] and [{}, {n}]", b.rows);
+    if m == 0 || n == 0 || k == 0 {
+        return gemm(out, a, b, accumulate);
+    }
+    let target = Target { data: out.as_mut_ptr(), columns: n, accumulate };
+    // SAFETY: the whole of `out`, borrowed mutably above.
+    unsafe { target.part(a, b, 0..m, 0..n) };
+}
 
 /// `out = a · b`, or `out += a · b`; `out` is row-major.
 ///
@@ -107,25 +150,81 @@ impl<F: Real> Target<F> {
         rows: std::ops::Range<usize>,
         columns: std::ops::Range<usize>,
     ) {
-        let keep = if self.accumulate { F::ONE } else { F::ZERO };
-        let stride = |x: usize| x as isize;
-        // SAFETY: the block is inside `out` by the caller's promise; `a` and `b` are whole matrices by
-        // `Matrix::new` or columns of such, and their ranges are inside those of the output.
+        let (m, n, k) = (rows.len(), columns.len(), a.columns);
+        let a = Matrix { rows: m, ..a.from(rows.start, 0) };
+        let b = Matrix { columns: n, ..b.from(0, columns.start) };
+        // The crate computes products of these shapes in other ways, whose sums have another order.
+        let is_dot = m * n <= 256 && a.column_stride == 1 && b.row_stride == 1;
+        if m == 1 || n == 1 || k <= 2 || is_dot {
+            // SAFETY: the block is inside `out` by the caller's promise.
+            unsafe { self.small(a, b, rows.start, columns.start) };
+            return;
+        }
+        // SAFETY: the block is inside `out` by the caller's promise.
+        unsafe {
+            product(self.data.add(rows.start * self.columns + columns.start), self.columns, a, b, self.accumulate);
+        }
+    }
+
+    /// Computes a block of a shape that the crate has a way of its own for as a part of a larger one.
+    ///
+    /// # Safety
+    /// As [`Target::part`], for the block at `row` and `column`.
+    unsafe fn small(&self, a: Matrix<'_, F>, b: Matrix<'_, F>, row: usize, column: usize) {
+        let (m, n) = (a.rows, b.columns);
+        // Rows and columns of zeros, and terms of zeros, change no other sum.
+        let (left, rows, depth) = a.copied(2, 3);
+        let (right, _, columns) = b.copied(depth, 2);
+        let mut block = vec![F::ZERO; rows * columns];
+        // SAFETY: a number of the block at hand.
+        let at = |i: usize, j: usize| unsafe { self.data.add((row + i) * self.columns + column + j) };
+        if self.accumulate {
+            for (i, row) in block.chunks_exact_mut(columns).take(m).enumerate() {
+                // SAFETY: the block is inside `out` and nobody else's, by the caller's promise.
+                row.iter_mut().take(n).enumerate().for_each(|(j, value)| *value = unsafe { *at(i, j) });
+            }
+        }
+        let (a, b) = (Matrix::new(&left, rows, depth), Matrix::new(&right, depth, columns));
+        // SAFETY: `block` has room for the product.
+        unsafe { product(block.as_mut_ptr(), columns, a, b, self.accumulate) };
+        for (i, row) in block.chunks_exact(columns).take(m).enumerate() {
+            // SAFETY: as above.
+            row.iter().take(n).enumerate().for_each(|(j, value)| unsafe { *at(i, j) = *value });
+        }
+    }
+}
+
+/// Computes a product in runs.
+///
+/// # Safety
+/// `out` has room for it, with `stride` from row to row, and no other thread reads or writes that.
+unsafe fn product<F: Real>(out: *mut F, stride: usize, a: Matrix<'_, F>, b: Matrix<'_, F>, accumulate: bool) {
+    let k = a.columns;
+    let runs = k.div_ceil(RUN);
+    for run in 0..runs {
+        // Even runs, so that none is short enough to be computed in another way.
+        let (start, end) = (run * k / runs, (run + 1) * k / runs);
+        let (a, b) = (a.from(0, start), b.from(start, 0));
+        let accumulate = accumulate || run > 0;
+        let keep = if accumulate { F::ONE } else { F::ZERO };
+        let step = |x: usize| x as isize;
+        // SAFETY: `out` by the caller's promise; `a` and `b` are parts of matrices that `Matrix::new` checked, and the
+        // run is a part of their terms.
         unsafe {
             gemm::gemm(
-                rows.len(),
-                columns.len(),
-                a.columns,
-                self.data.add(rows.start * self.columns + columns.start),
+                a.rows,
+                b.columns,
+                end - start,
+                out,
                 1,
-                stride(self.columns),
-                self.accumulate,
-                a.data.as_ptr().add(rows.start * a.row_stride),
-                stride(a.column_stride),
-                stride(a.row_stride),
-                b.data.as_ptr().add(columns.start * b.column_stride),
-                stride(b.column_stride),
-                stride(b.row_stride),
+                step(stride),
+                accumulate,
+                a.data.as_ptr(),
+                step(a.column_stride),
+                step(a.row_stride),
+                b.data.as_ptr(),
+                step(b.column_stride),
+                step(b.row_stride),
                 keep,
                 F::ONE,
                 false,
@@ -183,6 +282,34 @@ mod tests {
             gemm(&mut plain, Matrix::new(&a, m, k), Matrix::new(&b, k, n), false);
             for (x, y) in plain.iter().zip(&expected) {
                 assert!((x + 1.0 - y).abs() < 1e-9, "{x} {y}");
+            }
+        }
+    }
+    /// For every shape that the crate treats in a way of its own, both as layers and as their gradients.
+    #[test]
+    fn a_columns_bits_do_not_depend_on_the_others() {
+        let numbers = |n: usize, stream: u64| -> Vec<f32> { numbers(n, stream).iter().map(|x| *x as f32).collect() };
+        for rows in [1, 2, 3, 16, 25, 64, 256] {
+            for width in [1, 2, 3, 40, 513, 1280] {
+                let (x, weights) = (numbers(rows * width, 1), numbers(70 * width, 2));
+                let (start, slopes) = (numbers(rows * 70, 3), numbers(rows * 70, 4));
+                let x = Matrix::new(&x, rows, width);
+                let mut wide = start.clone();
+                gemm_alone(&mut wide, x, Matrix::new(&weights, 70, width).t(), true);
+                let mut gradient = vec![0.0; 70 * width];
+                gemm_alone(&mut gradient, Matrix::new(&slopes, rows, 70).t(), x, false);
+                for columns in [1, 2, 5, 10] {
+                    let pick = |from: &[f32]| -> Vec<f32> {
+                        from.chunks_exact(70).flat_map(|row| row[20..20 + columns].to_vec()).collect()
+                    };
+                    let range = 20 * width..(20 + columns) * width;
+                    let mut narrow = pick(&start);
+                    gemm(&mut narrow, x, Matrix::new(&weights[range.clone()], columns, width).t(), true);
+                    assert!(narrow == pick(&wide), "layer [{rows}, {width}] to {columns}");
+                    let mut part = vec![0.0; columns * width];
+                    gemm(&mut part, Matrix::new(&pick(&slopes), rows, columns).t(), x, false);
+                    assert!(part == gradient[range], "gradient [{rows}, {width}] to {columns}");
+                }
             }
         }
     }

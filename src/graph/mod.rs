@@ -18,7 +18,7 @@ mod target;
 mod weights;
 
 pub use execution::Execution;
-pub use gemm::{Matrix, gemm};
+pub use gemm::{Matrix, gemm, gemm_alone};
 pub use op::Op;
 pub use real::Real;
 pub use shape::Shape;

@@ -248,7 +248,13 @@ impl Trainer for Embedded {
 }
 
 /// Updates one parameter, in chunks.
-fn apply(optimizer: &dyn Optimizer, update: Update, weights: &mut [f32], grad: &mut [f32], state: &mut [Vec<f32>]) {
+pub(super) fn apply(
+    optimizer: &dyn Optimizer,
+    update: Update,
+    weights: &mut [f32],
+    grad: &mut [f32],
+    state: &mut [Vec<f32>],
+) {
     const { assert!(MAX_SLOTS == 2) };
     let chunks = weights.par_chunks_mut(CHUNK).zip(grad.par_chunks_mut(CHUNK));
     match state {

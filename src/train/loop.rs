@@ -146,7 +146,7 @@ impl Method {
 }
 
 /// Whether all epochs are done, or the best was too many epochs ago.
-fn is_finished(state: &State, config: &TrainConfig) -> bool {
+pub(super) fn is_finished(state: &State, config: &TrainConfig) -> bool {
     let since_best = state.epoch - state.best_epoch.min(state.epoch);
     state.converged
         || state.epoch >= config.recipe.epochs
@@ -184,9 +184,7 @@ fn batches(
         seen += 1;
         let loss = if together == 1 { trainer.step(batch, update)? } else { trainer.accumulate(batch, Some(step))? };
         if !loss.sum.is_finite() {
-            let epoch = state.epoch + 1;
-            let what = format!("the loss is not finite in step {step} (epoch {epoch})");
-            return Err(Error::failed(what).hint("lower `train.optimizer.lr`, or standardize the features"));
+            return Err(not_finite(state));
         }
         sum.add(loss);
         if seen % together != 0 && seen != left {
@@ -206,7 +204,7 @@ fn batches(
 }
 
 /// The rate that the present epoch starts from.
-fn base_lr(state: &State, config: &TrainConfig) -> f64 {
+pub(super) fn base_lr(state: &State, config: &TrainConfig) -> f64 {
     let (name, maximize) = judged_by(config);
     let name = format!("valid/{name}");
     let history: Vec<f64> = state.epochs.iter().filter_map(|log| log.metrics.get(&name).copied()).collect();
@@ -218,9 +216,15 @@ fn judged_by(config: &TrainConfig) -> (&'static str, bool) {
     config.metrics.first().map_or(("loss", false), |m| (m.name(), m.maximize()))
 }
 
+/// A step's loss is not finite.
+pub(super) fn not_finite(state: &State) -> Error {
+    let what = format!("the loss is not finite in step {} (epoch {})", state.step + 1, state.epoch + 1);
+    Error::failed(what).hint("lower `train.optimizer.lr`, or standardize the features")
+}
+
 /// Whether the epoch that just ended is the best so far: by the first metric on the validation rows, or by
 /// their loss where no metric is asked for; without validation rows the last is the best.
-fn is_best(metrics: &BTreeMap<String, f64>, config: &TrainConfig, state: &mut State) -> bool {
+pub(super) fn is_best(metrics: &BTreeMap<String, f64>, config: &TrainConfig, state: &mut State) -> bool {
     let (name, maximize) = judged_by(config);
     let value = metrics.get(&format!("valid/{name}")).copied();
     let better = match (value, state.best) {

@@ -44,6 +44,7 @@ mod fit;
 mod full_batch;
 mod r#loop;
 mod order;
+mod stack;
 mod trials;
 
 pub use batch::{Batch, read_batches};

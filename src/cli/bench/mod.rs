@@ -3,6 +3,7 @@
 mod cache;
 mod data;
 mod engine;
+mod sweep;
 mod tails;
 mod train;
 
@@ -24,6 +25,7 @@ enum What {
     Cache(cache::Args),
     Data(data::Args),
     Engine(engine::Args),
+    Sweep(sweep::Args),
     Train(train::Args),
 }
 
@@ -37,6 +39,7 @@ impl Args {
             What::Cache(args) => args.run(globals),
             What::Data(args) => args.run(globals),
             What::Engine(args) => args.run(globals),
+            What::Sweep(args) => args.run(globals),
             What::Train(args) => args.run(globals),
         }
     }
