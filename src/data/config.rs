@@ -64,7 +64,8 @@ pub struct Common {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSet {
-    /// The folder or file that holds the rows.
+    /// The folder or file that holds the rows; a star in a file's name, as in `data/train-*.parquet`, stands for
+    /// all files that match.
     pub path: Resource,
 }
 
