@@ -8,7 +8,9 @@ pub mod bench;
 pub mod cache;
 pub mod check;
 mod completions;
+mod embed;
 pub mod engine;
+mod eval;
 mod export;
 mod interrupt;
 mod load;
@@ -22,6 +24,7 @@ mod run;
 pub mod runs;
 pub mod runtime;
 pub mod schema;
+mod search;
 mod surroundings;
 mod sweep;
 pub mod table;
@@ -77,6 +80,9 @@ enum Command {
     Plan(plan::Args),
     Runs(runs::Args),
     Predict(predict::Args),
+    Eval(eval::Args),
+    Embed(embed::Args),
+    Search(search::Args),
     Export(export::Args),
     Report(report::Args),
     Models(models::Args),
@@ -96,6 +102,9 @@ impl Command {
             Self::Sweep(args) => args.run(globals),
             Self::Runs(args) => args.run(globals),
             Self::Predict(args) => args.run(globals),
+            Self::Eval(args) => args.run(globals),
+            Self::Embed(args) => args.run(globals),
+            Self::Search(args) => args.run(globals),
             Self::Export(args) => args.run(globals),
             Self::Report(args) => args.run(globals),
             Self::Check(args) => args.run(globals),

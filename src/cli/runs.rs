@@ -4,15 +4,35 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Subcommand;
 
+use super::surroundings::Surroundings;
 use super::table::Table;
 use super::{Globals, print, print_json};
-use crate::run::directory;
+use crate::report::evaluation::Evaluation;
 use crate::run::record::{RunRecord, Status};
+use crate::run::{directory, report};
 
-/// List runs with their main metric, the newest first.
+/// List runs with their main metric, the newest first; or show one.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    place: RunsDir,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Show(Show),
+}
+
+/// Show one run: its state, metrics, cost and confusion matrix.
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The run: its folder, its id (or its beginning), or its recipe's name for the newest one.
+    run: String,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -31,6 +51,9 @@ impl Args {
     /// # Errors
     /// The folder cannot be read, or standard output is closed.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        if let Some(What::Show(show)) = &self.what {
+            return show.run(globals);
+        }
         let runs = &self.place.runs_dir;
         let records = directory::list(runs)?;
         if globals.json {
@@ -42,6 +65,59 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl Show {
+    /// Prints the run. What it predicted is computed again from stored activations, without the network.
+    fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        let record = directory::find(&self.place.runs_dir, &self.run)?;
+        let here = Surroundings::new(globals, true)?;
+        let evaluations = match record.status {
+            Status::Finished => report::evaluations(&record, &here.context(&self.place.runs_dir)),
+            _ => Ok(Vec::new()),
+        };
+        if globals.json {
+            let evaluations = evaluations.as_ref().ok();
+            print_json(&serde_json::json!({"record": record, "evaluations": evaluations}))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut text =
+            format!("{} {} ({})\n  {}\n", record.name, record.id.short(16), status(record.status), record.path);
+        if let Some(error) = &record.error {
+            text += &format!("  {error}\n");
+        }
+        for (name, value) in &record.metrics {
+            let main = if record.main_metric.as_ref() == Some(name) { "  (main)" } else { "" };
+            text += &format!("  {name} {value:.4}{main}\n");
+        }
+        let stages: Vec<String> = record.stages.iter().map(|(stage, secs)| format!("{stage} {secs:.1} s")).collect();
+        let (computed, reused) = (record.activations.computed, record.activations.reused);
+        text += &format!("  activations: {computed} computed, {reused} reused; {}\n", stages.join(", "));
+        match evaluations {
+            Ok(evaluations) => evaluations.iter().for_each(|of_split| text += &confusion(of_split)),
+            Err(error) => text += &format!("  no confusion matrix: {error}\n"),
+        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The confusion matrix of a split: a line per true class, a column per predicted one.
+fn confusion(evaluation: &Evaluation) -> String {
+    let Some(counts) = &evaluation.confusion else { return String::new() };
+    let names: Vec<&str> = evaluation.classes.iter().map(|class| class.name.as_str()).collect();
+    let width = |column: usize| counts.iter().map(|row| row[column].to_string().len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(|i| width(i).max(names[i].chars().count())).collect();
+    let first = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut text = format!("{}: true class by line, predicted class by column\n  {:first$}", evaluation.split, "");
+    names.iter().zip(&widths).for_each(|(name, width)| text += &format!("  {name:>width$}"));
+    text.push('\n');
+    for (name, row) in names.iter().zip(counts) {
+        text += &format!("  {name:first$}");
+        row.iter().zip(&widths).for_each(|(count, width)| text += &format!("  {count:>width$}"));
+        text.push('\n');
+    }
+    text
 }
 
 fn table(records: &[RunRecord]) -> Table<8> {

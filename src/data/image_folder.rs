@@ -79,7 +79,7 @@ fn read_folder(path: &Path, set: &mut Pictures) -> Result<()> {
 }
 
 /// Whether a name ends as pictures' names do.
-pub(super) fn is_picture(name: &str) -> bool {
+pub fn is_picture(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }

@@ -27,6 +27,7 @@ mod tsv;
 mod webdataset;
 
 pub use config::{Common, DataConfig, Fold, Marked, OnError, SetConfig, TrainSet};
+pub use image_folder::is_picture;
 pub use label::LabelConfig;
 pub use load::{LoadContext, load};
 pub use table::Delimiter;

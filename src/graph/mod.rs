@@ -234,6 +234,11 @@ impl Graph {
         std::iter::once(name.to_string()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
     }
 
+    /// Makes a value the only output.
+    pub fn set_only_output(&mut self, name: &str, value: ValueId) {
+        self.outputs = vec![(name.into(), value)];
+    }
+
     /// Asks for a statistic to be fitted before training.
     pub fn fit(&mut self, fit: Fit) {
         self.fits.push(fit);

@@ -310,7 +310,7 @@ fn solved_heads_take_no_steps(check: &mut Check<'_>) {
     };
     let usual = keys(&TrainConfig::default());
     // Of seeds one holds rows out to choose with.
-    let read = ["seed", "order_seed", "backend"];
+    let read = ["seed", "order_seed", "backend", "fraction"];
     for (key, value) in keys(&check.recipe.train) {
         if !read.contains(&key.as_str()) && usual.get(&key) != Some(&value) {
             let message = format!(

@@ -57,6 +57,8 @@ pub struct Predictor {
     graph: Graph,
     weights: Weights,
     prediction: Prediction,
+    /// What the outputs have been through inside an exported file.
+    activation: Activation,
 }
 
 impl Predictor {
@@ -77,7 +79,7 @@ impl Predictor {
         let inputs: Vec<InputSpec> = towers.iter().flat_map(|tower| tower.inputs(1)).collect();
         let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
         let prediction = Prediction::of(plan.plan.train.loss().task());
-        Ok(Self { plan, towers, tail, graph, weights, prediction })
+        Ok(Self { plan, towers, tail, graph, weights, prediction, activation: Activation::None })
     }
 
     /// Loads a run, or a file that `caft export` wrote, which a word names.
@@ -118,7 +120,7 @@ impl Predictor {
         let towers = vec![Tower { engine, ready, outputs, fields }];
         let task = plan.plan.train.loss().task();
         let prediction = if activation == Activation::None { Prediction::of(task) } else { Prediction::Raw };
-        Ok(Self { plan, towers, tail: None, graph, weights: Weights::default(), prediction })
+        Ok(Self { plan, towers, tail: None, graph, weights: Weights::default(), prediction, activation })
     }
 
     /// What was trained and how.
@@ -161,6 +163,33 @@ impl Predictor {
         let own = self.graph_of(&features)?;
         let graph = own.as_ref().unwrap_or(&self.graph);
         train::predict(graph, &self.weights, &features, &all_rows(&features), Prediction::Raw)
+    }
+
+    /// The graph above the cut that takes these features, and the weights.
+    ///
+    /// # Errors
+    /// It does not take rows so long.
+    pub(super) fn graph_for(&self, features: &InMemory) -> Result<(Graph, &Weights)> {
+        Ok((self.graph_of(features)?.unwrap_or_else(|| self.graph.clone()), &self.weights))
+    }
+
+    /// What an exported file gives for some items, as logits whatever was made of them inside.
+    ///
+    /// # Errors
+    /// Those of [`Self::predict`].
+    pub(super) fn logits_in_memory(&mut self, items: &[Item<'_>], context: &Context<'_>) -> Result<InMemory> {
+        let features = self.in_memory(items, context)?;
+        let Some(spec) = features.inputs().first().cloned() else { return Ok(features) };
+        let mut values = vec![0.0; features.len() * spec.elements()];
+        features.read(0, &(0..features.len()).collect::<Vec<usize>>(), &mut values)?;
+        for x in &mut values {
+            *x = match self.activation {
+                Activation::None | Activation::L2 => *x,
+                Activation::Softmax => x.max(f32::MIN_POSITIVE).ln(),
+                Activation::Sigmoid => (x.max(f32::MIN_POSITIVE) / (1.0 - *x).max(f32::MIN_POSITIVE)).ln(),
+            };
+        }
+        InMemory::new(features.len()).with(&spec.name, &spec.shape, values)
     }
 
     /// The outputs of the cut for some items, whose numbers are their places.

@@ -156,14 +156,33 @@ fn from_rows(directory: &Path, run: &mut Run, extent: &Extent, context: &Context
     }
     let (columns, _) = engine::columns(&resolved, context)?;
     run.engine = engine_facts(&resolved, &columns);
-    let stored = |row: &usize| columns.iter().all(|(_, column)| column.contains(&resolved.digests[*row]));
-    let absent: Vec<usize> = (0..resolved.digests.len()).filter(|row| !stored(row)).collect();
-    let training = Training::new(&resolved, &columns, &absent)?;
-    let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
+    let (training, weights) = stored(directory, &resolved, &columns)?;
     match Rows::of_classifier(&resolved, &training, &weights, run)? {
         Some(rows) => rows.show(run, extent),
         None => Ok(()),
     }
+}
+
+/// What a finished run predicted, split by split, from its stored rows.
+///
+/// # Errors
+/// They cannot be had any more: moved data, a deleted cache.
+pub fn evaluations(record: &RunRecord, context: &Context<'_>) -> Result<Vec<Evaluation>> {
+    let directory = Path::new(&record.path);
+    let resolved = resolve(&ResolvedPlan::read(directory)?.plan, context)?;
+    let (columns, _) = engine::columns(&resolved, context)?;
+    let (training, weights) = stored(directory, &resolved, &columns)?;
+    let rows = Rows::of_classifier(&resolved, &training, &weights, &mut Run::default())?;
+    Ok(rows.map(|rows| rows.evaluations(&rows.predicted())).unwrap_or_default())
+}
+
+/// The rows of a run that are stored, and its weights.
+fn stored(directory: &Path, resolved: &Resolved, columns: &Columns) -> Result<(Training, Weights)> {
+    let stored = |row: &usize| columns.iter().all(|(_, column)| column.contains(&resolved.digests[*row]));
+    let absent: Vec<usize> = (0..resolved.digests.len()).filter(|row| !stored(row)).collect();
+    let training = Training::new(resolved, columns, &absent)?;
+    let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
+    Ok((training, weights))
 }
 
 fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
@@ -241,6 +260,20 @@ impl<'a> Rows<'a> {
         .collect()
     }
 
+    fn evaluations(&self, predicted: &[Predicted<'_>]) -> Vec<Evaluation> {
+        let names = &self.resolved.plan.classes;
+        let mut all = Vec::new();
+        for split in ["test", "valid", "train"] {
+            let of_split: Vec<&Predicted<'_>> = predicted.iter().filter(|row| row.split == split).collect();
+            if !of_split.is_empty() {
+                let probabilities: Vec<f32> = of_split.iter().flat_map(|row| row.probabilities).copied().collect();
+                let truth: Vec<u32> = of_split.iter().map(|row| row.class).collect();
+                all.push(Evaluation::new(split, names, &probabilities, &truth));
+            }
+        }
+        all
+    }
+
     fn show(&self, run: &mut Run, extent: &Extent) -> Result<()> {
         let names = &self.resolved.plan.classes;
         let predicted = self.predicted();
@@ -252,14 +285,7 @@ impl<'a> Rows<'a> {
             }
         }
         run.cost.bytes = Some(self.training.rows.bytes());
-        for split in ["test", "valid", "train"] {
-            let of_split: Vec<&Predicted<'_>> = predicted.iter().filter(|row| row.split == split).collect();
-            if !of_split.is_empty() {
-                let probabilities: Vec<f32> = of_split.iter().flat_map(|row| row.probabilities).copied().collect();
-                let truth: Vec<u32> = of_split.iter().map(|row| row.class).collect();
-                run.evaluations.push(Evaluation::new(split, names, &probabilities, &truth));
-            }
-        }
+        run.evaluations = self.evaluations(&predicted);
         let origin = |row: usize| self.origin(row);
         let picker = Picker { rows: &predicted, names, origin: &origin, most: extent.examples };
         run.confident_errors = picker.confident_errors();

@@ -51,6 +51,19 @@ impl Training {
     /// # Errors
     /// A neck or head that does not fit the outputs of the cut; no training rows are left.
     pub fn new(resolved: &Resolved, columns: &Columns, skipped: &[usize]) -> Result<Self> {
+        Self::storing(resolved, columns, skipped, None)
+    }
+
+    /// Like [`Self::new`], for weights that keep so many rows already.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn storing(
+        resolved: &Resolved,
+        columns: &Columns,
+        skipped: &[usize],
+        stored_rows: Option<usize>,
+    ) -> Result<Self> {
         let plan = &resolved.plan;
         let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
         let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
@@ -67,7 +80,7 @@ impl Training {
             return Err(Error::bad_input("no training rows are left"));
         }
         Ok(Self {
-            graph: graph(plan, resolved.tail.as_ref(), rows.specs(), train.len())?,
+            graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
             targets: Kept::of(&resolved.dataset.targets, &kept),
@@ -274,7 +287,8 @@ pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], sto
     train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
 }
 
-fn config(plan: &Plan) -> TrainConfig {
+/// How the plan says to train.
+pub fn config(plan: &Plan) -> TrainConfig {
     TrainConfig {
         recipe: plan.train.clone(),
         metrics: plan.metrics.clone(),

@@ -75,6 +75,9 @@ impl Embedded {
 
     fn loss(&mut self, batch: &Batch) -> LossSum {
         let (outputs, grad) = self.run.value_and_grad_mut(self.output);
+        // Nothing below the output is trained: of a solved head, or of an exported file.
+        let mut unused = vec![0.0; if grad.is_empty() { outputs.len() } else { 0 }];
+        let grad = if grad.is_empty() { &mut unused[..] } else { grad };
         self.loss.compute(outputs, batch.targets(), &mut self.row_losses[..batch.rows], grad)
     }
 

@@ -1,5 +1,6 @@
 mod cache;
 mod cache_commands;
+mod embed;
 mod engine;
 mod export;
 mod fetch;

@@ -58,7 +58,7 @@ pub use l2_norm::L2Norm;
 pub use layer_norm::LayerNorm;
 pub use masked_mean::MaskedMean;
 pub use matmul::MatMul;
-pub use neighbours::{NeighbourWeights, Neighbours};
+pub use neighbours::{NeighbourWeights, Neighbours, nearest};
 pub use normalize::Normalize;
 pub use pad::Pad;
 pub use pool::{Pool, PoolKind};

@@ -103,27 +103,29 @@ impl Operator for Neighbours {
     }
 }
 
-impl Neighbours {
-    /// The `k` best `(score, row)` of every query, the best first; a score is `2 x·row − ‖row‖²`.
-    fn nearest<F: Real>(&self, x: &[F], rows: &[F], dim: usize) -> Vec<Vec<(F, usize)>> {
-        let (queries, count) = (x.len() / dim.max(1), rows.len() / dim.max(1));
-        let mut best = vec![Vec::with_capacity(self.k + 1); queries];
-        let mut scores = vec![F::ZERO; queries * BLOCK.min(count)];
-        for start in (0..count).step_by(BLOCK) {
-            let n = BLOCK.min(count - start);
-            let block = &rows[start * dim..(start + n) * dim];
-            let scores = &mut scores[..queries * n];
-            gemm(scores, Matrix::new(x, queries, dim), Matrix::new(block, n, dim).t(), false);
-            let squares: Vec<F> =
-                block.par_chunks_exact(dim).map(|row| row.iter().fold(F::ZERO, |sum, x| sum + *x * *x)).collect();
-            best.par_iter_mut().zip(scores.par_chunks_exact(n)).for_each(|(best, scores)| {
-                for (i, (score, square)) in scores.iter().zip(&squares).enumerate() {
-                    keep(best, self.k, F::of(2.0) * *score - *square, start + i);
-                }
-            });
-        }
-        best
+/// The `k` rows `[rows, dim]` that are nearest to every query of `x` `[queries, dim]` by Euclidean distance, as
+/// `(2 x·row − ‖row‖², row)`, the nearest first; of rows equally near the first ones.
+///
+/// # Panics
+/// `x` or `rows` are not whole rows.
+pub fn nearest<F: Real>(k: usize, x: &[F], rows: &[F], dim: usize) -> Vec<Vec<(F, usize)>> {
+    let (queries, count) = (x.len() / dim.max(1), rows.len() / dim.max(1));
+    let mut best = vec![Vec::with_capacity(k + 1); queries];
+    let mut scores = vec![F::ZERO; queries * BLOCK.min(count)];
+    for start in (0..count).step_by(BLOCK) {
+        let n = BLOCK.min(count - start);
+        let block = &rows[start * dim..(start + n) * dim];
+        let scores = &mut scores[..queries * n];
+        gemm(scores, Matrix::new(x, queries, dim), Matrix::new(block, n, dim).t(), false);
+        let squares: Vec<F> =
+            block.par_chunks_exact(dim).map(|row| row.iter().fold(F::ZERO, |sum, x| sum + *x * *x)).collect();
+        best.par_iter_mut().zip(scores.par_chunks_exact(n)).for_each(|(best, scores)| {
+            for (i, (score, square)) in scores.iter().zip(&squares).enumerate() {
+                keep(best, k, F::of(2.0) * *score - *square, start + i);
+            }
+        });
     }
+    best
 }
 
 /// Puts a score among the `k` best, behind equal ones.
@@ -143,7 +145,7 @@ impl<F: Real> Kernel<F> for Neighbours {
         if dim == 0 {
             return run.output.fill(F::ZERO);
         }
-        let nearest = self.nearest(x, rows, dim);
+        let nearest = nearest(self.k, x, rows, dim);
         let outputs = run.output.par_chunks_exact_mut(self.classes.max(1));
         outputs.zip(x.par_chunks_exact(dim)).zip(&nearest).for_each(|((out, x), nearest)| {
             out.fill(F::ZERO);
