@@ -25,6 +25,9 @@ pub(super) struct FusePlan {
     pub absorbed: HashSet<usize>,
 }
 
+/// The dimensions of a constant, and whether it is a weight.
+type Dims<'a> = dyn Fn(&str) -> Option<(Vec<usize>, bool)> + 'a;
+
 /// Nodes by what they make and read.
 struct Net<'a> {
     nodes: &'a [&'a NodeProto],
@@ -32,7 +35,7 @@ struct Net<'a> {
     users: HashMap<&'a str, Vec<usize>>,
     kept: &'a HashSet<&'a str>,
     scalar: &'a dyn Fn(&str) -> Option<f32>,
-    dims: &'a dyn Fn(&str) -> Option<(Vec<usize>, bool)>,
+    dims: &'a Dims<'a>,
     rank: &'a dyn Fn(&str) -> Option<usize>,
 }
 
@@ -43,7 +46,7 @@ pub(super) fn fuse(
     open: &[usize],
     kept: &HashSet<&str>,
     scalar: &dyn Fn(&str) -> Option<f32>,
-    dims: &dyn Fn(&str) -> Option<(Vec<usize>, bool)>,
+    dims: &Dims<'_>,
     rank: &dyn Fn(&str) -> Option<usize>,
 ) -> FusePlan {
     let mut net = Net { nodes, makers: HashMap::new(), users: HashMap::new(), kept, scalar, dims, rank };

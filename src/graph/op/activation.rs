@@ -99,7 +99,7 @@ impl Activation {
             }
             Self::Sqrt => x.sqrt(),
             Self::Exp => x.exp(),
-            Self::Pow { exponent } if exponent == 2.0 => x * x,
+            Self::Pow { exponent: 2.0 } => x * x,
             Self::Pow { exponent } => x.powf(number(exponent)),
         }
     }
@@ -142,7 +142,7 @@ impl Activation {
             }
             Self::Sqrt => F::of(0.5) / y,
             Self::Exp => y,
-            Self::Pow { exponent } if exponent == 2.0 => x + x,
+            Self::Pow { exponent: 2.0 } => x + x,
             Self::Pow { exponent } => number(exponent) * x.powf(number(exponent) - F::ONE),
         }
     }

@@ -79,7 +79,7 @@ impl Binary {
         let (a, b, dy) = (run.input(0), run.input(1), run.output_grad());
         let row = run.output_shape().elements();
         let (count, steps) = walk.run();
-        let rows = if apart[which] == 0 { run.rows } else { d.len() / apart[which] };
+        let rows = d.len().checked_div(apart[which]).unwrap_or(run.rows);
         for i in 0..rows {
             let starts = [0, 1].map(|n| (first + i) * apart[n]);
             for at in 0..walk.runs() {
