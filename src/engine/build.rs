@@ -37,6 +37,8 @@ pub struct BuildRequest<'a> {
     pub tasks: &'a [Task],
     /// How a picture becomes the input, where it is known.
     pub preprocess: Option<&'a ImagePreprocess>,
+    /// Height and width that pictures have, which may be others than the model was exported for.
+    pub image: Option<[usize; 2]>,
     /// How the cut model is converted.
     pub conversion: Conversion,
 }
@@ -66,6 +68,7 @@ impl BuildRequest<'_> {
             .field("version", BUILD_VERSION)
             .field("source", self.digest.to_string())
             .json("outputs", &self.outputs)
+            .json("image", &self.image)
             .field("precision", self.conversion.precision().name())
             .finish()
     }
@@ -83,7 +86,11 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
         digests.save()?;
         return Ok(Built { folder, manifest, reused: true });
     }
-    let model = request.conversion.apply(onnx::cut(onnx::read(request.source)?, request.outputs)?)?;
+    let mut model = onnx::cut(onnx::read(request.source)?, request.outputs)?;
+    if let Some(size) = request.image {
+        onnx::set_image_size(&mut model, size)?;
+    }
+    let model = request.conversion.apply(model)?;
     let manifest = keep(&folder, |temporary| write_folder(temporary, request, &model))?;
     Ok(Built { folder, manifest, reused: false })
 }
@@ -299,6 +306,7 @@ pub(super) mod tests {
             family: None,
             tasks: &[],
             preprocess: None,
+            image: None,
             conversion: Conversion::Keep,
         }
     }

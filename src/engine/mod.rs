@@ -21,7 +21,7 @@ pub use build::{BuildRequest, Built, build, part};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
 pub use samples::Samples;
-pub use weights::weights_digest;
+pub use weights::{fetch_model, weights_digest};
 
 use std::ops::Range;
 

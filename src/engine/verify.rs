@@ -7,8 +7,8 @@ use super::manifest::{Checks, Manifest, Parity};
 use super::samples::random_row;
 use super::{Built, Engine, InputTensor, Samples, run_on};
 use crate::base::{Error, Result};
-use crate::graph::onnx::proto::DataType;
-use crate::graph::onnx::{self, Select, make, shape};
+use crate::graph::onnx::proto::{DataType, ModelProto};
+use crate::graph::onnx::{self, OutputSpec, Select, make, shape};
 use crate::sample::{Tensor, Values};
 
 /// A model that gives whole tensors of another.
@@ -24,6 +24,20 @@ impl Reference {
     /// Those of reading and writing; a shape that cannot be told without running.
     pub fn write(source: &Path, manifest: &Manifest, row: &[usize], to: &Path) -> Result<Self> {
         let mut model = onnx::read(source)?;
+        if let &[_, height, width] = row
+            && !takes(&model, row)
+        {
+            // What lies above the tensors may not take the size.
+            let mut specs: Vec<OutputSpec> = Vec::new();
+            for output in &manifest.outputs {
+                if specs.iter().all(|spec| spec.tensor != output.tensor) {
+                    let (name, tensor) = (output.tensor.clone(), output.tensor.clone());
+                    specs.push(OutputSpec { name, tensor, select: Select::All });
+                }
+            }
+            model = onnx::cut(model, &specs)?;
+            onnx::set_image_size(&mut model, [height, width])?;
+        }
         let facts = onnx::inspect::facts(&model, Some(row))?;
         let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
         for output in &manifest.outputs {
@@ -43,6 +57,13 @@ impl Reference {
         onnx::write(&model, to)?;
         Ok(Self { tensors })
     }
+}
+
+/// Whether a model's only input is open for, or made for, rows of a shape.
+fn takes(model: &ModelProto, row: &[usize]) -> bool {
+    let input = model.graph.as_ref().and_then(|graph| graph.input.first());
+    let Some(shape) = input.and_then(|input| input.tensor()?.shape.as_ref()) else { return true };
+    shape.dim.iter().skip(1).zip(row).all(|(dim, size)| dim.fixed().is_none_or(|fixed| fixed == *size))
 }
 
 /// Compares an engine with its source on samples, and checks that what it gives for a sample does not depend on

@@ -182,6 +182,11 @@ pub(super) fn preprocess(recipe: &Recipe, entry: Option<&Entry>) -> Result<Trans
         None if tokenizer(recipe, None).is_some() => Transform::Text(TextPreprocess::at_most(TOKENS)),
         None => Transform::Image(plain),
     };
+    let size = recipe.model.backbone.as_ref().and_then(|backbone| backbone.image_size);
+    let own = match (own, size) {
+        (Transform::Image(steps), Some(size)) => Transform::Image(steps.at_size(size)),
+        (own, _) => own,
+    };
     recipe.data.common.preprocess.resolve(&own)
 }
 

@@ -95,6 +95,11 @@ pub struct BackboneConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub outputs: Option<Vec<String>>,
+    /// Height and width of pictures, in place of the entry's: convolutions take any size, and a transformer's
+    /// position embedding is resampled. The preprocess follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub image_size: Option<u32>,
     /// Where the cut is.
     pub mode: Mode,
     /// For `last_block`: a block of the catalogue entry, or a tensor, from which on the network is trained.

@@ -13,7 +13,7 @@ use crate::cache::{Column, ColumnSpec, Store};
 use crate::engine::precision::Conversion;
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, part, run_on, shelf, weights_digest};
+use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, fetch_model, part, run_on, shelf};
 use crate::plan::{Plan, ResolvedPlan};
 use crate::resource::{Address, Fetched, Fetcher};
 use crate::sample::Ready;
@@ -208,11 +208,7 @@ impl Source {
                 context.progress.event(Event::Detail(what));
                 Fetched { path: kept.model(), digest: kept.manifest.source.digest }
             }
-            None => {
-                let mut model = fetcher.fetch(&plan.model.backbone.source)?;
-                model.digest = weights_digest(&model.path, model.digest, fetcher.digests()?)?;
-                model
-            }
+            None => fetch_model(&fetcher, &plan.model.backbone.source)?,
         };
         let (ready, tokenizer) = ready(plan, &fetcher)?;
         let tokenizer = tokenizer.map(|tokenizer| tokenizer.digest);
@@ -278,6 +274,7 @@ pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<
         family: backbone.family.as_deref(),
         tasks: &backbone.tasks,
         preprocess: backbone.preprocess.image(),
+        image: backbone.preprocess.image().map(|steps| steps.output_shape()).map(|[_, height, width]| [height, width]),
         conversion: Conversion::of(plan.engine.precision),
     };
     let built = build(context.home, &request)?;

@@ -103,6 +103,24 @@ fn what_cannot_become_an_engine_is_one_clear_error() {
     assert!(refused(&["engine", "inspect", "none.onnx"]).contains("none.onnx"));
 }
 
+#[test]
+fn an_engine_takes_pictures_of_another_size() {
+    let project = Project::new(1);
+    onnx::write(&testing::frozen_vit(), &project.path("vit.onnx")).unwrap();
+    let outputs = [format!("cls={NORM}:token=0"), format!("tokens={NORM}")];
+    let build = ["engine", "build", "vit.onnx", "--json", "-o", &outputs[0], "-o", &outputs[1], "--image-size", "64"];
+    let manifest = project.run(&build).json();
+    assert_eq!(manifest["inputs"][0]["shape"], serde_json::json!([3, 64, 64]));
+    assert_eq!(manifest["outputs"][1]["shape"], serde_json::json!([65, 16]));
+    assert_eq!(manifest["checks"][0]["batch_invariant"], true);
+    assert!(manifest["checks"][0]["parity"][0]["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
+
+    let ran = project.run(&["run", "recipe.yaml", "data.preprocess.resize.size=64", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let flat = project.run(&["engine", "build", "vit.onnx", "-o", &outputs[0], "--image-size", "60"]);
+    assert_eq!(flat.code, Some(0), "a border that fills no patch is left out: {flat:?}");
+}
+
 /// An interpreter that sees no installed packages, and one whose packages are stubs that "export" a file.
 #[cfg(unix)]
 fn interpreter(project: &Project, name: &str, stubs: Option<&str>) -> String {

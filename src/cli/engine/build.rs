@@ -16,7 +16,7 @@ use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
 use crate::engine::precision::Conversion;
 use crate::engine::verify::{Reference, Scratch, verify};
-use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, runtime, shelf, weights_digest};
+use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, fetch_model, runtime, shelf, weights_digest};
 
 use crate::graph::onnx::inspect::summarise;
 use crate::graph::onnx::{self, OutputSpec, Select};
@@ -85,6 +85,9 @@ impl Args {
         let here = Surroundings::new(globals, self.check.offline)?;
         let model = Model::find(&self.model, self.onnx.as_ref(), &here.fetcher())?;
         let outputs = self.specs(&model)?;
+        let asked = self.check.image_size;
+        let steps = model.entry.and_then(|entry| entry.preprocess.image());
+        let steps = steps.map(|steps| asked.map_or_else(|| steps.clone(), |size| steps.at_size(size as u32)));
         let request = BuildRequest {
             name: &model.name,
             source: &model.file.path,
@@ -94,7 +97,8 @@ impl Args {
             licence: model.entry.map(|entry| entry.licence.as_str()),
             family: model.entry.map(|entry| entry.family.as_str()),
             tasks: model.entry.map_or(&[], |entry| &entry.tasks),
-            preprocess: model.entry.and_then(|entry| entry.preprocess.image()),
+            preprocess: steps.as_ref(),
+            image: asked.map(|size| [size, size]),
             conversion: Conversion::of(self.check.precision.unwrap_or_default()),
         };
         let built = build(&here.home, &request)?;
@@ -128,7 +132,7 @@ impl VerifyArgs {
         built.manifest.check_files(&built.folder, here.fetcher().digests()?)?;
         let source = match &self.source {
             Some(path) => path.clone(),
-            None => here.fetcher().fetch(&built.manifest.source.address.parse()?)?.path,
+            None => fetch_model(&here.fetcher(), &built.manifest.source.address.parse()?)?.path,
         };
         if weights_digest(&source, Digest::of_file(&source)?, here.fetcher().digests()?)?
             != built.manifest.source.digest

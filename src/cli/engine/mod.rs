@@ -17,7 +17,7 @@ use super::Globals;
 use super::surroundings::Surroundings;
 use crate::backbone::{Entry, catalogue};
 use crate::base::Error;
-use crate::engine::weights_digest;
+use crate::engine::fetch_model;
 use crate::resource::{Fetched, Fetcher, Resource};
 
 /// Look into models; build, verify and keep the engines that are cut from them.
@@ -84,13 +84,6 @@ struct Model {
 }
 
 impl Model {
-    /// A model's file with the digest of all its weights.
-    fn whole(resource: &Resource, fetcher: &Fetcher<'_>) -> Result<Fetched> {
-        let mut file = fetcher.fetch(resource)?;
-        file.digest = weights_digest(&file.path, file.digest, fetcher.digests()?)?;
-        Ok(file)
-    }
-
     /// Finds and fetches a model. An existing file wins over an entry of the same name. `export` is the user's own
     /// ONNX file of an entry.
     ///
@@ -101,7 +94,7 @@ impl Model {
         let looks_like_a_name = !word.contains(['/', '\\', ':', '.']) && !Path::new(word).exists();
         if !looks_like_a_name && export.is_none() {
             let resource: Resource = word.parse()?;
-            let file = Self::whole(&resource, fetcher)?;
+            let file = fetch_model(fetcher, &resource)?;
             let name = Path::new(word).file_stem().map_or_else(|| word.into(), |s| s.to_string_lossy().into_owned());
             return Ok(Self { name, address: word.into(), file, entry: None });
         }
@@ -113,7 +106,7 @@ impl Model {
                 ))
                 .into());
         };
-        let file = Self::whole(resource, fetcher)?;
+        let file = fetch_model(fetcher, resource)?;
         Ok(Self { name: entry.name.clone(), address: resource.to_string(), file, entry: Some(entry) })
     }
 }

@@ -16,6 +16,7 @@ pub mod quantize;
 mod read;
 mod select;
 pub mod shape;
+mod size;
 pub mod splice;
 mod tensor;
 #[doc(hidden)]
@@ -27,6 +28,7 @@ pub use batch::free_batch;
 pub use cut::{cut, default_opset, describe, parameters};
 pub use half::to_half;
 pub use pool::steady_means;
-pub use read::{LARGEST_FILE, NEWEST_IR, external_files, read};
+pub use read::{LARGEST_FILE, NEWEST_IR, external_files, external_locations, read};
 pub use select::{OutputSpec, Select};
+pub use size::set_image_size;
 pub use write::{write, write_split};

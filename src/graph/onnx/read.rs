@@ -1,7 +1,7 @@
 //! Reading a model: the file is mapped, weights stay where they are in it, and every way in which a
 //! file is not a model gives its own error.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -73,6 +73,24 @@ pub fn external_files(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
         Ok(())
     })?;
     Ok(files)
+}
+
+/// The names that a model has for files beside it, whether they are there or not.
+///
+/// # Errors
+/// The model cannot be read.
+pub fn external_locations(path: &Path) -> Result<BTreeSet<String>> {
+    let bytes = map(path)?;
+    recognise(path, &bytes)?;
+    let mut model = ModelProto::decode(bytes).map_err(|error| not_a_model(path, "").because(error))?;
+    let mut locations = BTreeSet::new();
+    for_each_tensor_mut(&mut model, &mut |tensor| {
+        if tensor.data_location() == DataLocation::External {
+            locations.extend(tensor.external_data.iter().find(|e| e.key == "location").map(|e| e.value.clone()));
+        }
+        Ok(())
+    })?;
+    Ok(locations)
 }
 
 fn map(path: &Path) -> Result<Bytes> {

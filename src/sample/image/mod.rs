@@ -76,6 +76,18 @@ impl ImagePreprocess {
         Self { resize: Some(resize), crop: None, scale: one_255th(), mean: [0.0; 3], std: [1.0; 3] }
     }
 
+    /// The same steps for inputs of another size: the resize grows or shrinks with the crop.
+    #[must_use]
+    pub fn at_size(&self, size: u32) -> Self {
+        let old = self.output_shape()[1].max(1) as f64;
+        let resize = self.resize.as_ref().map(|resize| {
+            let scaled = (f64::from(resize.size) * f64::from(size) / old).round() as u32;
+            Resize { size: if self.crop.is_some() { scaled.max(size) } else { size }, ..resize.clone() }
+        });
+        let crop = if resize.is_some() { self.crop.map(|_| size) } else { Some(size) };
+        Self { resize, crop, ..self.clone() }
+    }
+
     /// The shape of one network input: `[3, height, width]`. Call [`Self::check`] first; a size that
     /// nothing fixes is 0.
     pub fn output_shape(&self) -> [usize; 3] {
