@@ -9,27 +9,37 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Result};
-use crate::graph::op::{Concat, Flatten};
+use crate::graph::op::{Binary, BinaryKind, Concat as ConcatOp, Flatten, Reshape};
 use crate::graph::{Graph, ValueId};
 
+mod attention_pool;
+mod batch_norm;
 mod bifpn;
+mod concat;
 mod fpn;
 mod identity;
 mod masked_mean;
+mod mlp;
 mod norm;
 mod pan;
 mod pool;
 mod pyramid;
 mod standardize;
+mod transformer;
 
+pub use attention_pool::AttentionPool;
+pub use batch_norm::BatchNorm;
 pub use bifpn::BiFpn;
+pub use concat::Concat;
 pub use fpn::Fpn;
 pub use identity::Identity;
 pub use masked_mean::MaskedMean;
+pub use mlp::Mlp;
 pub use norm::{L2Norm, LayerNorm};
 pub use pan::Pan;
 pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
+pub use transformer::Transformer;
 
 /// The end of the name of an input that says which tokens of another are real.
 pub const MASK: &str = ".mask";
@@ -39,9 +49,9 @@ fn padded(output: &str, what: &str) -> Error {
         .hint("begin with neck `masked_mean`")
 }
 
-/// What stands between the cut's outputs and the head. Each output passes through the neck on its own, but for
-/// necks that join maps of several sizes; then several outputs are flattened and concatenated, in the order of
-/// `outputs`.
+/// What stands between the cut's outputs and the head. Each output passes through the necks on its own, but for
+/// necks that join maps of several sizes, up to a `concat` or the end; there several outputs are flattened and
+/// concatenated, in the order of `outputs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NeckConfig {
@@ -71,6 +81,16 @@ pub enum NeckConfig {
     /// Weighted bidirectional feature pyramid network: goes both ways several times.
     #[serde(rename = "bifpn")]
     BiFpn(BiFpn),
+    /// Pools tokens by learned attention.
+    AttentionPool(AttentionPool),
+    /// Batch normalisation without a trained scale.
+    BatchNorm(BatchNorm),
+    /// Fully connected layers.
+    Mlp(Mlp),
+    /// Transformer layers on tokens.
+    Transformer(Transformer),
+    /// Joins several outputs, so that what follows works on all together.
+    Concat(Concat),
 }
 
 /// The `neck` of a recipe: nothing, one neck, or a list of necks applied in order.
@@ -79,17 +99,26 @@ pub enum NeckConfig {
 pub struct NeckChain(pub Vec<NeckConfig>);
 
 impl NeckChain {
-    /// Whether it has parameters that gradients train.
+    /// Whether it has something that steps train.
     pub fn is_trained(&self) -> bool {
         self.0.iter().any(|neck| match neck {
             NeckConfig::Gem(gem) => gem.learn_p,
-            NeckConfig::LayerNorm(_) | NeckConfig::Fpn(_) | NeckConfig::Pan(_) | NeckConfig::BiFpn(_) => true,
+            NeckConfig::LayerNorm(_)
+            | NeckConfig::Fpn(_)
+            | NeckConfig::Pan(_)
+            | NeckConfig::BiFpn(_)
+            | NeckConfig::AttentionPool(_)
+            | NeckConfig::Mlp(_)
+            | NeckConfig::Transformer(_)
+            // Its running statistics are those of steps.
+            | NeckConfig::BatchNorm(_) => true,
             NeckConfig::Identity(_)
             | NeckConfig::Standardize(_)
             | NeckConfig::Gap(_)
             | NeckConfig::Gmp(_)
             | NeckConfig::MaskedMean(_)
             | NeckConfig::ClsToken(_)
+            | NeckConfig::Concat(_)
             | NeckConfig::L2Norm(_) => false,
         })
     }
@@ -105,38 +134,55 @@ impl NeckChain {
             |name: &str| names.iter().position(|other| *other == format!("{name}{MASK}")).map(|at| inputs[at]);
         let is_mask = |name: &str| name.strip_suffix(MASK).is_some_and(|base| names.iter().any(|name| name == base));
         let values = inputs.iter().zip(&names).filter(|(_, name)| !is_mask(name));
-        let (inputs, names): (Vec<ValueId>, Vec<&String>) = values.map(|(input, name)| (*input, name)).unzip();
-        let mut masks: Vec<Option<ValueId>> = names.iter().map(|name| mask_of(name)).collect();
-        let mut ends = inputs.clone();
+        let (mut ends, mut labels): (Vec<ValueId>, Vec<String>) =
+            values.map(|(input, name)| (*input, name.clone())).unzip();
+        let mut masks: Vec<Option<ValueId>> = labels.iter().map(|name| mask_of(name)).collect();
         for (i, neck) in self.0.iter().enumerate() {
-            let masked = names.iter().zip(&masks).find(|(_, mask)| mask.is_some());
+            let masked = labels.iter().zip(&masks).find(|(_, mask)| mask.is_some());
             if let Some((name, _)) = masked.filter(|_| !neck.minds_padding()) {
                 return Err(padded(name, &format!("neck `{}` would take padding for tokens", neck.kind())));
             }
-            if let Some(joined) = neck.join(graph, &ends, &format!("neck.{i}")) {
+            if matches!(neck, NeckConfig::Concat(_)) {
+                ends = vec![join(graph, &labels, ends)?];
+                (labels, masks) = (vec!["all".into()], vec![None]);
+            } else if let Some(joined) = neck.join(graph, &ends, &format!("neck.{i}")) {
                 ends = joined?;
-                continue;
-            }
-            for ((end, mask), output) in ends.iter_mut().zip(&mut masks).zip(&names) {
-                *end = neck.build(graph, *end, *mask, &format!("neck.{output}.{i}"))?;
-                // A vector has no padding.
-                *mask = mask.filter(|_| graph.shape(*end).dims.len() > 1);
+            } else {
+                for ((end, mask), output) in ends.iter_mut().zip(&mut masks).zip(&labels) {
+                    *end = neck.build(graph, *end, *mask, &format!("neck.{output}.{i}"))?;
+                    // A vector has no padding.
+                    *mask = mask.filter(|_| graph.shape(*end).dims.len() > 1);
+                }
             }
         }
-        if let Some((name, _)) = names.iter().zip(&masks).find(|(_, mask)| mask.is_some()) {
+        if let Some((name, _)) = labels.iter().zip(&masks).find(|(_, mask)| mask.is_some()) {
             return Err(padded(name, "no neck makes a vector of its tokens"));
         }
-        if let [one] = ends[..] {
-            return Ok(one);
-        }
-        for (end, input) in ends.iter_mut().zip(&inputs) {
-            if graph.shape(*end).dims.len() != 1 {
-                let name = format!("neck.{}.flatten", graph.values()[input.index()].name);
-                *end = graph.node(&name, Flatten, &[*end])?;
-            }
-        }
-        graph.node("neck.concat", Concat { axis: 0 }, &ends)
+        join(graph, &labels, ends)
     }
+}
+
+/// What is added to scores of tokens so that padding gets none of their softmax: 0 for a token, else a number that
+/// is far below all scores and within f16. `mask` `[tokens]` becomes `dims`.
+fn penalty(graph: &mut Graph, mask: ValueId, dims: Vec<usize>, name: &str) -> Result<ValueId> {
+    let one = graph.constant(&format!("{name}.one"), &[], vec![1.0])?;
+    let large = graph.constant(&format!("{name}.large"), &[], vec![30_000.0])?;
+    let below = graph.node(&format!("{name}.below"), Binary(BinaryKind::Sub), &[mask, one])?;
+    let scaled = graph.node(&format!("{name}.scaled"), Binary(BinaryKind::Mul), &[below, large])?;
+    graph.node(name, Reshape { dims }, &[scaled])
+}
+
+/// One value of what became of each input.
+fn join(graph: &mut Graph, names: &[String], mut ends: Vec<ValueId>) -> Result<ValueId> {
+    if let [one] = ends[..] {
+        return Ok(one);
+    }
+    for (end, name) in ends.iter_mut().zip(names) {
+        if graph.shape(*end).dims.len() != 1 {
+            *end = graph.node(&format!("neck.{name}.flatten"), Flatten, &[*end])?;
+        }
+    }
+    graph.node("neck.concat", ConcatOp { axis: 0 }, &ends)
 }
 
 impl NeckConfig {
@@ -153,7 +199,8 @@ impl NeckConfig {
     /// Whether it treats each token by itself, or leaves padding out.
     fn minds_padding(&self) -> bool {
         let by_itself = matches!(self, Self::Identity(_) | Self::LayerNorm(_) | Self::L2Norm(_));
-        by_itself || matches!(self, Self::ClsToken(_) | Self::MaskedMean(_))
+        let by_mask = matches!(self, Self::MaskedMean(_) | Self::AttentionPool(_) | Self::Transformer(_));
+        by_itself || by_mask || matches!(self, Self::ClsToken(_) | Self::Mlp(_))
     }
 
     /// The name of the kind.
@@ -174,7 +221,11 @@ impl NeckConfig {
             Self::LayerNorm(norm) => norm.build(graph, x, name),
             Self::L2Norm(norm) => norm.build(graph, x, name),
             // These join their inputs instead.
-            Self::Fpn(_) | Self::Pan(_) | Self::BiFpn(_) => Ok(x),
+            Self::Fpn(_) | Self::Pan(_) | Self::BiFpn(_) | Self::Concat(_) => Ok(x),
+            Self::AttentionPool(pool) => pool.build(graph, x, mask, name),
+            Self::BatchNorm(norm) => norm.build(graph, x, name),
+            Self::Mlp(mlp) => mlp.build(graph, x, name),
+            Self::Transformer(transformer) => transformer.build(graph, x, mask, name),
         }
     }
 }
@@ -236,6 +287,8 @@ impl JsonSchema for NeckChain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Weights;
+    use crate::graph::execution::{Execution, Pass};
 
     #[test]
     fn a_chain_is_nothing_one_or_many() {
@@ -248,5 +301,117 @@ mod tests {
         let wrong = read(r#"{"kind": "standardize", "epps": 1}"#).unwrap_err().to_string();
         assert!(wrong.contains("unknown field `epps`"), "{wrong}");
         assert!(read(r#"{"kind": "standardise"}"#).is_err());
+    }
+
+    const TOKENS: usize = 5;
+    const DIM: usize = 6;
+
+    /// Numbers in −1..1 as `tests/reference/necks.py` makes them.
+    fn numbers(n: usize, factor: usize, modulus: usize) -> Vec<f32> {
+        let number = |i: usize| ((i * factor + i * i % 97 * 5) % modulus) as f32 / (modulus / 2) as f32 - 1.0;
+        (0..n).map(number).collect()
+    }
+
+    /// What a neck makes of two rows, with some parameters set.
+    fn run(
+        neck: NeckConfig,
+        dims: &[usize],
+        rows: &[f32],
+        parameters: &[(&str, usize)],
+        training: bool,
+    ) -> (Vec<f32>, Weights) {
+        let mut graph = Graph::new();
+        let x = graph.input("x", dims).unwrap();
+        let y = NeckChain(vec![neck]).build(&mut graph, &[x]).unwrap();
+        let mut weights = graph.initial_weights(0);
+        for (name, factor) in parameters {
+            let tensor = weights.0.get_mut(*name).unwrap_or_else(|| panic!("no parameter `{name}`"));
+            tensor.values = numbers(tensor.values.len(), *factor, 211).iter().map(|x| 0.5 * x).collect();
+        }
+        let mut run: Execution<f32> = Execution::new(&graph, &weights, 2, true).unwrap();
+        run.value_mut(x).copy_from_slice(rows);
+        run.forward(2, Pass { training, seed: 0, step: 1 });
+        (run.value(y).to_vec(), run.weights())
+    }
+
+    /// `tests/reference/necks.py` wrote PyTorch's values.
+    #[test]
+    fn values_are_pytorchs() {
+        let reference: std::collections::BTreeMap<String, Vec<f32>> =
+            serde_json::from_str(include_str!("../../tests/reference/necks.json")).unwrap();
+        let near = |ours: &[f32], name: &str| {
+            let theirs = &reference[name];
+            assert_eq!(ours.len(), theirs.len(), "{name}");
+            for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+                assert!((ours - theirs).abs() < 1e-4, "{name}[{i}]: {ours}, not {theirs}");
+            }
+        };
+        let tokens = numbers(2 * TOKENS * DIM, 367, 1009);
+        let at = |part: &str| format!("neck.x.0.layers.0.{part}");
+        let factors =
+            [("q", 17, 29), ("k", 19, 31), ("v", 23, 37), ("projection", 41, 53), ("up", 43, 55), ("down", 47, 59)];
+        let names: Vec<(String, usize)> = factors
+            .iter()
+            .flat_map(|(part, weight, bias)| {
+                [(at(&format!("{part}.weight")), *weight), (at(&format!("{part}.bias")), *bias)]
+            })
+            .collect();
+        let names: Vec<(&str, usize)> = names.iter().map(|(name, factor)| (name.as_str(), *factor)).collect();
+        let transformer = Transformer { heads: 2, mlp_ratio: 2.0, ..Transformer::default() };
+        near(&run(NeckConfig::Transformer(transformer), &[TOKENS, DIM], &tokens, &names, true).0, "transformer");
+        let pool = NeckConfig::AttentionPool(AttentionPool { heads: 2 });
+        near(&run(pool, &[TOKENS, DIM], &tokens, &[("neck.x.0.query", 53)], true).0, "attention_pool");
+        let first: Vec<f32> = tokens.chunks(TOKENS * DIM).flat_map(|row| row[..DIM].to_vec()).collect();
+        let (normal, weights) = run(NeckConfig::BatchNorm(BatchNorm::default()), &[DIM], &first, &[], true);
+        near(&normal, "batch_norm");
+        near(weights.get("neck.x.0.running_mean", &[DIM]).unwrap(), "running_mean");
+        near(weights.get("neck.x.0.running_variance", &[DIM]).unwrap(), "running_variance");
+    }
+
+    #[test]
+    fn padding_changes_nothing() {
+        let necks = [
+            NeckConfig::AttentionPool(AttentionPool { heads: 2 }),
+            NeckConfig::Transformer(Transformer { heads: 2, ..Transformer::default() }),
+        ];
+        for neck in necks {
+            let chain = NeckChain(vec![neck, NeckConfig::MaskedMean(MaskedMean {})]);
+            let run = |padding: f32| {
+                let mut graph = Graph::new();
+                let x = graph.input("x", &[TOKENS, DIM]).unwrap();
+                let mask = graph.input("x.mask", &[TOKENS]).unwrap();
+                let y = chain.build(&mut graph, &[x, mask]).unwrap();
+                let mut run: Execution<f32> = Execution::new(&graph, &graph.initial_weights(0), 1, false).unwrap();
+                let mut rows = numbers(TOKENS * DIM, 367, 1009);
+                rows[3 * DIM..].fill(padding);
+                run.value_mut(x).copy_from_slice(&rows);
+                run.value_mut(mask).copy_from_slice(&[1.0, 1.0, 1.0, 0.0, 0.0]);
+                run.forward(1, Pass::EVALUATION);
+                run.value(y).to_vec()
+            };
+            assert_eq!(run(0.0), run(5.0), "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_concat_works_on_all_outputs() {
+        let chain = NeckChain(vec![
+            NeckConfig::Gap(Gap {}),
+            NeckConfig::Concat(Concat {}),
+            NeckConfig::Mlp(Mlp { widths: vec![7], dropout: 0.1 }),
+        ]);
+        let mut graph = Graph::new();
+        let inputs = [graph.input("a", &[3, 4]).unwrap(), graph.input("b", &[2, 2, 2]).unwrap()];
+        let y = chain.build(&mut graph, &inputs).unwrap();
+        assert_eq!(graph.shape(y).to_string(), "[batch, 7]");
+        assert_eq!(graph.parameter_count(), (4 + 2) * 7 + 7);
+        let transformer = NeckChain(vec![NeckConfig::Transformer(Transformer { heads: 3, ..Transformer::default() })]);
+        let error = transformer.build(&mut graph, &inputs[..1]).unwrap_err();
+        assert!(error.to_string().contains("cannot give 3 heads equal parts of 4 features"), "{error}");
+        assert!(
+            NeckChain(vec![NeckConfig::AttentionPool(AttentionPool::default())])
+                .build(&mut graph, &inputs[1..])
+                .is_err()
+        );
     }
 }

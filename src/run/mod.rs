@@ -4,6 +4,7 @@
 //! them in order and keeps the run's record.
 
 mod activations;
+mod confusion;
 mod context;
 pub mod directory;
 pub mod embed;
@@ -130,6 +131,7 @@ fn stages(
 
     let (_, took) = context.stage("write", || {
         lock(resolved, record, &columns).write(directory.path())?;
+        confusion::write(&training, &weights, &resolved.plan.classes, directory)?;
         let report = report::write(record, (resolved, &columns), (&training, &weights))?;
         let shown = report.display().to_string();
         Ok((report, shown))

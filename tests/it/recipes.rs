@@ -96,13 +96,18 @@ fn rules_over_several_keys_have_places_too() {
 }
 
 #[test]
-fn targets_that_are_not_trained_are_refused_at_their_place() {
+fn what_does_not_fit_the_targets_is_refused_at_its_place() {
     let sandbox = Sandbox::new();
     let data = "data:\n  kind: csv\n  train: {path: t.csv}\n  label:\n    kind: values\n    column: age\n";
-    let recipe = format!("model:\n  backbone: {{name: vit_small_patch14_focus}}\n{data}");
+    let recipe = format!("model:\n  backbone: {{name: vit_small_patch14_focus}}\n  head: {{kind: cosine}}\n{data}");
     sandbox.file("age.yaml", &recipe);
     let shown = sandbox.shows(&["check", "age.yaml"]);
-    assert!(shown.contains("age.yaml:7:11  data.label.kind: `values` targets are not in this version yet"), "{shown}");
+    assert!(shown.contains("age.yaml:3:16  model.head.kind: does not fit the targets, which are numbers"), "{shown}");
+    let recipe = recipe.replace("cosine", "regression") + "train: {loss: {kind: focal}}\nmetrics: [rmse, accuracy]\n";
+    sandbox.file("age.yaml", &recipe);
+    let shown = sandbox.shows(&["check", "age.yaml"]);
+    assert!(shown.contains("train.loss.kind: is for classes, and the outputs are numbers"), "{shown}");
+    assert!(shown.contains("metrics[1]: `accuracy` does not measure numbers"), "{shown}");
 }
 
 #[test]
@@ -241,7 +246,7 @@ fn a_plan_shows_the_source_of_every_value() {
     assert_eq!(line("epochs:"), "epochs: 5 # cats.yaml:11:11");
     assert_eq!(line("batch_size: 64"), "batch_size: 64 # CAFT__TRAIN__BATCH_SIZE=64 (environment)");
     assert_eq!(line("mean:"), "mean: [0.485, 0.456, 0.406] # catalogue");
-    assert_eq!(line("weight_decay:"), "weight_decay: 0.5 # recipes/linear_probe.yaml:12:54");
+    assert_eq!(line("weight_decay:"), "weight_decay: 0.5 # recipes/linear_probe.yaml:13:54");
     assert_eq!(line("on_error:"), "on_error: fail # default");
     assert!(text.contains("[HERE]/cats/train"), "{text}");
     assert!(text.contains("stored of each sample: cls [384] in f16, 768 B"), "{text}");

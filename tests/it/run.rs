@@ -31,6 +31,11 @@ fn a_recipe_runs_is_found_finished_and_shares_its_activations() {
         assert!(project.path(folder).join(file).exists(), "{file}");
     }
 
+    let confusion = std::fs::read_to_string(project.path(folder).join("confusion.json")).unwrap();
+    let confusion: serde_json::Value = serde_json::from_str(&confusion).unwrap();
+    let counts: Vec<Vec<u64>> = serde_json::from_value(confusion["splits"]["test"].clone()).unwrap();
+    assert_eq!(counts.iter().flatten().sum::<u64>(), 24);
+    assert!(((counts[0][0] + counts[1][1]) as f64 / 24.0 - accuracy).abs() < 1e-9, "{counts:?}");
     let again = project.run(&["run", "recipe.yaml"]);
     assert!(again.stdout.contains("finished already"), "{again:?}");
     let other = project.run(&["run", "recipe.yaml", "--json", "train.optimizer.lr=3e-3", "train.seed=7"]).json();
