@@ -181,7 +181,8 @@ mod tests {
             let file = EngineFile { bytes: 6, digest: Digest::of(b"<html>") };
             manifest.files.insert(MODEL.into(), file);
         });
-        let cases: [(&[(&str, &[u8])], &str); 8] = [
+        type Files<'a> = &'a [(&'a str, &'a [u8])];
+        let cases: [(Files<'_>, &str); 8] = [
             (&[(MANIFEST, &good), (MODEL, b"damaged")], "is not the engine that its manifest describes"),
             (&[(MANIFEST, &good), (MODEL, &model), ("more", b"x")], "holds `more`, which its manifest does not name"),
             (&[(MANIFEST, &renamed), (MODEL, &model)], "other inputs or outputs"),
