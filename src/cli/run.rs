@@ -79,6 +79,10 @@ fn summary(finished: &Finished) -> String {
     if !others.is_empty() {
         text += &format!("  {}\n", others.join(", "));
     }
+    let cost = finished.record.precision_cost.as_ref().zip(finished.record.main_metric.as_ref());
+    if let Some(line) = cost.and_then(|(cost, metric)| cost.in_words(metric)) {
+        text += &format!("  {line}\n");
+    }
     if finished.was_there {
         text += "  this very run is finished already and nothing was computed; `--fresh` trains it again\n";
     } else {

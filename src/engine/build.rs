@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{EngineFile, EngineInput, EngineOutput, FORMAT, MODEL, Manifest, SourceModel};
-use super::precision::Conversion;
+use super::precision::{Conversion, Converted};
+use super::verify::Scratch;
 use crate::backbone::Task;
 use crate::base::{Digest, Error, Home, KeyWriter, Result, file};
-use crate::graph::onnx::proto::{DataType, ModelProto, ValueInfoProto};
+use crate::graph::onnx::proto::{DataType, ValueInfoProto};
 use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
@@ -17,7 +18,7 @@ use crate::sample::image::ImagePreprocess;
 const BUILD_VERSION: &str = "3";
 
 /// What to build.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct BuildRequest<'a> {
     /// The catalogue entry, or the source file's name.
     pub name: &'a str,
@@ -40,7 +41,7 @@ pub struct BuildRequest<'a> {
     /// Height and width that pictures have, which may be others than the model was exported for.
     pub image: Option<[usize; 2]>,
     /// How the cut model is converted.
-    pub conversion: Conversion,
+    pub conversion: Conversion<'a>,
 }
 
 /// An engine on disk.
@@ -70,6 +71,7 @@ impl BuildRequest<'_> {
             .json("outputs", &self.outputs)
             .json("image", &self.image)
             .field("precision", self.conversion.precision().name())
+            .field("conversion", self.conversion.key())
             .finish()
     }
 }
@@ -86,12 +88,13 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
         digests.save()?;
         return Ok(Built { folder, manifest, reused: true });
     }
+    let scratch = Scratch::beside(&folder)?;
     let mut model = onnx::cut(onnx::read(request.source)?, request.outputs)?;
     if let Some(size) = request.image {
         onnx::set_image_size(&mut model, size)?;
     }
-    let model = request.conversion.apply(model)?;
-    let manifest = keep(&folder, |temporary| write_folder(temporary, request, &model))?;
+    let converted = request.conversion.apply(model, scratch.path())?;
+    let manifest = keep(&folder, |temporary| write_folder(temporary, request, converted))?;
     Ok(Built { folder, manifest, reused: false })
 }
 
@@ -167,7 +170,9 @@ fn undamaged(folder: &Path, digests: &DigestTable) -> Option<Manifest> {
     Some(manifest)
 }
 
-fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -> Result<Manifest> {
+fn write_folder(folder: &Path, request: &BuildRequest<'_>, converted: Converted) -> Result<Manifest> {
+    let Converted { model, calibrated, checks } = converted;
+    let model = &model;
     onnx::write(model, &folder.join(MODEL))?;
     let files = files_of(folder)?;
     let graph = model.graph.as_ref().ok_or_else(|| Error::failed("the cut model has no graph"))?;
@@ -195,13 +200,13 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, model: &ModelProto) -
         outputs: outputs.collect(),
         preprocess: request.preprocess.cloned(),
         precision: request.conversion.precision().name().into(),
-        provider: "any".into(),
-        calibration: None,
+        provider: request.conversion.provider().into(),
+        calibration: calibrated,
         opset: onnx::default_opset(model)?,
         parameters: onnx::parameters(model),
         flops: onnx::inspect::flops(model, request.preprocess.map(ImagePreprocess::output_shape))?,
         files,
-        checks: Vec::new(),
+        checks: checks.into_iter().collect(),
     };
     manifest.write(folder)?;
     Ok(manifest)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::Task;
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::graph::onnx::Select;
+use crate::recipe::CalibrationMethod;
 use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
 
@@ -53,9 +54,9 @@ pub struct Manifest {
     pub precision: String,
     /// The execution provider that the file is made for; `any` where every one runs it.
     pub provider: String,
-    /// The digest of the samples that a quantised engine was calibrated on.
+    /// How a quantised engine was calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<Digest>,
+    pub calibration: Option<Calibrated>,
     /// The version of the standard operator set.
     pub opset: i64,
     /// The number of weights below the cut.
@@ -67,6 +68,31 @@ pub struct Manifest {
     /// How it compared with its source when it was last verified, on each runtime that did so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Checks>,
+}
+
+/// How a quantised engine was calibrated, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibrated {
+    /// The digest of the samples and of how they were used.
+    pub digest: Digest,
+    /// How ranges were chosen.
+    pub method: CalibrationMethod,
+    /// How many samples were measured.
+    pub samples: usize,
+    /// How many others the result was compared with fp32 on.
+    pub held_out: usize,
+    /// The least cosine that was asked for.
+    pub min_cosine: f64,
+    /// The least cosine of an output.
+    pub cosine: f64,
+    /// What it was with every layer quantised.
+    pub cosine_in_full: f64,
+    /// How many layers have weights that can be quantised.
+    pub layers: usize,
+    /// The layers that stayed in float, the one that loses most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub float_layers: Vec<String>,
 }
 
 /// How an engine compares with its source.
@@ -83,6 +109,9 @@ pub struct Checks {
     pub parity: Vec<Parity>,
     /// Whether a sample's outputs were the same to the bit alone and in batches.
     pub batch_invariant: bool,
+    /// The node at which they begin to differ, where they do and it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_culprit: Option<String>,
 }
 
 /// The agreement of an output with its source.
@@ -145,6 +174,13 @@ pub struct EngineFile {
     pub bytes: u64,
     /// The digest of its bytes.
     pub digest: Digest,
+}
+
+impl Checks {
+    /// The lowest cosine of an output, where any was compared.
+    pub fn worst_cosine(&self) -> Option<f64> {
+        self.parity.iter().map(|parity| parity.cosine).min_by(f64::total_cmp)
+    }
 }
 
 impl Manifest {

@@ -5,6 +5,7 @@
 //! change outputs between calls, print, or keep state between calls. Inputs are ready network inputs;
 //! decoding and preprocess are `sample/`'s.
 
+mod alone;
 mod build;
 pub mod exchange;
 pub mod manifest;
@@ -17,6 +18,7 @@ pub mod shelf;
 pub mod verify;
 mod weights;
 
+pub use alone::{OneByOne, culprit};
 pub use build::{BuildRequest, Built, build, part};
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;

@@ -38,6 +38,17 @@ impl OnnxRuntime {
         Ok(Self { lanes, inputs, outputs })
     }
 
+    /// Loads a model for a moment: in one session, and nothing that a provider compiles is kept.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn trial(prepared: &Prepared, model: &Path, threads: usize) -> Result<Self> {
+        let session = runtime::open_unkept(prepared, model, threads, None)?;
+        let inputs = ports(session.inputs(), &[TensorElementType::Float32, TensorElementType::Int64], model)?;
+        let outputs = ports(session.outputs(), &[TensorElementType::Float32], model)?;
+        Ok(Self { lanes: vec![session], inputs, outputs })
+    }
+
     /// Runs a batch in pieces, each lane taking the next one. A sample's output does not depend on its batch, so
     /// neither does it on the pieces.
     fn run_in_lanes(

@@ -97,13 +97,13 @@ pub fn verify(
     let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
     let batch_invariant = batch_invariant(engine, &|seed| vec![random_tensor(row, seed)], 8)?;
     let (samples, samples_of) = (samples.rows.len(), samples.of.clone());
-    Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant })
+    Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant, batch_culprit: None })
 }
 
 /// Makes the inputs of a sample, each `[1, …]`: the same for the same number, and of one shape.
 pub type Probe<'a> = &'a dyn Fn(u64) -> Vec<Tensor>;
 
-fn random_tensor(row: &[usize], seed: u64) -> Tensor {
+pub(super) fn random_tensor(row: &[usize], seed: u64) -> Tensor {
     let shape = std::iter::once(1).chain(row.iter().copied()).collect();
     Tensor { name: String::new(), shape, data: Values::F32(random_row(row, seed)) }
 }
@@ -120,7 +120,14 @@ pub fn may_batch(built: &Built, engine: &mut dyn Engine, probe: Probe<'_>, runti
     }
     let batch_invariant = batch_invariant(engine, probe, 8)?;
     let (runtime, samples_of) = (runtime.into(), "random numbers".into());
-    manifest.set_checks(Checks { runtime, samples: 0, samples_of, parity: Vec::new(), batch_invariant });
+    manifest.set_checks(Checks {
+        runtime,
+        samples: 0,
+        samples_of,
+        parity: Vec::new(),
+        batch_invariant,
+        batch_culprit: None,
+    });
     manifest.write(&built.folder)?;
     Ok(batch_invariant)
 }
@@ -146,9 +153,7 @@ pub fn batch_invariant(engine: &mut dyn Engine, probe: Probe<'_>, batch: usize) 
         });
         let together = outputs(&joined.collect::<Result<Vec<_>>>()?)?;
         for (alone, together) in alone.iter().zip(&together) {
-            let own = together.get(place * alone.len()..(place + 1) * alone.len());
-            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
-            if !own.is_some_and(|own| alone.iter().zip(own).all(same)) {
+            if !same_bits(alone, together, place) {
                 return Ok(false);
             }
         }
@@ -156,7 +161,42 @@ pub fn batch_invariant(engine: &mut dyn Engine, probe: Probe<'_>, batch: usize) 
     Ok(true)
 }
 
-fn run(engine: &mut dyn Engine, row: &[usize], data: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
+/// Whether a row alone has the bits that it has at its place in a batch.
+pub(super) fn same_bits(alone: &[f32], together: &[f32], place: usize) -> bool {
+    let own = together.get(place * alone.len()..(place + 1) * alone.len());
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+    own.is_some_and(|own| alone.iter().zip(own).all(same))
+}
+
+/// Compares an engine with one that runs the same cut in fp32, on samples, and checks that what it gives for a
+/// sample does not depend on its batch.
+///
+/// # Errors
+/// Those of the engines.
+pub fn compare(
+    manifest: &Manifest,
+    engine: &mut dyn Engine,
+    plain: &mut dyn Engine,
+    samples: (&[Vec<Tensor>], &str),
+    probe: Probe<'_>,
+    runtime: &str,
+) -> Result<Checks> {
+    let mut sums = vec![Agreement::default(); manifest.outputs.len()];
+    let (mut ours, mut theirs) = (vec![Vec::new(); sums.len()], vec![Vec::new(); sums.len()]);
+    for inputs in samples.0 {
+        run_on(engine, inputs, &mut ours)?;
+        run_on(plain, inputs, &mut theirs)?;
+        for ((sum, ours), theirs) in sums.iter_mut().zip(&ours).zip(&theirs) {
+            sum.add(ours, theirs).ok_or_else(|| Error::failed("the engines give different numbers of values"))?;
+        }
+    }
+    let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
+    let batch_invariant = batch_invariant(engine, probe, 8)?;
+    let (samples, samples_of) = (samples.0.len(), samples.1.into());
+    Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant, batch_culprit: None })
+}
+
+pub(super) fn run(engine: &mut dyn Engine, row: &[usize], data: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
     let shape: Vec<usize> = std::iter::once(batch).chain(row.iter().copied()).collect();
     let mut outputs = vec![Vec::new(); engine.outputs().len()];
     engine.run(&[InputTensor::F32 { shape: &shape, data }], &mut outputs)?;
@@ -195,7 +235,7 @@ fn selected(select: Select, row: &[usize], values: &[f32]) -> Vec<f32> {
 
 /// Sums over samples for the cosine and the largest difference.
 #[derive(Debug, Clone, Default)]
-struct Agreement {
+pub struct Agreement {
     product: f64,
     ours: f64,
     theirs: f64,
@@ -203,7 +243,8 @@ struct Agreement {
 }
 
 impl Agreement {
-    fn add(&mut self, ours: &[f32], theirs: &[f32]) -> Option<()> {
+    /// Adds a row of both; `None` if their sizes differ.
+    pub fn add(&mut self, ours: &[f32], theirs: &[f32]) -> Option<()> {
         if ours.len() != theirs.len() {
             return None;
         }
@@ -218,7 +259,8 @@ impl Agreement {
         Some(())
     }
 
-    fn parity(&self, output: &str) -> Parity {
+    /// The agreement so far.
+    pub fn parity(&self, output: &str) -> Parity {
         let length = (self.ours * self.theirs).sqrt();
         let cosine = if length > 0.0 { self.product / length } else { f64::from(u8::from(self.largest == 0.0)) };
         Parity { output: output.into(), cosine: cosine.min(1.0), max_difference: self.largest }
@@ -237,6 +279,11 @@ impl Scratch {
         let folder = crate::base::file::temporary_beside(path);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// A file in it.

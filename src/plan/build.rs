@@ -12,7 +12,7 @@ use crate::graph::onnx::{OutputSpec, Select};
 use crate::head::HeadConfig;
 use crate::loss::LossConfig;
 use crate::metric::MetricName;
-use crate::recipe::{BackboneConfig, Mode, Recipe, TrainConfig};
+use crate::recipe::{BackboneConfig, Mode, Precision, Recipe, TrainConfig};
 use crate::resource::{Address, Resource};
 use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
@@ -57,6 +57,8 @@ impl Plan {
                 precision: recipe.engine.precision,
                 provider: recipe.engine.provider,
                 batch_size: recipe.engine.batch_size as usize,
+                calibration: (recipe.engine.precision == Precision::Int8)
+                    .then(|| recipe.engine.calibration.clone().unwrap_or_default()),
             },
             data: recipe.data.clone(),
             cache: CachePlan { dtype: recipe.cache.dtype },

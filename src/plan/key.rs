@@ -24,6 +24,9 @@ pub struct Ingredients<'a> {
     pub select: Value,
     /// The precision of the engine.
     pub precision: &'a str,
+    /// Digest of what an engine in `int8` was calibrated on, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Digest>,
     /// Providers of one class give the same values.
     pub numeric_class: &'a str,
     /// The inference runtime with its version.
@@ -51,6 +54,7 @@ impl<'a> Ingredients<'a> {
             tensor: &output.tensor,
             select: json!(output.select),
             precision: engine.0,
+            calibration: None,
             numeric_class: engine.1,
             runtime: engine.2,
             transform,

@@ -22,7 +22,7 @@ use crate::graph::onnx::OutputSpec;
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::recipe::{Mode, Precision, Provider, TrainConfig};
+use crate::recipe::{CalibrationConfig, Mode, Precision, Provider, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::Transform;
 
@@ -130,6 +130,9 @@ pub struct EnginePlan {
     pub provider: Provider,
     /// Samples in one pass. No value depends on it.
     pub batch_size: usize,
+    /// How an engine in `int8` is calibrated; none in another precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationConfig>,
 }
 
 /// How activations are stored.

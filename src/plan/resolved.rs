@@ -40,6 +40,9 @@ pub struct ResolvedPlan {
     /// The plans of the towers behind the first, each resolved alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub towers: Vec<Self>,
+    /// Digest of what an engine in `int8` is calibrated on, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Digest>,
     /// Providers of one class give the same values.
     pub numeric_class: String,
     /// The inference runtime with its version.
@@ -65,6 +68,9 @@ impl ResolvedPlan {
         let mut key = KeyWriter::new("run");
         if let Some(tail) = &model.backbone.tail {
             key = key.json("tail", &(tail, &self.frontier));
+        }
+        if let Some(calibration) = &self.calibration {
+            key = key.json("calibration", calibration);
         }
         let key = key
             .json("weights", &self.weights)
@@ -94,9 +100,11 @@ impl ResolvedPlan {
 
     /// What produces the column of one output.
     pub fn ingredients<'a>(&'a self, output: &'a OutputSpec) -> Ingredients<'a> {
+        let calibration = self.calibration;
         let engine = (self.plan.engine.precision.name(), self.numeric_class.as_str(), self.runtime.as_str());
         let transform = self.plan.model.backbone.preprocess.key(self.tokenizer);
-        Ingredients::new(self.weights, output, engine, transform, self.plan.cache.dtype)
+        let ingredients = Ingredients::new(self.weights, output, engine, transform, self.plan.cache.dtype);
+        Ingredients { calibration, ..ingredients }
     }
 }
 

@@ -258,21 +258,29 @@ fn engine_is_available(check: &mut Check<'_>) {
     let engine = &check.recipe.engine;
     // Whether the machine has the provider is seen when the plan is resolved; this is what no machine can do.
     let able: &[Provider] = match engine.precision {
-        Precision::Fp32 => return,
-        Precision::Fp16 if engine.provider != Provider::Openvino => return,
-        Precision::Fp16 => &[Provider::Cpu, Provider::Cuda, Provider::Tensorrt],
+        Precision::Fp32 => &[Provider::Auto],
+
+        Precision::Fp16 => &[
+            Provider::Cpu,
+            Provider::Cuda,
+            Provider::Tensorrt,
+            Provider::TensorrtRtx,
+            Provider::Webgpu,
+            Provider::Coreml,
+            Provider::Directml,
+        ],
         Precision::Bf16 => &[Provider::Openvino, Provider::Tensorrt],
         Precision::Int8 => &[Provider::Cpu, Provider::Openvino, Provider::Tensorrt],
     };
-    if engine.provider != Provider::Auto && !able.contains(&engine.provider) {
+    let any = engine.provider == Provider::Auto || engine.precision == Precision::Fp32;
+    if !any && !able.contains(&engine.provider) {
         let (name, precision) = (engine.provider.name(), engine.precision.name());
         let able: Vec<String> = able.iter().map(|provider| format!("`{}`", provider.name())).collect();
         let message = format!("`{name}` does not compute in {precision}; {} do", able.join(", "));
         check.problem("engine.provider", message);
     }
-    if engine.precision == Precision::Int8 {
-        let message = "`int8` is not in this version yet; it runs engines in `fp32`, `fp16` and `bf16`";
-        check.problem("engine.precision", message);
+    if engine.precision != Precision::Int8 && engine.calibration.is_some() {
+        check.problem("engine.calibration", "is for `precision: int8`; nothing else is calibrated");
     }
 }
 

@@ -4,7 +4,8 @@
 //! [`layers`], checks the result against the [`schema`] (whose complaints [`check`] puts in words), and
 //! reads it into the [types](Recipe). Rules that span several keys are the plan's.
 
-pub mod check;
+pub mod calibration;
+mod check;
 pub mod layers;
 mod load;
 pub mod reference;
@@ -16,6 +17,7 @@ pub mod tree;
 mod types;
 pub mod yaml;
 
+pub use calibration::{CalibrationConfig, CalibrationMethod};
 pub use layers::Overrides;
 pub use load::{Checked, Loaded, Provenance, Varied, check_file, load};
 pub use train::{Backend, TrainConfig};

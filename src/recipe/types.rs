@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TrainConfig;
+use super::calibration::CalibrationConfig;
 use crate::base::DType;
 use crate::data::DataConfig;
 use crate::head::HeadConfig;
@@ -135,7 +136,7 @@ pub struct FullConfig {
 }
 
 /// How the frozen part runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
     /// The precision of weights and activations in the engine.
@@ -145,11 +146,14 @@ pub struct EngineConfig {
     /// Samples in one pass of the engine. It changes speed and memory, never a stored value.
     #[schemars(range(min = 1, max = 4096))]
     pub batch_size: u32,
+    /// For `precision: int8`: how its engine is calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationConfig>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { precision: Precision::default(), provider: Provider::default(), batch_size: 32 }
+        Self { precision: Precision::default(), provider: Provider::default(), batch_size: 32, calibration: None }
     }
 }
 

@@ -164,6 +164,7 @@ mod tests {
             activations: Activations::default(),
             stages: std::collections::BTreeMap::new(),
             started_secs: 5,
+            precision_cost: None,
             error: None,
         }
     }

@@ -1,8 +1,10 @@
 //! The stages around the engine: its building, the columns it fills, and the pass that fills them.
 
+use std::collections::HashSet;
 use std::thread::available_parallelism;
 
 use super::activations::{Outcome, Task};
+use super::calibration;
 use super::context::Context;
 use super::history::History;
 use super::record::Activations;
@@ -10,11 +12,15 @@ use super::resolve::Resolved;
 use crate::base::progress::Event;
 use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
-use crate::engine::precision::Conversion;
+use crate::engine::manifest::Checks;
+use crate::engine::precision::{Calibration, CalibrationSamples, Conversion};
 use crate::engine::runtime::{self, Prepared};
-use crate::engine::verify::may_batch;
-use crate::engine::{BuildRequest, Built, Engine, Manifest, OnnxRuntime, build, fetch_model, part, run_on, shelf};
+use crate::engine::verify::{Scratch, compare, may_batch};
+use crate::engine::{
+    BuildRequest, Built, Engine, Manifest, OneByOne, OnnxRuntime, build, culprit, fetch_model, part, run_on, shelf,
+};
 use crate::plan::{Plan, ResolvedPlan};
+use crate::recipe::Precision;
 use crate::resource::{Address, Fetched, Fetcher};
 use crate::sample::Ready;
 use crate::sample::image::ImagePreprocess;
@@ -64,7 +70,9 @@ impl Columns {
 /// # Errors
 /// Those of the cut and of the cache; outputs whose shape varies.
 pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, String)> {
-    let built = build_engine(&resolved.plan, &resolved.source, context)?;
+    let samples = || calibration::samples(resolved, context);
+    let built = build_engine(&resolved.plan, &resolved.source, &samples, context)?;
+    let built = compared(built, resolved, context)?;
     let shapes = match known_shapes(&built) {
         Some(shapes) => shapes,
         None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.source.ready)?,
@@ -90,7 +98,13 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let how = if built.reused { "built before" } else { "built" };
     let engine = &plan.plan.engine;
     let provider = resolved.source.engine.choice.info.name;
-    let summary = format!("{} on {provider}, {}, {how}", engine.precision.name(), shown.join(", "));
+    let parity = built.manifest.checked_by(&resolved.source.engine.describe()).and_then(Checks::worst_cosine);
+    let parity = parity.map(|cosine| format!(", cosine {cosine:.5} to fp32")).unwrap_or_default();
+    let float = match built.manifest.calibration.as_ref().map_or(0, |calibrated| calibrated.float_layers.len()) {
+        0 => String::new(),
+        count => format!(", {count} layers left in float"),
+    };
+    let summary = format!("{} on {provider}, {}{parity}{float}, {how}", engine.precision.name(), shown.join(", "));
     let mut others = Vec::new();
     let mut summaries = vec![summary];
     for tower in &resolved.others {
@@ -106,13 +120,39 @@ pub fn input_name(field: Option<&str>, output: &str) -> String {
     field.map_or_else(|| output.to_string(), |field| format!("{field}.{output}"))
 }
 
+/// Samples that an engine is compared with fp32 on.
+const COMPARED: usize = 8;
+
+/// Compares an engine that is not in fp32 with one that is, on training samples, unless that was done before.
+fn compared(mut built: Built, resolved: &Resolved, context: &Context<'_>) -> Result<Built> {
+    let runtime = resolved.source.engine.describe();
+    let known = built.manifest.checked_by(&runtime).is_some_and(|checks| !checks.parity.is_empty());
+    if known || resolved.plan.plan.engine.precision == Precision::Fp32 || !resolved.source.has_fp32() {
+        return Ok(built);
+    }
+    let rows: Vec<usize> = resolved.dataset.splits.train.iter().map(|&row| row as usize).take(COMPARED).collect();
+    let samples = calibration::inputs(resolved, &rows, context)?;
+    if samples.is_empty() {
+        return Ok(built);
+    }
+    let plain = resolved.in_fp32()?;
+    let in_fp32 = build_engine(&plain.plan, &plain.source, &|| calibration::samples(&plain, context), context)?;
+    let (mut ours, mut theirs) = (resolved.source.open(&built)?, plain.source.open(&in_fp32)?);
+    let probe = |seed| resolved.source.ready.probe(seed, 0);
+    let samples = (&samples[..], "training samples");
+    let checks = compare(&built.manifest, &mut *ours, &mut *theirs, samples, &probe, &runtime)?;
+    built.manifest.set_checks(checks);
+    built.manifest.write(&built.folder)?;
+    Ok(built)
+}
+
 /// Runs the engine of every tower over every sample whose activations are not stored yet. All rows of a bad
 /// sample are skipped.
 ///
 /// # Errors
 /// Those of [`Task::fill`].
 pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
-    let (mut outcome, summary) = fill_one(resolved, columns, context)?;
+    let (mut outcome, summary) = fill_one(resolved, columns, None, context)?;
     let mut summaries = vec![summary];
     // Rows with equal bytes share one activation, and so one verdict.
     let bad: std::collections::HashMap<Digest, String> =
@@ -130,7 +170,22 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     Ok((outcome, summaries.join("; ")))
 }
 
-fn fill_one(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
+/// Runs the engine of every tower over the samples of some rows only.
+///
+/// # Errors
+/// Those of [`Task::fill`].
+pub fn fill_some(resolved: &Resolved, columns: &Columns, rows: &[usize], context: &Context<'_>) -> Result<()> {
+    fill_one(resolved, columns, Some(rows), context)?;
+    let others = resolved.others.iter().zip(&columns.others);
+    others.map(|(tower, columns)| fill_some(tower, columns, rows, context)).collect()
+}
+
+fn fill_one(
+    resolved: &Resolved,
+    columns: &Columns,
+    rows: Option<&[usize]>,
+    context: &Context<'_>,
+) -> Result<(Outcome, String)> {
     let plan = &resolved.plan.plan;
     let mut task = Task {
         dataset: &resolved.dataset,
@@ -142,7 +197,11 @@ fn fill_one(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
         progress: context.progress,
         cancel: context.cancel,
     };
-    let missing = task.missing();
+    let mut missing = task.missing();
+    if let Some(rows) = rows {
+        let wanted: HashSet<&Digest> = rows.iter().map(|&row| &resolved.digests[row]).collect();
+        missing.retain(|&row| wanted.contains(&resolved.digests[row]));
+    }
     if missing.is_empty() {
         let activations = Activations { computed: 0, reused: task.distinct() };
         let summary = format!("0 computed, {} reused", activations.reused);
@@ -152,7 +211,9 @@ fn fill_one(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     let runtime = resolved.source.engine.describe();
     if !may_batch(&columns.engine, &mut *engine, &|seed| task.ready.probe(seed, 0), &runtime)? {
         let name = &plan.model.backbone.name;
-        let what = format!("what `{name}` gives for a sample depends on its batch here, so each runs alone");
+        let node = name_culprit(resolved, columns)?;
+        let from = node.map(|node| format!(", from {node} on")).unwrap_or_default();
+        let what = format!("what `{name}` gives for a sample depends on its batch{from}: each runs alone");
         context.progress.event(Event::Warning(what));
         task.batch_size = 1;
     }
@@ -171,6 +232,22 @@ fn fill_one(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     };
     let summary = format!("{computed} computed at {rate:.1} samples/s, {reused} reused{skipped}");
     Ok((outcome, summary))
+}
+
+/// The node that makes a sample depend on its batch, found once and noted in the manifest.
+fn name_culprit(resolved: &Resolved, columns: &Columns) -> Result<Option<String>> {
+    let prepared = &resolved.source.engine;
+    let mut manifest = Manifest::read(&columns.engine.folder)?;
+    let Some(mut checks) = manifest.checked_by(&prepared.describe()).cloned() else { return Ok(None) };
+    if checks.batch_culprit.is_none() {
+        let scratch = Scratch::beside(&columns.engine.folder)?;
+        let row = resolved.plan.plan.model.backbone.preprocess.image().map(ImagePreprocess::output_shape);
+        let row = row.as_ref().map(<[usize; 3]>::as_slice);
+        checks.batch_culprit = culprit(&columns.engine.model(), prepared, row, scratch.path())?;
+        manifest.set_checks(checks.clone());
+        manifest.write(&columns.engine.folder)?;
+    }
+    Ok(checks.batch_culprit)
 }
 
 /// What an engine is made of: the source model and the provider that runs it, on this machine.
@@ -215,13 +292,33 @@ impl Source {
         Ok(Self { model, engine, kept, ready, tokenizer, home: context.home.clone() })
     }
 
-    /// A built engine, ready to run.
+    /// A built engine, ready to run; one that was found to mix the samples of a batch is given one at a time.
     ///
     /// # Errors
     /// The provider cannot be set up, or cannot load the model.
     pub fn open(&self, built: &Built) -> Result<Box<dyn Engine>> {
         let threads = available_parallelism().map_or(1, usize::from);
-        Ok(Box::new(OnnxRuntime::open(&self.engine, &self.home, &built.model(), threads)?))
+        let engine = Box::new(OnnxRuntime::open(&self.engine, &self.home, &built.model(), threads)?);
+        let manifest = Manifest::read(&built.folder)?;
+        match manifest.checked_by(&self.engine.describe()).is_none_or(|checks| checks.batch_invariant) {
+            true => Ok(engine),
+            false => Ok(Box::new(OneByOne(engine))),
+        }
+    }
+
+    /// Whether there is a model in fp32: an engine that stands in for its source may be in fp16.
+    pub fn has_fp32(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.manifest.precision == Precision::Fp32.name())
+    }
+
+    /// The same model on the processor in fp32.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub fn in_fp32(&self) -> Result<Self> {
+        let Self { model, engine, kept, ready, tokenizer, home } = self;
+        let (model, kept, ready, home) = (model.clone(), kept.clone(), ready.clone(), home.clone());
+        Ok(Self { model, engine: engine.on_processor()?, kept, ready, tokenizer: *tokenizer, home })
     }
 }
 
@@ -239,8 +336,9 @@ pub fn ready(plan: &Plan, fetcher: &Fetcher<'_>) -> Result<(Ready, Option<Fetche
 /// The engine to use in place of a source that is not here, if one is kept.
 fn stand_in(plan: &Plan, context: &Context<'_>) -> Result<Option<Built>> {
     let backbone = &plan.model.backbone;
-    // A trained tail is read from the source.
-    if backbone.tail.is_some() || context.fetcher().cached(&backbone.source).is_some() {
+    // A trained tail is read from the source, and a calibration quantises it.
+    let whole = backbone.tail.is_some() || plan.engine.precision == Precision::Int8;
+    if whole || context.fetcher().cached(&backbone.source).is_some() {
         return Ok(None);
     }
     let text = backbone.source.to_string();
@@ -253,12 +351,26 @@ fn stand_in(plan: &Plan, context: &Context<'_>) -> Result<Option<Built>> {
     shelf::stand_in(context.home, name, address, precision, &backbone.outputs, image)
 }
 
-/// Cuts the source model, or finds that it was cut before.
+/// Cuts the source model and converts it, or finds that it was done before. `samples` gives what an engine in `int8` is
+/// calibrated on.
 ///
 /// # Errors
-/// Those of the cut; a model with several inputs, where one is needed.
-pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<'_>) -> Result<Built> {
+/// Those of the cut and of the conversion; a model with several inputs, where one is needed.
+pub fn build_engine(
+    resolved: &ResolvedPlan,
+    source: &Source,
+    samples: &dyn Fn() -> Result<CalibrationSamples>,
+    context: &Context<'_>,
+) -> Result<Built> {
     let plan = &resolved.plan;
+    let calibration = plan.engine.calibration.as_ref().zip(resolved.calibration).map(|(config, digest)| Calibration {
+        config,
+        digest,
+        samples,
+        target: &source.engine,
+        progress: context.progress,
+        cancel: context.cancel,
+    });
     let backbone = &plan.model.backbone;
     if let Some(kept) = &source.kept {
         return part(context.home, kept, &backbone.outputs);
@@ -275,7 +387,7 @@ pub fn build_engine(resolved: &ResolvedPlan, source: &Source, context: &Context<
         tasks: &backbone.tasks,
         preprocess: backbone.preprocess.image(),
         image: backbone.preprocess.image().map(|steps| steps.output_shape()).map(|[_, height, width]| [height, width]),
-        conversion: Conversion::of(plan.engine.precision),
+        conversion: calibration.as_ref().map_or(Conversion::of(plan.engine.precision), Conversion::Int8),
     };
     let built = build(context.home, &request)?;
     if backbone.preprocess.image().is_some() {

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use serde::Serialize;
 
+use super::calibration;
 use super::context::Context;
 use super::engine::{self, Source};
 use super::pixels::{self, FromPixels};
@@ -89,9 +90,12 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     let mut predictor = Predictor::open(run, context)?;
     let plan = predictor.plan().clone();
     let source = Source::fetch(&plan.plan, context)?;
-    let built = engine::build_engine(&plan, &source, context)?;
+    let built = engine::build_engine(&plan, &source, &|| calibration::again(&plan, context), context)?;
     let mut backbone = onnx::read(&built.model())?;
-    let own = Conversion::of(plan.plan.engine.precision).precision();
+    let own = match plan.plan.engine.precision {
+        Precision::Int8 => Precision::Int8,
+        other => Conversion::of(other).precision(),
+    };
     let precision = request.precision.unwrap_or(own);
     if precision != own {
         backbone = convert(backbone, own, precision)?;
@@ -157,14 +161,21 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
 }
 
 /// The backbone in another precision.
-fn convert(backbone: onnx::proto::ModelProto, own: Precision, wanted: Precision) -> Result<onnx::proto::ModelProto> {
+fn convert(
+    mut backbone: onnx::proto::ModelProto,
+    own: Precision,
+    wanted: Precision,
+) -> Result<onnx::proto::ModelProto> {
     let conversion = Conversion::of(wanted);
     if own != Precision::Fp32 || conversion.precision() != wanted {
         let (own, wanted) = (own.name(), wanted.name());
         return Err(Error::bad_input(format!("a backbone in {own} is not converted to {wanted} here"))
             .hint("run the recipe with `engine.precision` set to it, and export that run"));
     }
-    conversion.apply(backbone)
+    if wanted == Precision::Fp16 {
+        onnx::to_half(&mut backbone)?;
+    }
+    Ok(backbone)
 }
 
 /// Writes Hugging Face's files; says what loads the model and what is not inside.

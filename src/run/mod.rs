@@ -4,8 +4,10 @@
 //! them in order and keeps the run's record.
 
 mod activations;
+mod calibration;
 mod confusion;
 mod context;
+pub mod cost;
 pub mod directory;
 pub mod embed;
 mod engine;
@@ -43,6 +45,7 @@ pub use rows::StoredRows;
 
 use crate::base::{Digest, Error, Result, file};
 use crate::plan::{PLAN, Plan};
+use crate::recipe::Precision;
 use directory::RunDirectory;
 use lock::{Lock, Machine, Tool};
 use record::{Activations, RunRecord, Status};
@@ -87,6 +90,7 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
         activations: Activations::default(),
         stages: BTreeMap::from([("resolve".into(), took)]),
         started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        precision_cost: None,
         error: None,
     };
     record.write(directory.path())?;
@@ -128,6 +132,15 @@ fn stages(
     record.metrics = metrics;
     record.main_metric = main_metric(&resolved.plan.plan, &record.metrics);
     record.stages.insert("evaluate".into(), took);
+    if resolved.plan.plan.engine.precision != Precision::Fp32 {
+        let (cost, took) = context.stage("compare", || {
+            let cost = cost::measure(resolved, &training, &weights, context)?;
+            let shown = cost.as_ref().zip(record.main_metric.as_ref()).and_then(|(cost, metric)| cost.in_words(metric));
+            Ok((cost, shown.unwrap_or_default()))
+        })?;
+        record.precision_cost = cost;
+        record.stages.insert("compare".into(), took);
+    }
 
     let (_, took) = context.stage("write", || {
         lock(resolved, record, &columns).write(directory.path())?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::PrecisionCost;
 use crate::base::{Digest, Error, Result, file};
 
 /// The state of a run.
@@ -52,6 +53,9 @@ pub struct RunRecord {
     pub stages: BTreeMap<String, f64>,
     /// When the run began, in seconds since 1970.
     pub started_secs: u64,
+    /// What its precision cost, where that is not fp32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision_cost: Option<PrecisionCost>,
     /// The error that ended it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -3,6 +3,7 @@
 
 use std::thread::available_parallelism;
 
+use super::calibration;
 use super::context::Context;
 use super::engine::Source;
 use super::tail;
@@ -10,6 +11,7 @@ use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{self, Dataset, LoadContext, OnError, Row};
 use crate::graph::import::Tail;
 use crate::plan::{Manifest, Plan, ResolvedPlan};
+use crate::recipe::Precision;
 use crate::resource::DigestTable;
 use crate::sample::pipeline::{self, Item};
 
@@ -91,6 +93,7 @@ fn one(
         classes: dataset.targets.names().to_vec(),
         frontier: tail.as_ref().map(|tail| tail.frontier().to_vec()),
         towers: Vec::new(),
+        calibration: calibration::digest(plan, &dataset, &digests),
         numeric_class: source.engine.numeric_class(),
         runtime: source.engine.runtime(),
     };
@@ -121,6 +124,25 @@ fn sample_digests(
 }
 
 impl Resolved {
+    /// The same with the engine in fp32 on the processor, for comparison.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub fn in_fp32(&self) -> Result<Self> {
+        let source = self.source.in_fp32()?;
+        let mut plan = self.plan.clone();
+        plan.plan.engine.precision = Precision::Fp32;
+        plan.plan.engine.calibration = None;
+        plan.calibration = None;
+        plan.numeric_class = source.engine.numeric_class();
+        plan.runtime = source.engine.runtime();
+        let others = self.others.iter().map(Self::in_fp32).collect::<Result<Vec<_>>>()?;
+        plan.towers = others.iter().map(|tower| tower.plan.clone()).collect();
+        let Self { dataset, digests, tail, field, .. } = self;
+        let (dataset, digests, tail, field) = (dataset.clone(), digests.clone(), tail.clone(), field.clone());
+        Ok(Self { plan, dataset, digests, source, tail, field, others })
+    }
+
     /// `2,624 rows (1,968 train, 656 test), 2 classes`.
     pub fn summary(&self) -> String {
         let splits = &self.dataset.splits;

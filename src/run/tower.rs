@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
+use super::calibration;
 use super::context::Context;
 use super::engine::{self, RowShape, Source};
 use crate::base::progress::Event;
 use crate::base::{Error, Result};
-use crate::engine::{Engine, run_on};
+use crate::engine::verify::may_batch;
+use crate::engine::{Engine, OneByOne, run_on};
 use crate::neck::MASK;
 use crate::plan::ResolvedPlan;
 use crate::sample::Ready;
@@ -37,8 +39,11 @@ impl Tower {
             return Err(Error::bad_input(format!("`{backbone}` is not the file that this run was trained with"))
                 .hint("its contents or its tokenizer's changed; run the recipe again"));
         }
-        let built = engine::build_engine(plan, &source, context)?;
+        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, context), context)?;
         let mut engine = source.open(&built)?;
+        if !may_batch(&built, &mut *engine, &|seed| source.ready.probe(seed, 0), &source.engine.describe())? {
+            engine = Box::new(OneByOne(engine));
+        }
         let shapes = engine::shapes(&built, &mut *engine, &source.ready)?;
         let names = plan.cut().iter().map(|output| engine::input_name(field, &output.name));
         let outputs = names.zip(shapes).collect();

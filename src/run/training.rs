@@ -246,6 +246,26 @@ impl Training {
         train::predict(&self.graph, weights, &self.rows, rows, Prediction::Softmax)
     }
 
+    /// The metrics of some rows, by position, named after their split; `instead` holds other activations of just these
+    /// rows with their targets, in their order.
+    ///
+    /// # Errors
+    /// Those of the trainer and of the cache.
+    pub fn judge(
+        &self,
+        weights: &Weights,
+        instead: Option<(&StoredRows, &Kept)>,
+        rows: &[u32],
+        split: &str,
+    ) -> Result<BTreeMap<String, f64>> {
+        let Some((features, targets)) = instead else {
+            return train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, split);
+        };
+        let data = Data { features, targets: targets.targets(), train: &[], valid: &[] };
+        let rows: Vec<u32> = (0..rows.len() as u32).collect();
+        train::evaluate(&self.graph, weights, &data, &rows, &self.config, split)
+    }
+
     /// Every metric on every split that has rows, as `split/metric`.
     ///
     /// # Errors

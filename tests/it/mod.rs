@@ -8,6 +8,7 @@ mod headline;
 mod hub;
 mod images;
 mod pip;
+mod precision;
 mod project;
 mod ranks;
 mod recipes;

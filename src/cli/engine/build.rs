@@ -7,16 +7,19 @@ use std::thread::available_parallelism;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
+use super::calibrate;
 use super::inspect::show_select;
-use super::show::agreement;
+use super::show::{agreement, quantised};
 use super::{Model, Surroundings};
 use crate::backbone::Entry;
 use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
-use crate::engine::precision::Conversion;
+use crate::engine::precision::{Calibration, Conversion};
 use crate::engine::verify::{Reference, Scratch, verify};
-use crate::engine::{BuildRequest, Built, OnnxRuntime, Samples, build, fetch_model, runtime, shelf, weights_digest};
+use crate::engine::{
+    BuildRequest, Built, OnnxRuntime, Samples, build, culprit, fetch_model, runtime, shelf, weights_digest,
+};
 
 use crate::graph::onnx::inspect::summarise;
 use crate::graph::onnx::{self, OutputSpec, Select};
@@ -37,6 +40,8 @@ pub struct Args {
     /// `gap_last` or `flatten`.
     #[arg(long = "output", short, value_name = "OUTPUT")]
     outputs: Vec<String>,
+    #[command(flatten)]
+    calibrate: calibrate::Calibrate,
     #[command(flatten)]
     check: Check,
 }
@@ -62,7 +67,7 @@ struct Check {
     /// Pictures to compare on: a folder or a file. Without it, random numbers are the samples.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
-    /// The precision to run it in: `fp32`, `fp16` or `bf16`; by default that of the engine, or `fp32`.
+    /// The precision to run it in: `fp32`, `fp16`, `bf16` or `int8`; by default that of the engine, or `fp32`.
     #[arg(long, value_parser = named::<Precision>)]
     precision: Option<Precision>,
     /// The execution provider to run it on, such as `cpu`.
@@ -101,10 +106,37 @@ impl Args {
             image: asked.map(|size| [size, size]),
             conversion: Conversion::of(self.check.precision.unwrap_or_default()),
         };
-        let built = build(&here.home, &request)?;
         let size = self.check.image_size.or(model.entry.and_then(Entry::image_size));
+        if self.check.precision == Some(Precision::Int8) {
+            return report(&self.quantise(&here, &request, size)?, globals);
+        }
+        let built = build(&here.home, &request)?;
         let built = self.check.compare(&here, built, &model.file.path, size)?;
         report(&built, globals)
+    }
+
+    /// Builds the engine in int8; it is compared with fp32 on the way.
+    fn quantise(&self, here: &Surroundings, request: &BuildRequest<'_>, size: Option<usize>) -> Result<Built> {
+        let target = runtime::prepare(&here.fetcher(), self.check.provider, Precision::Int8)?;
+        let plain = || {
+            let model = onnx::read(request.source)?;
+            let size = size.or_else(|| onnx::inspect::picture_size(&model));
+            let unknown =
+                || Error::bad_input("the model leaves the size of its input open").hint("give it with `--image-size`");
+            Ok::<_, Error>(ImagePreprocess::plain(size.ok_or_else(unknown)? as u32))
+        };
+        let preprocess = request.preprocess.cloned().map_or_else(plain, Ok)?;
+        let pictures = self.calibrate.read(self.check.pictures.as_deref(), &preprocess, request.outputs)?;
+        let samples = || Ok(pictures.samples());
+        let calibration = Calibration {
+            config: &pictures.config,
+            digest: pictures.digest,
+            samples: &samples,
+            target: &target,
+            progress: &here.progress,
+            cancel: &here.cancel,
+        };
+        Ok(build(&here.home, &BuildRequest { conversion: Conversion::Int8(&calibration), ..*request })?)
     }
 
     fn specs(&self, model: &Model) -> Result<Vec<OutputSpec>> {
@@ -171,8 +203,11 @@ impl Check {
         let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;
         let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
         let samples = self.choose(&built, &row)?;
-        let checks =
+        let mut checks =
             verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, &prepared.describe())?;
+        if !checks.batch_invariant {
+            checks.batch_culprit = culprit(&built.model(), &prepared, Some(&row), scratch.path())?;
+        }
         built.manifest.set_checks(checks);
         built.manifest.write(&built.folder)?;
         Ok(built)
@@ -198,7 +233,7 @@ impl Check {
 }
 
 /// A value of a recipe by its name.
-fn named<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+pub(super) fn named<T: DeserializeOwned>(word: &str) -> Result<T, String> {
     serde_json::from_value(word.into()).map_err(|error| error.to_string())
 }
 
@@ -259,6 +294,9 @@ fn report(built: &Built, globals: &Globals) -> Result<ExitCode> {
     }
     let how = if built.reused { "was built before" } else { "built" };
     let mut text = format!("{} {how}: {}\n", built.manifest.name, built.folder.display());
+    if let Some(calibrated) = &built.manifest.calibration {
+        text += &format!("{}\n", quantised(calibrated));
+    }
     if let Some(checks) = built.manifest.checks.last() {
         text += &agreement(&built.manifest, checks);
     }

@@ -1,6 +1,7 @@
 //! `caft engine`: look into models, and build, verify and keep engines.
 
 mod build;
+mod calibrate;
 mod export;
 mod inspect;
 mod keep;

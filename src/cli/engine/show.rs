@@ -6,7 +6,7 @@ use super::inspect::show_select;
 use super::short;
 use crate::cli::models::show_preprocess;
 use crate::cli::table::Table;
-use crate::engine::manifest::{Checks, EngineFile};
+use crate::engine::manifest::{Calibrated, Checks, EngineFile};
 use crate::engine::{Built, Manifest, shelf};
 use crate::graph::onnx::Select;
 
@@ -34,7 +34,9 @@ pub fn text(built: &Built) -> String {
     }
     line("precision", &format!("{} on {} provider", manifest.precision, manifest.provider));
     if let Some(calibration) = &manifest.calibration {
-        line("calibrated", &format!("on samples of digest {calibration}"));
+        let Calibrated { method, samples, digest, .. } = calibration;
+        line("calibrated", &format!("by {} on {samples} samples (digest {})", method.name(), digest.short(16)));
+        line("", &quantised(calibration));
     }
     line("size", &format!("{} parameters, {} FLOPs a sample", short(manifest.parameters), short(manifest.flops)));
     let size = |(name, file): (&String, &EngineFile)| format!("{name} {}", HumanBytes(file.bytes));
@@ -59,6 +61,19 @@ pub fn text(built: &Built) -> String {
     text
 }
 
+/// What a quantisation cost, and what it left out.
+pub fn quantised(calibrated: &Calibrated) -> String {
+    let Calibrated { cosine, cosine_in_full, layers, float_layers, held_out, .. } = calibrated;
+    let judged = format!("cosine {cosine:.5} with fp32 on {held_out} held-out samples");
+    match float_layers.len() {
+        0 => format!("{judged}, all {layers} layers in int8"),
+        left => {
+            let names = float_layers.join("`, `");
+            format!("{judged}; {left} of {layers} layers stay in float (without them {cosine_in_full:.5}): `{names}`")
+        }
+    }
+}
+
 /// How an engine compares with its source, by one runtime.
 pub fn agreement(manifest: &Manifest, checks: &Checks) -> String {
     let mut text = String::new();
@@ -79,7 +94,9 @@ pub fn agreement(manifest: &Manifest, checks: &Checks) -> String {
     text + &match checks.batch_invariant {
         true => format!("a sample's outputs are the same to the bit in every batch ({})\n", checks.runtime),
         false => {
-            format!("a sample's outputs DEPEND ON ITS BATCH ({}), so runs give it one at a time\n", checks.runtime)
+            let culprit = checks.batch_culprit.as_ref().map(|node| format!(", from {node} on")).unwrap_or_default();
+            let runtime = &checks.runtime;
+            format!("a sample's outputs DEPEND ON ITS BATCH{culprit} ({runtime}), so runs give it one at a time\n")
         }
     }
 }

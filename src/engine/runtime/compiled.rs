@@ -26,12 +26,7 @@ const MODEL: &str = "model.onnx";
 /// # Errors
 /// The provider cannot be set up, or cannot load the model.
 pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usize) -> Result<Session> {
-    let load = |path: &Path, kept: Option<&Path>| {
-        let failed = |error: ort::Error| {
-            Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error)
-        };
-        prepared.session(threads, kept)?.commit_from_file(path).map_err(failed)
-    };
+    let load = |path: &Path, kept: Option<&Path>| open_unkept(prepared, path, threads, kept);
     if !prepared.compiles() && !prepared.keeps_itself() {
         return load(model, None);
     }
@@ -55,6 +50,16 @@ pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usi
         // Compiling ahead is an optimisation: some graphs cannot be split off, but run all the same.
         Err(_) => load(model, None),
     }
+}
+
+/// Opens a session of a model as it is; `kept` is for providers that keep what they compile themselves.
+///
+/// # Errors
+/// The provider cannot be set up, or cannot load the model.
+pub fn open_unkept(prepared: &Prepared, model: &Path, threads: usize, kept: Option<&Path>) -> Result<Session> {
+    let failed =
+        |error: ort::Error| Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error);
+    prepared.session(threads, kept)?.commit_from_file(model).map_err(failed)
 }
 
 /// A compiled engine that was not used for this long is removed when another one is made.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-pub use compiled::open_session;
+pub use compiled::{open_session, open_unkept};
 pub use machine::{Machine, WANTED_LIBRARIES};
 pub use package::{Installed, InstalledFile, Package, PinnedWheel, Platform};
 pub use pins::ONNX_RUNTIME;

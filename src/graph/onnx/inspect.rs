@@ -135,6 +135,15 @@ pub fn flops(model: &ModelProto, row: Option<[usize; 3]>) -> Result<u64> {
     Ok(nodes.filter_map(|node| shape::flops(&facts, node)).sum())
 }
 
+/// The height and width of the pictures that a model takes, where it says so and they are equal.
+pub fn picture_size(model: &ModelProto) -> Option<usize> {
+    let shape = model.graph.as_ref()?.input.first()?.tensor()?.shape.as_ref()?;
+    match shape.dim.iter().map(super::proto::Dimension::fixed).collect::<Vec<_>>()[..] {
+        [_, Some(3), Some(height), Some(width)] if height == width => Some(height),
+        _ => None,
+    }
+}
+
 /// What is known of every tensor of a model, with the open sizes of its input filled in by `row`, and as if a
 /// batch that the export froze were freed.
 ///

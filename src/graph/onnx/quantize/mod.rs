@@ -55,11 +55,7 @@ pub fn quantize(
     ranges: &HashMap<String, Range>,
     float: &HashSet<&str>,
 ) -> Result<()> {
-    let opset = default_opset(model)?;
-    if opset < OLDEST_OPSET {
-        let what = format!("`int8` needs a model of operator set {OLDEST_OPSET} or later; this one has {opset}");
-        return Err(Error::bad_input(what).hint("export it again with a newer operator set, or use another precision"));
-    }
+    check_opset(model)?;
     let Some(graph) = &mut model.graph else { return Ok(()) };
     let chosen: HashMap<&str, &Site> =
         sites.iter().filter(|s| !float.contains(s.output.as_str())).map(|s| (s.output.as_str(), s)).collect();
@@ -72,6 +68,45 @@ pub fn quantize(
     graph.initializer.extend(constants.into_values());
     drop_unused(graph, &[]);
     Ok(())
+}
+
+/// Checks that a model's operators can be quantised by channel.
+///
+/// # Errors
+/// They are older than [`OLDEST_OPSET`].
+pub fn check_opset(model: &ModelProto) -> Result<()> {
+    let opset = default_opset(model)?;
+    if opset >= OLDEST_OPSET {
+        return Ok(());
+    }
+    let what = format!("`int8` needs a model of operator set {OLDEST_OPSET} or later; this one has {opset}");
+    Err(Error::bad_input(what).hint("export it again with a newer operator set, or use another precision"))
+}
+
+/// A model whose outputs are, for every site that can lose, the energy of what it loses by itself and that of its output:
+/// each site is computed both in float and quantised, from exact inputs.
+///
+/// # Errors
+/// Those of [`quantize()`].
+pub fn with_losses(model: &ModelProto, sites: &[Site], ranges: &HashMap<String, Range>) -> Result<ModelProto> {
+    let mut model = model.clone();
+    let Some(graph) = &mut model.graph else { return Ok(model) };
+    let chosen: HashMap<&str, &Site> =
+        sites.iter().filter(|site| site.can_lose()).map(|site| (site.output.as_str(), site)).collect();
+    let mut writer = Writer::new(graph, &HashMap::new(), ranges);
+    graph.output.clear();
+    for node in std::mem::take(&mut graph.node) {
+        let site = node.output.first().and_then(|output| chosen.get(output.as_str()));
+        writer.nodes.push(node.clone());
+        if site.is_some() {
+            for name in writer.loss(node, &chosen)? {
+                graph.output.push(make::value_info(&name, DataType::Float, Some(Vec::new())));
+            }
+        }
+    }
+    graph.node = writer.nodes;
+    graph.initializer.extend(writer.constants.into_values());
+    Ok(model)
 }
 
 struct Writer<'a> {
@@ -117,6 +152,27 @@ impl<'a> Writer<'a> {
         }
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// Adds a node once more, quantised; gives the tensors with the energy of the difference and of the exact output.
+    fn loss(&mut self, mut node: NodeProto, chosen: &HashMap<&str, &Site>) -> Result<[String; 2]> {
+        let exact = node.output[0].clone();
+        let chosen: HashMap<&str, &Site> =
+            chosen.get(exact.as_str()).map(|site| (exact.as_str(), *site)).into_iter().collect();
+        node.name = String::new();
+        self.node(node, &chosen)?;
+        let rounded = self.names.fresh(&format!("{exact}/rounded"));
+        if let Some(last) = self.nodes.last_mut() {
+            last.output[0].clone_from(&rounded);
+        }
+        let mut add = |op: &str, inputs: &[&str]| {
+            let output = self.names.fresh(&format!("{exact}/{op}"));
+            let keep = if op == "Sub" { Vec::new() } else { vec![make::int("keepdims", 0)] };
+            self.nodes.push(make::node(op, inputs, &[&output], keep));
+            output
+        };
+        let difference = add("Sub", &[&exact, &rounded]);
+        Ok([add("ReduceSumSquare", &[&difference]), add("ReduceSumSquare", &[&exact])])
     }
 
     fn range(&self, tensor: &str) -> Result<Range> {

@@ -25,6 +25,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether 8 bits lose more in it than its inputs have lost: pools only move what they are given.
+    pub fn can_lose(&self) -> bool {
+        self.weighted || self.inputs.len() > 1
+    }
+
     /// The tensors whose ranges are needed.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
         self.inputs.iter().chain(&self.result).map(String::as_str)

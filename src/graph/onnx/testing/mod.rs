@@ -96,6 +96,17 @@ impl Builder {
         output
     }
 
+    /// Adds a node of several outputs; gives their names.
+    pub fn op_of(&mut self, op_type: &str, inputs: &[&str], outputs: usize) -> Vec<String> {
+        let first = self.op(op_type, inputs, Vec::new());
+        let stem = first.trim_end_matches('0').to_string();
+        let more: Vec<String> = (1..outputs).map(|at| self.names.fresh(&format!("{stem}{at}"))).collect();
+        if let Some(node) = self.graph.node.last_mut() {
+            node.output.extend(more.iter().cloned());
+        }
+        std::iter::once(first).chain(more).collect()
+    }
+
     /// `Shape` and `Gather`: one size of a tensor, as a scalar.
     pub fn size_of(&mut self, tensor: &str, axis: i64) -> String {
         let shape = self.op("Shape", &[tensor], Vec::new());
