@@ -72,6 +72,13 @@ impl Column {
     /// The folder cannot be read.
     pub fn refresh(&self, progress: &dyn Progress) -> Result<()> {
         let old = self.snapshot();
+        let mut listed = list(&self.folder)?;
+        listed.sort_unstable();
+        let mut open: Vec<&Path> = old.shards.iter().map(|shard| shard.path.as_path()).collect();
+        open.sort_unstable();
+        if listed == open {
+            return Ok(());
+        }
         let new = Snapshot::open(&self.folder, &self.spec, &old.shards, progress)?;
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! CAFT_HOME/cache/1/                    1 is the format version
+//!   claims/                             who computes what at this moment; may be deleted when nobody does
 //!   <key>/                              one column; the key as 64 hexadecimal digits
 //!     column.json                       what the column is, for people, listings and reasons
 //!     <name>.safetensors                an immutable shard
@@ -82,8 +83,10 @@
 //! into place, and the folder synced. A name is a function of the contents, so that any number of
 //! processes may fill one column without a lock. A writer closes its shard when [`Limits`] says so, by
 //! bytes or by seconds; a killed process loses at most the shard in hand. Temporary files older than an hour
-//! belong to no living writer and are removed when a writer opens the column.
+//! belong to no living writer and are removed when a writer opens the column. [`Claims`] spare processes that fill
+//! the same columns from computing the same rows; the format does without them.
 
+mod claims;
 mod column;
 mod compact;
 mod decode;
@@ -101,6 +104,7 @@ mod store;
 mod verify;
 mod writer;
 
+pub use claims::{Claims, LEASE};
 pub use column::Column;
 pub use compact::{COMPACT_SHARD_BYTES, Compacted};
 pub use export::ExportFormat;

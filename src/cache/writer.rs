@@ -54,6 +54,9 @@ pub struct Writer {
     opened: Instant,
     failed: bool,
     written: Written,
+    /// Rows pushed so far, and how many of them were pushed when no row was in hand last.
+    pushed: u64,
+    stored_pushes: u64,
 }
 
 /// Temporary files older than this belong to no living writer: writing a shard takes seconds.
@@ -67,7 +70,26 @@ impl Writer {
         }
         remove_stale(&folder, STALE);
         let (digests, ends, rows, written) = (Vec::new(), Vec::new(), Encoded::default(), Written::default());
-        Ok(Self { spec, folder, limits, stored, digests, ends, rows, opened: Instant::now(), failed: false, written })
+        let (opened, failed) = (Instant::now(), false);
+        Ok(Self {
+            spec,
+            folder,
+            limits,
+            stored,
+            digests,
+            ends,
+            rows,
+            opened,
+            failed,
+            written,
+            pushed: 0,
+            stored_pushes: 0,
+        })
+    }
+
+    /// How many of the rows pushed, the first ones, are stored.
+    pub fn stored_pushes(&self) -> u64 {
+        if self.digests.is_empty() { self.pushed } else { self.stored_pushes }
     }
 
     /// Adds the row of a sample, of the column's row shape (in a ragged column any number of items of it), and closes the shard if a limit is reached. A row
@@ -89,16 +111,18 @@ impl Writer {
             )));
         }
         if self.stored.find(&digest).is_some() {
+            self.pushed += 1;
             return Ok(());
         }
         if self.digests.is_empty() {
-            self.opened = Instant::now();
+            (self.opened, self.stored_pushes) = (Instant::now(), self.pushed);
         }
         self.rows.push(&self.spec, row)?;
         if self.spec.ragged {
             self.ends.push(self.ends.last().copied().unwrap_or(0) + row.len() / item);
         }
         self.digests.extend(digest.0);
+        self.pushed += 1;
         if self.rows.values.len() >= self.limits.bytes || self.opened.elapsed() >= self.limits.age {
             self.flush()?;
         }

@@ -28,7 +28,7 @@ pub struct DataConfig {
 }
 
 /// The keys of `data:` that every kind has.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Common {
     /// The folder (or the address of one) that relative paths of `train`, `valid` and `test`, and of the
@@ -58,6 +58,26 @@ pub struct Common {
     pub preprocess: PreprocessConfig,
     /// What a sample that cannot be read does.
     pub on_error: OnError,
+    /// With `on_error: skip`, the greatest share of rows that may be left out; where more are bad the run is
+    /// refused, for that is another mistake than a few bad files.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_skipped: f64,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            root: None,
+            train: None,
+            valid: None,
+            test: None,
+            seed: None,
+            subset: None,
+            preprocess: PreprocessConfig::default(),
+            on_error: OnError::default(),
+            max_skipped: 0.1,
+        }
+    }
 }
 
 /// Where the training rows are.
@@ -219,7 +239,8 @@ impl<'de> Deserialize<'de> for DataConfig {
     }
 }
 
-const COMMON_KEYS: [&str; 8] = ["root", "train", "valid", "test", "seed", "subset", "preprocess", "on_error"];
+const COMMON_KEYS: [&str; 9] =
+    ["root", "train", "valid", "test", "seed", "subset", "preprocess", "on_error", "max_skipped"];
 
 impl JsonSchema for DataConfig {
     fn schema_name() -> Cow<'static, str> {

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::thread::available_parallelism;
 
 use super::record::Activations;
+use super::share::Share;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Digest, Progress, Result};
-use crate::cache::Column;
+use crate::cache::{Claims, Column, LEASE, Store, Writer};
 use crate::data::{Dataset, OnError};
 use crate::engine::{Engine, run_on};
 use crate::sample::Ready;
@@ -22,6 +23,8 @@ pub struct Task<'a> {
     pub columns: &'a [Column],
     /// How samples become the network's inputs.
     pub ready: &'a Ready,
+    /// The store that the columns are in.
+    pub store: &'a Store,
     /// Samples in one pass.
     pub batch_size: usize,
     /// What happens to a sample that cannot be decoded.
@@ -42,74 +45,90 @@ pub struct Outcome {
 }
 
 impl Task<'_> {
-    /// The first row of every distinct sample that a column lacks.
-    pub fn missing(&self) -> Vec<usize> {
-        let mut seen = HashSet::new();
-        let lacks = |digest: &Digest| self.columns.iter().any(|column| !column.contains(digest));
-        (0..self.digests.len()).filter(|&row| seen.insert(self.digests[row]) && lacks(&self.digests[row])).collect()
+    /// The first row of every distinct sample.
+    pub fn distinct(&self) -> Vec<usize> {
+        let mut seen = HashSet::with_capacity(self.digests.len());
+        (0..self.digests.len()).filter(|&row| seen.insert(&self.digests[row])).collect()
     }
 
-    /// How many distinct samples there are.
-    pub fn distinct(&self) -> u64 {
-        self.digests.iter().collect::<HashSet<&Digest>>().len() as u64
+    /// Those of some rows whose samples a column lacks.
+    pub fn missing(&self, rows: &[usize]) -> Vec<usize> {
+        let lacks = |row: &usize| self.columns.iter().any(|column| !column.contains(&self.digests[*row]));
+        rows.iter().copied().filter(lacks).collect()
     }
 
-    /// Computes and stores what is missing. After an error or an interruption what was computed stays.
+    /// Computes and stores what of the rows `distinct` is `missing`, together with other processes that do the
+    /// same. After an error or an interruption what was computed stays.
     ///
     /// # Errors
     /// A sample that cannot be decoded, unless those are skipped; those of the engine and the cache.
-    pub fn fill(&self, missing: &[usize], engine: &mut dyn Engine) -> Result<Outcome> {
-        let reused = self.distinct() - missing.len() as u64;
+    pub fn fill(&self, distinct: &[usize], missing: &[usize], engine: &mut dyn Engine) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         work(self.progress, "activations", Some(missing.len() as u64), Unit::Samples, || {
-            self.compute(missing, reused, engine, &mut outcome)
+            self.compute(distinct, missing, engine, &mut outcome)
         })?;
-        let computed = (missing.len() - outcome.skipped.len()) as u64;
-        outcome.activations = Activations { computed, reused };
+        let (computed, bad) = (outcome.activations.computed, outcome.skipped.len() as u64);
+        outcome.activations.reused = (distinct.len() as u64).saturating_sub(computed + bad);
         Ok(outcome)
     }
 
-    fn compute(&self, missing: &[usize], reused: u64, engine: &mut dyn Engine, outcome: &mut Outcome) -> Result<()> {
+    fn compute(
+        &self,
+        distinct: &[usize],
+        missing: &[usize],
+        engine: &mut dyn Engine,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let mut writers = self.columns.iter().map(Column::writer).collect::<Result<Vec<_>>>()?;
         let mut outputs = vec![Vec::new(); writers.len()];
-        let items: Vec<Item<'_>> = missing
-            .iter()
-            .map(|&row| {
-                let of_row = &self.dataset.rows[row];
-                Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
-            })
-            .collect();
         if self.on_error == OnError::Fail {
             // Headers take seconds; what they show must not come up after hours.
-            refuse(scan(&items, available_parallelism().map_or(1, usize::from), self.cancel)?, items.len())?;
+            let bad = scan(&self.items(missing), available_parallelism().map_or(1, usize::from), self.cancel)?;
+            refuse(bad, missing.len())?;
         }
-        let detail = if reused > 0 { format!("{reused} reused") } else { String::new() };
-        let mut done = 0;
-        let step = |batch: &Batch| -> Result<()> {
-            let count = batch.indices.len();
-            outcome.skipped.extend(batch.failed.iter().map(|(row, error)| (*row, error.to_string())));
-            done += count as u64;
-            if count > 0 {
-                run_on(engine, &batch.inputs, &mut outputs)?;
-                for (writer, values) in writers.iter_mut().zip(&outputs) {
-                    // The digest of the very bytes that were decoded, should a file change meanwhile.
-                    for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count)) {
-                        writer.push(*digest, row)?;
+        let keys: Vec<Digest> = self.columns.iter().map(|column| column.spec().key).collect();
+        // A folder that takes no claims takes no rows either, and the writers say so better.
+        let claims = Claims::open(self.store, &keys, LEASE).ok();
+        let mut share = Share::new(claims, (distinct, missing), self.digests, self.columns);
+        let (mut done, mut pushed) = (0, 0);
+        let result = loop {
+            let flush = || writers.iter_mut().try_for_each(Writer::flush);
+            let rows = match share.next(pushed, self.cancel, flush) {
+                Ok(rows) if rows.is_empty() => break Ok(()),
+                Ok(rows) => rows,
+                Err(error) => break Err(error),
+            };
+            let step = |batch: &Batch| -> Result<()> {
+                let count = batch.indices.len();
+                outcome.skipped.extend(batch.failed.iter().map(|(row, error)| (*row, error.to_string())));
+                done += (count + batch.failed.len()) as u64;
+                if count > 0 {
+                    run_on(engine, &batch.inputs, &mut outputs)?;
+                    for (writer, values) in writers.iter_mut().zip(&outputs) {
+                        // The digest of the very bytes that were decoded, should a file change meanwhile.
+                        for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count)) {
+                            writer.push(*digest, row)?;
+                        }
                     }
+                    pushed += count as u64;
+                    outcome.activations.computed += count as u64;
+                    share.stored(writers.iter().map(Writer::stored_pushes).min().unwrap_or(0));
                 }
+                self.progress.event(Event::WorkAdvanced { done, detail: self.from_cache(distinct, missing) });
+                Ok(())
+            };
+            let options = Options {
+                batch_size: self.batch_size,
+                // The engine keeps the cores busy; one thread stays ahead of it with decoding.
+                threads: 1,
+                cancel: self.cancel,
+                skip_bad: self.on_error == OnError::Skip,
+            };
+            if let Err(error) = prepare(&self.items(&rows), self.ready, &options, step) {
+                break Err(error);
             }
-            self.progress.event(Event::WorkAdvanced { done, detail: detail.clone() });
-            Ok(())
         };
-        let options = Options {
-            batch_size: self.batch_size,
-            // The engine keeps the cores busy; one thread stays ahead of it with decoding.
-            threads: 1,
-            cancel: self.cancel,
-            skip_bad: self.on_error == OnError::Skip,
-        };
-        let result = prepare(&items, self.ready, &options, step);
-        // What was computed before an error or an interruption is kept.
+        // What was computed before an error or an interruption is kept; claims are given back after that.
         let stored = writers.into_iter().zip(self.columns.iter()).try_for_each(|(writer, column)| {
             let (written, spec) = (writer.finish()?, column.spec());
             let (tensor, dtype) = (spec.tensor(), spec.dtype.name());
@@ -118,6 +137,23 @@ impl Task<'_> {
             self.progress.event(Event::Detail(text));
             Ok(())
         });
+        drop(share);
         result.and(stored)
+    }
+
+    fn items(&self, rows: &[usize]) -> Vec<Item<'_>> {
+        let item = |&row: &usize| {
+            let of_row = &self.dataset.rows[row];
+            Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
+        };
+        rows.iter().map(item).collect()
+    }
+
+    /// How much came from the cache, for the progress.
+    fn from_cache(&self, distinct: &[usize], missing: &[usize]) -> String {
+        match distinct.len() - missing.len() {
+            0 => String::new(),
+            reused => format!("{reused} ({:.0} %) from the cache", 100.0 * reused as f64 / distinct.len() as f64),
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::history::History;
 use super::record::Activations;
 use super::resolve::Resolved;
+use super::share::Shard;
 use crate::base::progress::Event;
 use crate::base::{Digest, Error, Home, Result};
 use crate::cache::{Column, ColumnSpec, Store};
@@ -146,13 +147,19 @@ fn compared(mut built: Built, resolved: &Resolved, context: &Context<'_>) -> Res
     Ok(built)
 }
 
-/// Runs the engine of every tower over every sample whose activations are not stored yet. All rows of a bad
+/// Runs the engine of every tower over every sample whose activations are not stored yet, or over a shard of
+/// them. All rows of a bad
 /// sample are skipped.
 ///
 /// # Errors
 /// Those of [`Task::fill`].
-pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Outcome, String)> {
-    let (mut outcome, summary) = fill_one(resolved, columns, None, context)?;
+pub fn fill(
+    resolved: &Resolved,
+    columns: &Columns,
+    shard: Option<Shard>,
+    context: &Context<'_>,
+) -> Result<(Outcome, String)> {
+    let (mut outcome, summary) = fill_one(resolved, columns, shard.map_or(Part::All, Part::Shard), context)?;
     let mut summaries = vec![summary];
     // Rows with equal bytes share one activation, and so one verdict.
     let bad: std::collections::HashMap<Digest, String> =
@@ -160,7 +167,7 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
     let verdicts = resolved.digests.iter().enumerate().filter(|_| !bad.is_empty());
     outcome.skipped = verdicts.filter_map(|(row, digest)| Some((row, bad.get(digest)?.clone()))).collect();
     for (tower, columns) in resolved.others.iter().zip(&columns.others) {
-        let (other, summary) = fill(tower, columns, context)?;
+        let (other, summary) = fill(tower, columns, shard, context)?;
         outcome.activations.computed += other.activations.computed;
         outcome.activations.reused += other.activations.reused;
         outcome.skipped.extend(other.skipped);
@@ -175,35 +182,51 @@ pub fn fill(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
 /// # Errors
 /// Those of [`Task::fill`].
 pub fn fill_some(resolved: &Resolved, columns: &Columns, rows: &[usize], context: &Context<'_>) -> Result<()> {
-    fill_one(resolved, columns, Some(rows), context)?;
+    fill_one(resolved, columns, Part::Rows(rows), context)?;
     let others = resolved.others.iter().zip(&columns.others);
     others.map(|(tower, columns)| fill_some(tower, columns, rows, context)).collect()
+}
+
+/// Which of the samples.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    All,
+    Shard(Shard),
+    /// Those of some rows.
+    Rows(&'a [usize]),
 }
 
 fn fill_one(
     resolved: &Resolved,
     columns: &Columns,
-    rows: Option<&[usize]>,
+    which: Part<'_>,
     context: &Context<'_>,
 ) -> Result<(Outcome, String)> {
     let plan = &resolved.plan.plan;
+    let store = Store::open(context.home)?;
     let mut task = Task {
         dataset: &resolved.dataset,
         digests: &resolved.digests,
         columns: &columns.columns,
+        store: &store,
         ready: &resolved.source.ready,
         batch_size: plan.engine.batch_size,
         on_error: plan.data.common.on_error,
         progress: context.progress,
         cancel: context.cancel,
     };
-    let mut missing = task.missing();
-    if let Some(rows) = rows {
-        let wanted: HashSet<&Digest> = rows.iter().map(|&row| &resolved.digests[row]).collect();
-        missing.retain(|&row| wanted.contains(&resolved.digests[row]));
+    let mut distinct = task.distinct();
+    match which {
+        Part::All => {}
+        Part::Shard(shard) => distinct = distinct[shard.range(distinct.len())].to_vec(),
+        Part::Rows(rows) => {
+            let wanted: HashSet<&Digest> = rows.iter().map(|&row| &resolved.digests[row]).collect();
+            distinct.retain(|&row| wanted.contains(&resolved.digests[row]));
+        }
     }
+    let missing = task.missing(&distinct);
     if missing.is_empty() {
-        let activations = Activations { computed: 0, reused: task.distinct() };
+        let activations = Activations { computed: 0, reused: distinct.len() as u64 };
         let summary = format!("0 computed, {} reused", activations.reused);
         return Ok((Outcome { activations, skipped: Vec::new() }, summary));
     }
@@ -218,7 +241,7 @@ fn fill_one(
         task.batch_size = 1;
     }
     let begin = std::time::Instant::now();
-    let outcome = task.fill(&missing, &mut *engine)?;
+    let outcome = task.fill(&distinct, &missing, &mut *engine)?;
     for column in &columns.columns {
         column.refresh(context.progress)?;
     }

@@ -59,7 +59,7 @@ pub fn evaluate(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> 
     resolved.plan.classes.clone_from(&plan.classes);
     keep_measured(&mut resolved);
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
-    let (outcome, _) = context.stage("activations", || engine::fill(&resolved, &columns, context))?;
+    let (outcome, _) = context.stage("activations", || engine::fill(&resolved, &columns, None, context))?;
     let skipped: Vec<usize> = outcome.skipped.iter().map(|(row, _)| *row).collect();
     let (weights, _) = Weights::load(&run.join(CHECKPOINT).join(BEST))?;
     let training = Training::storing(&resolved, &columns, &skipped, Some(HeadConfig::stored_rows(&weights)))?;

@@ -25,6 +25,7 @@ pub mod report;
 mod resolve;
 mod rows;
 pub mod search;
+mod share;
 mod skipped;
 pub mod sweep;
 mod tail;
@@ -42,7 +43,9 @@ pub use predict::{Predicted, Predictor};
 pub use recheck::{Rechecked, recheck};
 pub use resolve::{Resolved, resolve};
 pub use rows::StoredRows;
+pub use share::Shard;
 
+use crate::base::progress::Event;
 use crate::base::{Digest, Error, Result, file};
 use crate::plan::{PLAN, Plan};
 use crate::recipe::Precision;
@@ -104,6 +107,26 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
     outcome.map(|()| Finished { record, was_there: false })
 }
 
+/// Computes and stores the activations of a plan, or those of a shard of its samples, and trains nothing. Gives
+/// how many were computed and reused.
+///
+/// # Errors
+/// Those of the stages. What was computed is stored.
+pub fn fill(plan: &Plan, shard: Option<Shard>, context: &Context<'_>) -> Result<Activations> {
+    let (resolved, _) = context.stage("resolve", || {
+        let resolved = resolve(plan, context)?;
+        let summary = resolved.summary();
+        Ok((resolved, summary))
+    })?;
+    let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
+    let (outcome, _) = context.stage("activations", || engine::fill(&resolved, &columns, shard, context))?;
+    for (row, reason) in &outcome.skipped {
+        let origin = &resolved.dataset.rows[*row].origin;
+        context.progress.event(Event::Warning(format!("`{origin}` was skipped: {reason}")));
+    }
+    Ok(outcome.activations)
+}
+
 fn stages(
     resolved: &Resolved,
     recipe: &str,
@@ -119,7 +142,7 @@ fn stages(
     let (columns, took) = context.stage("engine", || engine::columns(resolved, context))?;
     record.stages.insert("engine".into(), took);
 
-    let (outcome, took) = context.stage("activations", || engine::fill(resolved, &columns, context))?;
+    let (outcome, took) = context.stage("activations", || engine::fill(resolved, &columns, None, context))?;
     record.activations = outcome.activations;
     record.stages.insert("activations".into(), took);
     let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;

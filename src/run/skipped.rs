@@ -8,14 +8,12 @@ use crate::base::{Error, Result, file};
 
 /// The list's file name in a run directory.
 pub const SKIPPED: &str = "skipped.jsonl";
-/// The greatest share of rows that may be bad; more than that is another mistake than a few bad files.
-const MOST: f64 = 0.1;
 
 /// Writes the rows that were skipped into the run directory, one JSON object a line, and gives the numbers
 /// of all rows whose sample is bad.
 ///
 /// # Errors
-/// More than a tenth of the rows are bad; those of the file system.
+/// More than `data.max_skipped` of the rows are bad; those of the file system.
 pub fn keep(skipped: &[(usize, String)], resolved: &Resolved, directory: &RunDirectory) -> Result<Vec<usize>> {
     let path = directory.file(SKIPPED);
     if skipped.is_empty() {
@@ -40,8 +38,11 @@ pub fn rows(skipped: &[(usize, String)], resolved: &Resolved) -> Result<Vec<usiz
     let mut rows: Vec<usize> = skipped.iter().map(|(row, _)| *row).collect();
     rows.dedup();
     let total = resolved.digests.len();
-    if rows.len() as f64 > MOST * total as f64 {
-        return Err(Error::bad_input(format!("{} of {total} rows are bad, more than one in ten", rows.len())));
+    let most = resolved.plan.plan.data.common.max_skipped;
+    if rows.len() as f64 > most * total as f64 {
+        let count = rows.len();
+        let what = format!("{count} of {total} rows are bad, more than the share of {most} of `data.max_skipped`");
+        return Err(Error::bad_input(what));
     }
     Ok(rows)
 }

@@ -107,12 +107,12 @@ fn uninterrupted() -> BTreeMap<usize, Vec<u32>> {
 #[test]
 fn a_cache_whose_writers_are_killed_ends_with_the_rows_of_an_uninterrupted_run() {
     let folder = tempfile::tempdir().unwrap();
-    let kills: u64 = std::env::var(KILLS).map_or(10, |kills| kills.parse().unwrap());
+    let kills: u64 = std::env::var(KILLS).map_or(100, |kills| kills.parse().unwrap());
     let random = Stream::named(std::process::id().into(), "kills");
     let mut stored = 0;
     for kill in 0..kills {
         let mut child = spawn(folder.path(), &format!("0..{TOTAL}"));
-        std::thread::sleep(Duration::from_micros(20_000 + random.below(kill, 60_000)));
+        std::thread::sleep(Duration::from_micros(15_000 + random.below(kill, 50_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         // What was stored stays, and nothing of it is damaged.

@@ -4,6 +4,7 @@ mod embed;
 mod engine;
 mod export;
 mod fetch;
+mod fill;
 mod headline;
 mod hub;
 mod images;

@@ -1,6 +1,7 @@
-//! `caft cache`: looking at, checking, cleaning and copying out stored activations.
+//! `caft cache`: filling, looking at, checking, cleaning and copying out stored activations.
 
 mod export;
+mod fill;
 mod list;
 mod upkeep;
 
@@ -15,7 +16,7 @@ use super::progress::Terminal;
 use crate::base::{Cancel, Home};
 use crate::cache::{Column, ColumnInfo, Store};
 
-/// Look at, check, clean and copy out stored activations.
+/// Fill, look at, check, clean and copy out stored activations.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,6 +25,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Fill(fill::Fill),
     Ls(list::Ls),
     Show(list::Show),
     Verify(upkeep::Verify),
@@ -39,6 +41,7 @@ impl Args {
     /// Those of the store and of standard output.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         match &self.command {
+            Command::Fill(args) => args.run(globals),
             Command::Ls(args) => args.run(globals),
             Command::Show(args) => args.run(globals),
             Command::Verify(args) => args.run(globals),

@@ -90,7 +90,7 @@ impl Cuts {
             wide.model.backbone.outputs = all.clone();
             let resolved = self.resolve(&wide, context)?;
             let (columns, _) = context.stage("engine", || engine::columns(resolved, context))?;
-            let (outcome, _) = context.stage("activations", || engine::fill(resolved, &columns, context))?;
+            let (outcome, _) = context.stage("activations", || engine::fill(resolved, &columns, None, context))?;
             let bad = skipped::rows(&outcome.skipped, resolved)?;
             self.skipped.entry(key).or_default().extend(bad);
         }
