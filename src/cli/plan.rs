@@ -147,6 +147,7 @@ fn source(path: &KeyPath, provenance: &Provenance) -> String {
         "name" => first(&["name"]).unwrap_or_else(|| "the file's name".into()),
         "seeds.data" => or_default(&["data.seed", "seed"]),
         "seeds.order" => or_default(&["train.order_seed", "seed"]),
+        "seeds.augment" => or_default(&["data.augment.seed", "seed"]),
         "seeds.train" => or_default(&["train.seed", "seed"]),
         "model.backbone.name" => or_default(&["model.backbone.name", "model.backbone.onnx"]),
         "model.backbone.family" | "model.backbone.licence" => "catalogue".into(),

@@ -15,6 +15,7 @@ use super::{Field, Format, TargetKind};
 use crate::base::Problems;
 use crate::resource::{Address, Resource};
 use crate::sample::PreprocessConfig;
+use crate::sample::image::augment::AugmentConfig;
 
 /// `data:` of a recipe: what the rows are, what they are labelled with, and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,6 +57,8 @@ pub struct Common {
     pub subset: Option<u64>,
     /// `auto` for the backbone's own preprocess, or a map of the steps to replace in it.
     pub preprocess: PreprocessConfig,
+    /// Views of the training samples: changed copies, each stored as a row of its own.
+    pub augment: AugmentConfig,
     /// What a sample that cannot be read does.
     pub on_error: OnError,
     /// With `on_error: skip`, the greatest share of rows that may be left out; where more are bad the run is
@@ -74,6 +77,7 @@ impl Default for Common {
             seed: None,
             subset: None,
             preprocess: PreprocessConfig::default(),
+            augment: AugmentConfig::default(),
             on_error: OnError::default(),
             max_skipped: 0.1,
         }
@@ -224,6 +228,9 @@ impl DataConfig {
         {
             problems.push(None, "data.root", "the path is empty");
         }
+        for (key, message) in self.common.augment.problems() {
+            problems.push(None, format!("data.augment.{key}"), message);
+        }
         self.format.check(problems);
     }
 }
@@ -239,8 +246,8 @@ impl<'de> Deserialize<'de> for DataConfig {
     }
 }
 
-const COMMON_KEYS: [&str; 9] =
-    ["root", "train", "valid", "test", "seed", "subset", "preprocess", "on_error", "max_skipped"];
+const COMMON_KEYS: [&str; 10] =
+    ["root", "train", "valid", "test", "seed", "subset", "preprocess", "augment", "on_error", "max_skipped"];
 
 impl JsonSchema for DataConfig {
     fn schema_name() -> Cow<'static, str> {

@@ -46,6 +46,7 @@ impl Plan {
                 data: recipe.data.common.seed.unwrap_or(recipe.seed),
                 order: train.order_seed.unwrap_or(recipe.seed),
                 train: train.seed.unwrap_or(recipe.seed),
+                augment: recipe.data.common.augment.seed.unwrap_or(recipe.seed),
             },
             model: ModelPlan {
                 backbone: towers.values().next().cloned().map_or_else(only, Ok)?,

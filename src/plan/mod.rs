@@ -25,6 +25,7 @@ use crate::neck::NeckChain;
 use crate::recipe::{CalibrationConfig, Mode, Precision, Provider, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::Transform;
+use crate::sample::image::augment::{Augment, AugmentConfig};
 
 /// What will be done, without a default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,18 @@ pub struct Seeds {
     pub order: u64,
     /// Initial weights, dropout.
     pub train: u64,
+    /// Views of samples, and which of them an epoch draws.
+    #[serde(default)]
+    pub augment: u64,
+}
+
+impl Plan {
+    /// What views are made with, and how many of each training sample there are with the plain one, where there
+    /// are several.
+    pub fn augment(&self) -> Option<(Augment, u32)> {
+        let AugmentConfig { views, ops, .. } = &self.data.common.augment;
+        (*views > 1).then(|| (Augment { ops: ops.clone(), seed: self.seeds.augment }, *views))
+    }
 }
 
 /// The network.

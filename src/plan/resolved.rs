@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::key::{Ingredients, NUMERICS_VERSION};
 use super::{EnginePlan, Plan};
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::data::{Dataset, TargetKind};
 use crate::graph::onnx::OutputSpec;
+use crate::sample::image::augment::{AUGMENT_VERSION, Augment};
 
 /// The file of a resolved plan in a run directory.
 pub const PLAN: &str = "plan.json";
@@ -88,9 +90,18 @@ impl ResolvedPlan {
             .json("train", train)
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION));
-        // Only where there are some, so that runs on pictures kept their ids.
+        // Only where there is one, so that runs without kept their ids.
         let key = self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest));
+        let key = self.plan.augment().iter().fold(key, |key, augment| key.json("augment", augment));
         self.towers.iter().fold(key, |key, tower| key.json("tower", &tower.id())).finish()
+    }
+
+    /// What produces the views of one output's column, as `ops` and seed say.
+    pub fn view_ingredients<'a>(&'a self, output: &'a OutputSpec, augment: &Augment) -> Ingredients<'a> {
+        let mut ingredients = self.ingredients(output);
+        ingredients.transform["augment"] =
+            json!({"version": AUGMENT_VERSION, "seed": augment.seed, "ops": augment.ops});
+        ingredients
     }
 
     /// What the engine computes and is stored: what crosses the cut.

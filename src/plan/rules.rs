@@ -49,6 +49,7 @@ pub(super) const RULES: &[Rule] = &[
     preprocess_is_known,
     fields_fit_the_backbone,
     towers_fit_the_fields,
+    views_are_of_pictures,
     trained_part_is_known,
     engine_is_available,
     trainer_is_available,
@@ -205,6 +206,20 @@ fn towers_fit_the_fields(check: &mut Check<'_>) {
     let all: Vec<&Transform> = transforms.iter().collect();
     if let Err(error) = check.recipe.data.common.preprocess.check_used(&all) {
         check.problem("data.preprocess", error.to_string());
+    }
+}
+
+fn views_are_of_pictures(check: &mut Check<'_>) {
+    let Ok(transform) = super::build::preprocess(check.recipe, check.entry()) else { return };
+    if check.recipe.data.common.augment.is_used() && transform.image().is_none() {
+        check.problem("data.augment", format!("is for pictures; the backbone takes {}", transform.modality().name()));
+    }
+    if check.recipe.data.common.augment.is_used() && !check.recipe.model.towers.is_empty() {
+        check.problem("data.augment", "rows of several towers have one view; remove `model.towers` or the views");
+    }
+    if let Some(head) = check.recipe.model.head.solved().filter(|_| check.recipe.data.common.augment.is_used()) {
+        let message = format!("an epoch draws views, and `{}` is solved without epochs", head.name());
+        check.problem("data.augment", message);
     }
 }
 

@@ -11,14 +11,17 @@ use crate::cache::{Claims, Column, LEASE, Store, Writer};
 use crate::data::{Dataset, OnError};
 use crate::engine::{Engine, run_on};
 use crate::sample::Ready;
+use crate::sample::image::augment::view_digest;
 use crate::sample::pipeline::{Batch, Item, Options, prepare, refuse, scan};
 
 /// What the pass works on.
 pub struct Task<'a> {
     /// The rows.
     pub dataset: &'a Dataset,
-    /// The digest of each row's sample.
+    /// The digest of each row's sample, or of its view.
     pub digests: &'a [Digest],
+    /// Which view of the samples; 0 is the plain one.
+    pub view: u32,
     /// The columns, in the order of the engine's outputs.
     pub columns: &'a [Column],
     /// How samples become the network's inputs.
@@ -45,10 +48,13 @@ pub struct Outcome {
 }
 
 impl Task<'_> {
-    /// The first row of every distinct sample.
-    pub fn distinct(&self) -> Vec<usize> {
-        let mut seen = HashSet::with_capacity(self.digests.len());
-        (0..self.digests.len()).filter(|&row| seen.insert(&self.digests[row])).collect()
+    /// Of some rows the first of every distinct sample, in the order of the data set.
+    pub fn distinct(&self, rows: &[usize]) -> Vec<usize> {
+        let mut seen = HashSet::with_capacity(rows.len());
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        rows.retain(|&row| seen.insert(&self.digests[row]));
+        rows
     }
 
     /// Those of some rows whose samples a column lacks.
@@ -64,7 +70,8 @@ impl Task<'_> {
     /// A sample that cannot be decoded, unless those are skipped; those of the engine and the cache.
     pub fn fill(&self, distinct: &[usize], missing: &[usize], engine: &mut dyn Engine) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        work(self.progress, "activations", Some(missing.len() as u64), Unit::Samples, || {
+        let what = if self.view == 0 { "activations".into() } else { format!("activations, view {}", self.view) };
+        work(self.progress, what, Some(missing.len() as u64), Unit::Samples, || {
             self.compute(distinct, missing, engine, &mut outcome)
         })?;
         let (computed, bad) = (outcome.activations.computed, outcome.skipped.len() as u64);
@@ -107,7 +114,7 @@ impl Task<'_> {
                     for (writer, values) in writers.iter_mut().zip(&outputs) {
                         // The digest of the very bytes that were decoded, should a file change meanwhile.
                         for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count)) {
-                            writer.push(*digest, row)?;
+                            writer.push(view_digest(digest, self.view), row)?;
                         }
                     }
                     pushed += count as u64;

@@ -1,5 +1,6 @@
 //! The stages around the engine: its building, the columns it fills, and the pass that fills them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::thread::available_parallelism;
 
@@ -20,16 +21,20 @@ use crate::engine::verify::{Scratch, compare, may_batch};
 use crate::engine::{
     BuildRequest, Built, Engine, Manifest, OneByOne, OnnxRuntime, build, culprit, fetch_model, part, run_on, shelf,
 };
+use crate::plan::key::Ingredients;
 use crate::plan::{Plan, ResolvedPlan};
 use crate::recipe::Precision;
 use crate::resource::{Address, Fetched, Fetcher};
 use crate::sample::Ready;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::image::augment::view_digest;
 
 /// The columns of a run, in the order of the engine's outputs.
 pub struct Columns {
     engine: Built,
     columns: Vec<Column>,
+    /// Those of the views, where there are several.
+    views: Vec<Column>,
     names: Vec<String>,
     /// Those of the towers behind the first.
     others: Vec<Self>,
@@ -60,6 +65,11 @@ impl Columns {
         &self.others
     }
 
+    /// The columns of the views, in the order of the outputs; none where samples have one view.
+    pub fn views(&self) -> &[Column] {
+        &self.views
+    }
+
     /// Each output with its column.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Column)> {
         self.names.iter().map(String::as_str).zip(&self.columns)
@@ -80,10 +90,9 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     };
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
-    let mut columns = Vec::new();
+    let (mut columns, mut views) = (Vec::new(), Vec::new());
     for (output, RowShape { shape, per_token }) in plan.cut().iter().zip(&shapes) {
-        let ingredients = plan.ingredients(output);
-        let spec = ColumnSpec {
+        let spec = |ingredients: Ingredients<'_>| ColumnSpec {
             key: ingredients.key(),
             ingredients: ingredients.to_map(),
             row_shape: shape.clone(),
@@ -91,7 +100,10 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
             dtype: plan.plan.cache.dtype,
             made_by: plan.plan.name.clone(),
         };
-        columns.push(store.column(&spec, context.progress)?);
+        columns.push(store.column(&spec(plan.ingredients(output)), context.progress)?);
+        if let Some((augment, _)) = plan.plan.augment() {
+            views.push(store.column(&spec(plan.view_ingredients(output, &augment)), context.progress)?);
+        }
     }
     let names: Vec<String> =
         plan.cut().iter().map(|output| input_name(resolved.field.as_deref(), &output.name)).collect();
@@ -113,7 +125,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
         others.push(columns);
         summaries.push(summary);
     }
-    Ok((Columns { engine: built, columns, names, others }, summaries.join("; ")))
+    Ok((Columns { engine: built, columns, views, names, others }, summaries.join("; ")))
 }
 
 /// The name of a graph's input: of the output, and with several towers of the field.
@@ -204,57 +216,105 @@ fn fill_one(
 ) -> Result<(Outcome, String)> {
     let plan = &resolved.plan.plan;
     let store = Store::open(context.home)?;
-    let mut task = Task {
-        dataset: &resolved.dataset,
-        digests: &resolved.digests,
-        columns: &columns.columns,
-        store: &store,
-        ready: &resolved.source.ready,
-        batch_size: plan.engine.batch_size,
-        on_error: plan.data.common.on_error,
-        progress: context.progress,
-        cancel: context.cancel,
-    };
-    let mut distinct = task.distinct();
-    match which {
-        Part::All => {}
-        Part::Shard(shard) => distinct = distinct[shard.range(distinct.len())].to_vec(),
-        Part::Rows(rows) => {
-            let wanted: HashSet<&Digest> = rows.iter().map(|&row| &resolved.digests[row]).collect();
-            distinct.retain(|&row| wanted.contains(&resolved.digests[row]));
+    let mut engine: Option<(Box<dyn Engine>, usize)> = None;
+    let mut total = Outcome::default();
+    let mut secs = 0.0;
+    for number in 0..plan.augment().map_or(1, |(_, views)| views) {
+        let view = View::of(resolved, columns, number)?;
+        let mut task = Task {
+            dataset: &resolved.dataset,
+            digests: &view.digests,
+            view: number,
+            columns: view.columns,
+            store: &store,
+            ready: &view.ready,
+            batch_size: plan.engine.batch_size,
+            on_error: plan.data.common.on_error,
+            progress: context.progress,
+            cancel: context.cancel,
+        };
+        let bad: HashSet<Digest> = total.skipped.iter().map(|(row, _)| resolved.digests[*row]).collect();
+        let mut distinct = task.distinct(&view.rows);
+        distinct.retain(|row| !bad.contains(&resolved.digests[*row]));
+        match which {
+            Part::All => {}
+            Part::Shard(shard) => distinct = distinct[shard.range(distinct.len())].to_vec(),
+            Part::Rows(rows) => {
+                let wanted: HashSet<&Digest> = rows.iter().map(|&row| &resolved.digests[row]).collect();
+                distinct.retain(|&row| wanted.contains(&resolved.digests[row]));
+            }
         }
+        let missing = task.missing(&distinct);
+        if missing.is_empty() {
+            total.activations.reused += distinct.len() as u64;
+            continue;
+        }
+        let (engine, batch_size) = match &mut engine {
+            Some(opened) => opened,
+            none => none.insert(open_for(resolved, columns, context)?),
+        };
+        task.batch_size = *batch_size;
+        let begin = std::time::Instant::now();
+        let outcome = task.fill(&distinct, &missing, &mut **engine)?;
+        secs += begin.elapsed().as_secs_f64();
+        task.columns.iter().try_for_each(|column| column.refresh(context.progress))?;
+        total.activations.computed += outcome.activations.computed;
+        total.activations.reused += outcome.activations.reused;
+        total.skipped.extend(outcome.skipped);
     }
-    let missing = task.missing(&distinct);
-    if missing.is_empty() {
-        let activations = Activations { computed: 0, reused: distinct.len() as u64 };
-        let summary = format!("0 computed, {} reused", activations.reused);
-        return Ok((Outcome { activations, skipped: Vec::new() }, summary));
+    let Activations { computed, reused } = total.activations;
+    if computed == 0 && total.skipped.is_empty() {
+        return Ok((total, format!("0 computed, {reused} reused")));
     }
-    let mut engine = resolved.source.open(&columns.engine)?;
-    let runtime = resolved.source.engine.describe();
-    if !may_batch(&columns.engine, &mut *engine, &|seed| task.ready.probe(seed, 0), &runtime)? {
-        let name = &plan.model.backbone.name;
-        let node = name_culprit(resolved, columns)?;
-        let from = node.map(|node| format!(", from {node} on")).unwrap_or_default();
-        let what = format!("what `{name}` gives for a sample depends on its batch{from}: each runs alone");
-        context.progress.event(Event::Warning(what));
-        task.batch_size = 1;
-    }
-    let begin = std::time::Instant::now();
-    let outcome = task.fill(&distinct, &missing, &mut *engine)?;
-    for column in &columns.columns {
-        column.refresh(context.progress)?;
-    }
-    let Activations { computed, reused } = outcome.activations;
-    let secs = begin.elapsed().as_secs_f64().max(1e-9);
+    let secs = secs.max(1e-9);
     History::open(context.home)?.add(&resolved.plan, computed, secs)?;
     let rate = computed as f64 / secs;
-    let skipped = match outcome.skipped.len() {
+    let skipped = match total.skipped.len() {
         0 => String::new(),
         count => format!(", {count} skipped"),
     };
     let summary = format!("{computed} computed at {rate:.1} samples/s, {reused} reused{skipped}");
-    Ok((outcome, summary))
+    Ok((total, summary))
+}
+
+/// The engine of some columns, and how many samples it may take at once.
+fn open_for(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Box<dyn Engine>, usize)> {
+    let plan = &resolved.plan.plan;
+    let mut engine = resolved.source.open(&columns.engine)?;
+    let runtime = resolved.source.engine.describe();
+    if may_batch(&columns.engine, &mut *engine, &|seed| resolved.source.ready.probe(seed, 0), &runtime)? {
+        return Ok((engine, plan.engine.batch_size));
+    }
+    let name = &plan.model.backbone.name;
+    let node = name_culprit(resolved, columns)?;
+    let from = node.map(|node| format!(", from {node} on")).unwrap_or_default();
+    let what = format!("what `{name}` gives for a sample depends on its batch{from}: each runs alone");
+    context.progress.event(Event::Warning(what));
+    Ok((engine, 1))
+}
+
+/// One pass: which rows in which form go into which columns.
+struct View<'a> {
+    columns: &'a [Column],
+    ready: Cow<'a, Ready>,
+    /// Of every row of the data set.
+    digests: Cow<'a, [Digest]>,
+    rows: Vec<usize>,
+}
+
+impl<'a> View<'a> {
+    /// View 0 is of all rows, the others are of those for training.
+    fn of(resolved: &'a Resolved, columns: &'a Columns, number: u32) -> Result<Self> {
+        let (digests, ready) = (&resolved.digests, &resolved.source.ready);
+        let Some((augment, _)) = resolved.plan.plan.augment().filter(|_| number > 0) else {
+            let (digests, ready) = (Cow::Borrowed(digests.as_slice()), Cow::Borrowed(ready));
+            return Ok(Self { columns: &columns.columns, ready, rows: (0..digests.len()).collect(), digests });
+        };
+        let ready = ready.view(&augment, number).ok_or_else(|| Error::bad_input("only pictures have views"))?;
+        let digests: Vec<Digest> = digests.iter().map(|digest| view_digest(digest, number)).collect();
+        let rows = resolved.dataset.splits.train.iter().map(|row| *row as usize).collect();
+        Ok(Self { columns: &columns.views, ready: Cow::Owned(ready), digests: Cow::Owned(digests), rows })
+    }
 }
 
 /// The node that makes a sample depend on its batch, found once and noted in the manifest.

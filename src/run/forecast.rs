@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::history::History;
@@ -11,6 +12,7 @@ use crate::base::progress::Silent;
 use crate::base::{Digest, Error, Result};
 use crate::cache::{ColumnInfo, Store};
 use crate::plan::Plan;
+use crate::sample::image::augment::view_digest;
 
 /// What a run would cost.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -73,37 +75,45 @@ fn of_resolved(
 fn of_one(resolved: &Resolved, context: &Context<'_>, row_values: &dyn Fn(&str) -> Option<u64>) -> Result<Forecast> {
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
-    let distinct: std::collections::HashSet<&Digest> = resolved.digests.iter().collect();
-    let mut lacking = vec![false; resolved.digests.len()];
-    let mut misses = Vec::new();
-    let mut bytes = Some(0);
     let stored = store.columns()?;
-    for output in plan.cut() {
-        let ingredients = plan.ingredients(output);
-        let key = ingredients.key();
-        let info = stored.iter().find(|info| info.spec.key == key);
-        let missing = match info {
-            Some(info) => store.column(&info.spec, context.progress)?.missing(&resolved.digests),
-            None => {
-                misses.push(format!("{}: {}", output.name, reason(&stored, &ingredients.to_map())));
-                first_rows(&resolved.digests)
-            }
-        };
-        let per_row = match info {
-            Some(info) => Some(info.spec.row_bytes() as u64),
-            None => row_values(&output.name).map(|values| values * plan.plan.cache.dtype.size() as u64),
-        };
-        // Beside its values a row has a digest.
-        bytes = bytes.and_then(|sum| Some(sum + missing.len() as u64 * (per_row? + 32)));
-        missing.into_iter().for_each(|row| lacking[row] = true);
+    let (mut misses, mut bytes, mut passes, mut samples) = (Vec::new(), Some(0), 0, 0);
+    for number in 0..plan.plan.augment().map_or(1, |(_, views)| views) {
+        let digests = view_digests(resolved, number);
+        let mut lacking = vec![false; digests.len()];
+        for output in plan.cut() {
+            let ingredients = match plan.plan.augment().filter(|_| number > 0) {
+                Some((augment, _)) => plan.view_ingredients(output, &augment),
+                None => plan.ingredients(output),
+            };
+            let key = ingredients.key();
+            let info = stored.iter().find(|info| info.spec.key == key);
+            let missing = match info {
+                Some(info) => store.column(&info.spec, context.progress)?.missing(&digests),
+                None => {
+                    if number < 2 {
+                        let what = if number == 0 { output.name.clone() } else { format!("views of {}", output.name) };
+                        misses.push(format!("{what}: {}", reason(&stored, &ingredients.to_map())));
+                    }
+                    first_rows(&digests)
+                }
+            };
+            let per_row = match info {
+                Some(info) => Some(info.spec.row_bytes() as u64),
+                None => row_values(&output.name).map(|values| values * plan.plan.cache.dtype.size() as u64),
+            };
+            // Beside its values a row has a digest.
+            bytes = bytes.and_then(|sum| Some(sum + missing.len() as u64 * (per_row? + 32)));
+            missing.into_iter().for_each(|row| lacking[row] = true);
+        }
+        passes += lacking.iter().filter(|lacks| **lacks).count() as u64;
+        samples += first_rows(&digests).len() as u64;
     }
-    let passes = lacking.iter().filter(|lacks| **lacks).count() as u64;
     let rate = History::open(context.home)?.rate(plan);
     Ok(Forecast {
         unknown: None,
         rows: Some(resolved.dataset.rows.len() as u64),
         passes: Some(passes),
-        reused: Some(distinct.len() as u64 - passes),
+        reused: Some(samples - passes),
         cache_bytes: bytes,
         secs: if passes == 0 { Some(0.0) } else { rate.map(|rate| passes as f64 / rate) },
         id: Some(plan.id()),
@@ -117,11 +127,22 @@ fn first_rows(digests: &[Digest]) -> Vec<usize> {
     (0..digests.len()).filter(|&row| seen.insert(digests[row])).collect()
 }
 
+/// The digests of one pass: of all rows, or of a view of those for training.
+fn view_digests(resolved: &Resolved, number: u32) -> Vec<Digest> {
+    if number == 0 {
+        return resolved.digests.clone();
+    }
+    let train = resolved.dataset.splits.train.iter();
+    train.map(|row| view_digest(&resolved.digests[*row as usize], number)).collect()
+}
+
 /// Why nothing is stored: what differs from the column that differs least.
-fn reason(stored: &[ColumnInfo], wanted: &serde_json::Map<String, serde_json::Value>) -> String {
-    let changes = |info: &ColumnInfo| -> Vec<String> {
-        let have = &info.spec.ingredients;
-        wanted.iter().filter(|(name, value)| have.get(*name) != Some(value)).map(|(name, _)| name.clone()).collect()
+fn reason(stored: &[ColumnInfo], wanted: &Map<String, Value>) -> String {
+    let changes = |info: &ColumnInfo| {
+        let mut found = Vec::new();
+        let (have, wanted) = (Value::Object(info.spec.ingredients.clone()), Value::Object(wanted.clone()));
+        differences("", &have, &wanted, &mut found);
+        found
     };
     match stored.iter().min_by_key(|info| (changes(info).len(), std::cmp::Reverse(info.last_use))) {
         None => "nothing is stored yet".into(),
@@ -130,6 +151,29 @@ fn reason(stored: &[ColumnInfo], wanted: &serde_json::Map<String, serde_json::Va
             format!("the nearest stored column (made by `{made_by}`) differs in {changed}")
         }
     }
+}
+
+/// The innermost values that differ, as `transform.image.crop (224, here 192)`.
+fn differences(path: &str, have: &Value, wanted: &Value, found: &mut Vec<String>) {
+    if have == wanted {
+        return;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (have, wanted) {
+        let keys = b.keys().chain(a.keys().filter(|key| !b.contains_key(*key)));
+        for key in keys {
+            let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+            differences(&at, &of(a), &of(b), found);
+        }
+        return;
+    }
+    let short = |value: &Value| match value {
+        Value::Null => "none".into(),
+        value => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+    };
+    let (have, wanted) = (short(have), short(wanted));
+    // Digests and long lists say nothing to people.
+    found.push(if have.len().max(wanted.len()) > 40 { path.into() } else { format!("{path} ({have}, here {wanted})") });
 }
 
 impl Forecast {

@@ -198,7 +198,7 @@ fn lock(resolved: &Resolved, record: &RunRecord, columns: &engine::Columns) -> L
         dataset: resolved.plan.dataset,
         columns: keys,
         runtime: resolved.plan.runtime.clone(),
-        seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train)]
+        seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train), ("augment", seeds.augment)]
             .map(|(name, seed)| (name.to_string(), seed))
             .into(),
         metrics: record.metrics.clone(),

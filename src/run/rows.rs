@@ -2,9 +2,11 @@
 
 use super::engine::Columns;
 use super::resolve::Resolved;
-use crate::base::{Error, Result};
-use crate::cache::RowReader;
+use crate::base::random::Stream;
+use crate::base::{Digest, Error, Result};
+use crate::cache::{Column, RowReader};
 use crate::neck::MASK;
+use crate::sample::image::augment::view_digest;
 use crate::train::{Features, InputSpec};
 
 /// The rows of some samples, one input per output of the cut. Where rows have different numbers of tokens, they
@@ -15,9 +17,26 @@ pub struct StoredRows {
     readers: Vec<RowReader>,
     /// For each input its reader, and whether it is the mask of its rows.
     inputs: Vec<(usize, bool)>,
-    len: usize,
+    /// Rows of `readers`.
+    plain: usize,
+    views: Option<Views>,
     by_blocks: bool,
 }
+
+/// The views of the training samples, behind the plain rows: all of view 1, then all of view 2, and so on.
+struct Views {
+    readers: Vec<RowReader>,
+    /// Views of a sample, the plain one included.
+    count: u32,
+    /// Samples that have views.
+    samples: usize,
+    /// For each plain row its place among the samples that have views, or `NONE`.
+    places: Vec<u32>,
+    seed: u64,
+}
+
+/// A row without views.
+const NONE: u32 = u32::MAX;
 
 impl StoredRows {
     /// The activations of the rows `kept`, in their order, of every tower.
@@ -38,7 +57,7 @@ impl StoredRows {
 
     /// Inputs by name, each with as many rows.
     pub fn of(inputs: Vec<(String, RowReader)>) -> Self {
-        let len = inputs.iter().map(|(_, reader)| reader.len()).min().unwrap_or(0);
+        let plain = inputs.iter().map(|(_, reader)| reader.len()).min().unwrap_or(0);
         let (mut specs, mut places) = (Vec::new(), Vec::new());
         for (at, (name, reader)) in inputs.iter().enumerate() {
             let longest = reader.lengths().map(|lengths| lengths.iter().max().copied().unwrap_or(1) as usize);
@@ -51,8 +70,40 @@ impl StoredRows {
             }
         }
         let readers: Vec<RowReader> = inputs.into_iter().map(|(_, reader)| reader).collect();
-        let by_blocks = readers.iter().map(RowReader::row_bytes).sum::<usize>() * len > LARGE;
-        Self { specs, readers, inputs: places, len, by_blocks }
+        let by_blocks = readers.iter().map(RowReader::row_bytes).sum::<usize>() * plain > LARGE;
+        Self { specs, readers, inputs: places, plain, views: None, by_blocks }
+    }
+
+    /// Adds `count` views of the rows `train`, of which the plain one is there; `digest_of` gives the digest of a
+    /// plain row's sample. An epoch draws a view of each row by `seed`.
+    ///
+    /// # Errors
+    /// A view is not stored.
+    pub fn with_views(
+        self,
+        columns: &[Column],
+        (train, count, seed): (&[u32], u32, u64),
+        digest_of: &(dyn Fn(usize) -> Digest + Sync),
+    ) -> Result<Self> {
+        let samples = train.len();
+        let view_of = |at: usize| {
+            let number = (at / samples) as u32 + 1;
+            view_digest(&digest_of(train[at % samples] as usize), number)
+        };
+        let stored = samples * (count as usize - 1);
+        let readers = columns.iter().map(|column| column.reader_of(stored, &view_of)).collect::<Result<Vec<_>>>()?;
+        let mut places = vec![NONE; self.plain];
+        train.iter().zip(0..).for_each(|(row, place)| places[*row as usize] = place);
+        let mut all = Self { views: Some(Views { readers, count, samples, places, seed }), ..self };
+        let row: usize = all.readers.iter().map(RowReader::row_bytes).sum();
+        all.by_blocks |= row * all.len() > LARGE;
+        Ok(all)
+    }
+
+    /// For each row behind the plain ones, the plain row that it is a view of.
+    pub fn sources<'a>(&self, train: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+        let views = self.views.as_ref().map_or(0, |views| views.count - 1);
+        (0..views).flat_map(move |_| train.iter().copied())
     }
 
     /// The same rows, visited by blocks however few they are.
@@ -63,7 +114,7 @@ impl StoredRows {
 
     /// Bytes of all rows as they are stored.
     pub fn bytes(&self) -> u64 {
-        self.readers.iter().map(|reader| (reader.row_bytes() * self.len) as u64).sum()
+        self.readers.iter().map(|reader| (reader.row_bytes() * self.len()) as u64).sum()
     }
 
     /// The inputs, one per output of the cut.
@@ -91,7 +142,7 @@ fn mask(lengths: &[u32], rows: &[usize], out: &mut [f32]) -> Result<()> {
 
 impl Features for StoredRows {
     fn len(&self) -> usize {
-        self.len
+        self.plain + self.views.as_ref().map_or(0, |views| views.samples * (views.count as usize - 1))
     }
 
     fn inputs(&self) -> &[InputSpec] {
@@ -103,16 +154,43 @@ impl Features for StoredRows {
         self.by_blocks.then(|| (BLOCK / row.max(1)).max(1))
     }
 
+    fn view(&self, row: u32, epoch: u32) -> u32 {
+        let Some(views) = &self.views else { return row };
+        let place = views.places.get(row as usize).copied().unwrap_or(NONE);
+        let drawn = Stream::named(views.seed, "view").u64(u64::from(epoch) << 32 | u64::from(row));
+        match drawn % u64::from(views.count) {
+            0 => row,
+            _ if place == NONE => row,
+            number => (self.plain + (number as usize - 1) * views.samples) as u32 + place,
+        }
+    }
+
     fn announce(&self, rows: &[u32]) {
-        self.readers.iter().for_each(|reader| reader.announce(rows));
+        let Some(views) = &self.views else {
+            return self.readers.iter().for_each(|reader| reader.announce(rows));
+        };
+        let plain = self.plain as u32;
+        let (own, of_views): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| **row < plain);
+        let of_views: Vec<u32> = of_views.into_iter().map(|row| row - plain).collect();
+        self.readers.iter().for_each(|reader| reader.announce(&own));
+        views.readers.iter().for_each(|reader| reader.announce(&of_views));
     }
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
         let (reader, is_mask) = self.inputs[input];
-        let reader = &self.readers[reader];
-        match reader.lengths().filter(|_| is_mask) {
-            Some(lengths) => mask(lengths, rows, out),
-            None => reader.read(rows, out),
+        let Some(views) = &self.views else {
+            return match self.readers[reader].lengths().filter(|_| is_mask) {
+                Some(lengths) => mask(lengths, rows, out),
+                None => self.readers[reader].read(rows, out),
+            };
+        };
+        let width = self.specs[input].elements();
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(width.max(1))) {
+            match row.checked_sub(self.plain) {
+                None => self.readers[reader].read(&[*row], out)?,
+                Some(row) => views.readers[reader].read(&[row], out)?,
+            }
         }
+        Ok(())
     }
 }

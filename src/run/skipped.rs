@@ -33,7 +33,7 @@ pub fn keep(skipped: &[(usize, String)], resolved: &Resolved, directory: &RunDir
 /// The numbers of the rows that were skipped, which are in their order.
 ///
 /// # Errors
-/// More than a tenth of the rows are.
+/// More than `data.max_skipped` of the rows are.
 pub fn rows(skipped: &[(usize, String)], resolved: &Resolved) -> Result<Vec<usize>> {
     let mut rows: Vec<usize> = skipped.iter().map(|(row, _)| *row).collect();
     rows.dedup();

@@ -66,8 +66,8 @@ impl Training {
     ) -> Result<Self> {
         let plan = &resolved.plan;
         let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
-        let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
-        let rows = StoredRows::new(resolved, columns, &kept)?;
+        let mut kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
+        let mut rows = StoredRows::new(resolved, columns, &kept)?;
         let mut position = vec![None; resolved.digests.len()];
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
@@ -78,6 +78,13 @@ impl Training {
         }
         if train.is_empty() {
             return Err(Error::bad_input("no training rows are left"));
+        }
+        if let Some((augment, views)) = plan.plan.augment() {
+            let digest_of = |row: usize| resolved.digests[kept[row]];
+            rows = rows.with_views(columns.views(), (&train, views, augment.seed), &digest_of)?;
+            // A view has the target of its sample.
+            let of_views: Vec<usize> = rows.sources(&train).map(|row| kept[row as usize]).collect();
+            kept.extend(of_views);
         }
         Ok(Self {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,

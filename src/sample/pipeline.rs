@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::image::augment::Augment;
 use super::image::decode::{self, Pixels};
 use super::image::{ImagePreprocess, Preprocessor};
 use super::{Encoding, Ready, Sample, Source, Tensor, Values, text};
@@ -67,7 +68,10 @@ pub fn prepare(
     consume: impl FnMut(&Batch) -> Result<()>,
 ) -> Result<()> {
     match ready {
-        Ready::Image(steps) => prepare_images(items, steps, options, consume),
+        Ready::Image(steps) => prepare_images(items, (steps, None), options, consume),
+        Ready::View(steps, augment, number) => {
+            prepare_images(items, (steps, Some((augment, *number))), options, consume)
+        }
         Ready::Text(encoder) => text::prepare(items, encoder, options, consume),
     }
 }
@@ -80,7 +84,7 @@ pub fn prepare(
 /// `consume` returns; [`Error::Interrupted`].
 fn prepare_images(
     items: &[Item<'_>],
-    steps: &ImagePreprocess,
+    (steps, view): (&ImagePreprocess, Option<(&Augment, u32)>),
     options: &Options<'_>,
     mut consume: impl FnMut(&Batch) -> Result<()>,
 ) -> Result<()> {
@@ -98,7 +102,7 @@ fn prepare_images(
         for _ in 0..threads {
             let (sender, batches, next, empty) = (done_sender.clone(), &batches, &next, &empty);
             scope.spawn(move || {
-                let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps };
+                let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps, view };
                 // A buffer comes first and the number second, so that the lowest number always has one.
                 while let Some(buffer) = empty.lock().ok().and_then(|buffers| buffers.recv().ok()) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +140,7 @@ struct Worker<'a> {
     preprocessor: Preprocessor,
     bytes: Vec<u8>,
     steps: &'a ImagePreprocess,
+    view: Option<(&'a Augment, u32)>,
 }
 
 impl Worker<'_> {
@@ -169,8 +174,10 @@ impl Worker<'_> {
         sample.read(&mut self.bytes).map_err(name)?;
         let digest = sample.digest(&self.bytes);
         let (preprocessor, bytes) = (&mut self.preprocessor, &self.bytes);
+        let view = self.view.map(|(augment, number)| augment.view(&digest, number));
+        let apply = || preprocessor.apply_view(bytes, &sample.encoding, view.as_ref(), out);
         // A decoder that panics on a damaged file must not take the whole run with it.
-        match catch_unwind(AssertUnwindSafe(|| preprocessor.apply(bytes, &sample.encoding, out))) {
+        match catch_unwind(AssertUnwindSafe(apply)) {
             Ok(result) => result.map_err(name).map(|()| digest),
             Err(_) => {
                 self.preprocessor = Preprocessor::new(self.steps);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::Modality;
+use super::image::augment::Augment;
 use super::image::{ImagePreprocess, PIXELS_VERSION};
 use super::tensor::{Tensor, Values};
 use super::text::{self, Encoder, TOKENS_VERSION, TextPreprocess};
@@ -113,6 +114,8 @@ impl JsonSchema for Transform {
 pub enum Ready {
     /// For pictures.
     Image(ImagePreprocess),
+    /// For one view of each picture, by its number.
+    View(ImagePreprocess, Augment, u32),
     /// For texts.
     Text(Encoder),
 }
@@ -126,13 +129,21 @@ impl Ready {
     pub fn probe(&self, seed: u64, size: usize) -> Vec<Tensor> {
         let stream = Stream::new(seed, 0x766_572);
         match self {
-            Self::Image(steps) => {
+            Self::Image(steps) | Self::View(steps, ..) => {
                 let [channels, height, width] = steps.output_shape();
                 let values = (0..(channels * height * width) as u64).map(|i| stream.normal(i)).collect();
                 let shape = vec![1, channels, height, width];
                 vec![Tensor { name: String::new(), shape, data: Values::F32(values) }]
             }
             Self::Text(encoder) => text::probe(encoder, &stream, PROBE_TOKENS[size % PROBE_TOKENS.len()]),
+        }
+    }
+
+    /// The same for a view of each sample; `None` for what has no views.
+    pub fn view(&self, augment: &Augment, number: u32) -> Option<Self> {
+        match self {
+            Self::Image(steps) | Self::View(steps, ..) => Some(Self::View(steps.clone(), augment.clone(), number)),
+            Self::Text(_) => None,
         }
     }
 

@@ -37,6 +37,11 @@ pub trait Features: Sync {
     /// The rows cannot be read.
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()>;
 
+    /// Which row stands for a training row in an epoch: itself, or a stored variant of it.
+    fn view(&self, row: u32, _epoch: u32) -> u32 {
+        row
+    }
+
     /// Tells that these rows will be read soon, of every input, so that they can be fetched from disk meanwhile.
     fn announce(&self, _rows: &[u32]) {}
 

@@ -162,7 +162,8 @@ fn batches(
     state: &mut State,
     cancel: &Cancel,
 ) -> Result<f64> {
-    let order = epoch_order(data, config, state.epoch)?;
+    let mut order = epoch_order(data, config, state.epoch)?;
+    order.iter_mut().for_each(|row| *row = data.features.view(*row, state.epoch));
     let together = config.recipe.accumulate.max(1) as usize;
     let rows_per_step = config.batch_size() * together;
     let steps_per_epoch = order.len().div_ceil(rows_per_step) as u64;

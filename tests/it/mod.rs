@@ -22,3 +22,4 @@ mod solved;
 mod sweep;
 mod tails;
 mod text;
+mod views;

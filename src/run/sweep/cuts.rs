@@ -25,7 +25,7 @@ pub struct Cuts {
 fn source(plan: &Plan) -> Digest {
     KeyWriter::new("sweep source")
         .json("data", &plan.data)
-        .json("seed", &plan.seeds.data)
+        .json("seeds", &[plan.seeds.data, plan.seeds.augment])
         .json("pass", &pass(plan))
         .finish()
 }

@@ -3,6 +3,7 @@
 //! [`ImagePreprocess`] names every step with its value, as the torchvision or timm transform that the
 //! network was trained with: resize, centre crop, scale, normalise.
 
+pub mod augment;
 mod config;
 pub mod decode;
 mod orientation;

@@ -3,6 +3,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{Filter as CustomFilter, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
+use super::augment::View;
 use super::decode::{self, Pixels};
 use super::{Filter, ImagePreprocess, Resize, ResizeMode};
 use crate::base::{Error, Result};
@@ -16,6 +17,7 @@ pub struct Preprocessor {
     resizer: Resizer,
     decoded: Pixels,
     resized: Vec<u8>,
+    cropped: Pixels,
 }
 
 impl Preprocessor {
@@ -27,8 +29,8 @@ impl Preprocessor {
                 *out = (value as f32 * steps.scale - steps.mean[channel]) / steps.std[channel];
             }
         }
-        let (resizer, decoded, resized) = (Resizer::new(), Pixels::default(), Vec::new());
-        Self { steps: steps.clone(), table, resizer, decoded, resized }
+        let (resizer, decoded, resized, cropped) = (Resizer::new(), Pixels::default(), Vec::new(), Pixels::default());
+        Self { steps: steps.clone(), table, resizer, decoded, resized, cropped }
     }
 
     /// Makes a network input of a picture's bytes. `out` is `[3, height, width]` of
@@ -37,10 +39,30 @@ impl Preprocessor {
     /// # Errors
     /// The bytes are no picture that can be read, or one that is too large.
     pub fn apply(&mut self, bytes: &[u8], encoding: &Encoding, out: &mut [f32]) -> Result<()> {
+        self.apply_view(bytes, encoding, None, out)
+    }
+
+    /// The same of a view of the picture.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_view(
+        &mut self,
+        bytes: &[u8],
+        encoding: &Encoding,
+        view: Option<&View<'_>>,
+        out: &mut [f32],
+    ) -> Result<()> {
         decode::decode(bytes, encoding, &mut self.decoded)?;
         let [_, height, width] = self.steps.output_shape();
         if out.len() != 3 * height * width {
             return Err(Error::failed(format!("an input of {} values, not 3×{height}×{width}", out.len())));
+        }
+        if let Some(view) = view.filter(|view| view.crops()) {
+            view.change(&mut self.decoded, (width as u32, height as u32))?;
+            normalise(&self.table, &self.decoded.rgb, (width, height), (width, height), out);
+            view.erase(out, (width, height));
+            return Ok(());
         }
         let from = (self.decoded.width, self.decoded.height);
         let to = self.steps.resize.as_ref().map_or(from, |resize| resized_size(from, resize));
@@ -82,8 +104,28 @@ impl Preprocessor {
             }
             _ => &self.decoded.rgb,
         };
-        normalise(&self.table, pixels, have, (width, height), out);
+        match view {
+            None => normalise(&self.table, pixels, have, (width, height), out),
+            Some(view) => {
+                centred(pixels, have, (width, height), &mut self.cropped);
+                view.change(&mut self.cropped, (width as u32, height as u32))?;
+                normalise(&self.table, &self.cropped.rgb, (width, height), (width, height), out);
+                view.erase(out, (width, height));
+            }
+        }
         Ok(())
+    }
+}
+
+/// Crops the centre, or pads with black, without more.
+fn centred(pixels: &[u8], from: (usize, usize), (width, height): (usize, usize), out: &mut Pixels) {
+    let ((pad_x, skip_x), (pad_y, skip_y)) = (centre(from.0, width), centre(from.1, height));
+    let columns = from.0.min(width) * 3;
+    out.reset(width as u32, height as u32);
+    out.rgb.fill(0);
+    for row in 0..from.1.min(height) {
+        let line = &pixels[((skip_y + row) * from.0 + skip_x) * 3..][..columns];
+        out.rgb[((pad_y + row) * width + pad_x) * 3..][..columns].copy_from_slice(line);
     }
 }
 

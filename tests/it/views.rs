@@ -1,0 +1,53 @@
+//! Views of training samples: stored once, drawn anew each epoch, and computed again when they change.
+
+use super::project::Project;
+
+const VIEWS: &str = "data.augment={views: 3, ops: [{kind: random_resized_crop, scale: [0.5, 1.0]}, \
+                     {kind: horizontal_flip}, {kind: color_jitter, brightness: 0.2}, {kind: random_erasing}]}";
+
+#[test]
+fn views_are_rows_of_their_own_and_the_plain_ones_are_shared() {
+    let project = Project::new(8);
+    // 32 pictures, of which 12 are for training.
+    let run = |words: &[&str]| {
+        let ran = project.run(&[&["run", "recipe.yaml", "--json", "train.epochs=8"], words].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.json()
+    };
+    let computed = |record: &serde_json::Value| record["activations"]["computed"].as_u64().unwrap();
+    let plain = run(&[]);
+    assert_eq!(computed(&plain), 32);
+    let planned = project.run(&["plan", "recipe.yaml", VIEWS]).stdout;
+    assert!(planned.contains("backbone passes: 24; reused from the cache: 32"), "{planned}");
+    assert!(planned.contains("views of") && planned.contains("transform.augment"), "{planned}");
+
+    let viewed = run(&[VIEWS]);
+    assert_eq!(viewed["activations"], serde_json::json!({"computed": 24, "reused": 32}));
+    assert_ne!(viewed["id"], plain["id"]);
+    assert_ne!(viewed["metrics"]["train/loss"], plain["metrics"]["train/loss"], "the epochs saw other rows");
+    let again = run(&[VIEWS, "train.optimizer.lr=1e-3"]);
+    assert_eq!(again["activations"], serde_json::json!({"computed": 0, "reused": 56}));
+    let repeated = run(&[VIEWS, "--fresh"]);
+    assert_eq!(repeated["metrics"], viewed["metrics"], "views and draws are functions of the seed");
+
+    // More views of the same kind cost what is new; another seed costs the views; valid and test stay plain.
+    assert_eq!(computed(&run(&[VIEWS, "data.augment.views=4"])), 12);
+    assert_eq!(computed(&run(&[VIEWS, "data.augment.seed=7"])), 24);
+    let listed = project.run(&["cache", "ls", "--json"]).json();
+    let mut rows: Vec<u64> = listed.as_array().unwrap().iter().map(|column| column["rows"].as_u64().unwrap()).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [24, 32, 36]);
+}
+
+#[test]
+fn views_that_cannot_be_are_refused_with_their_place() {
+    let project = Project::new(1);
+    let words = ["run", "recipe.yaml", "data.augment={views: 2, ops: [{kind: rotation, degrees: 400}, {kind: blur}]}"];
+    let ran = project.run(&words);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(
+        ran.stderr.contains("400 is greater than the maximum of 360") && ran.stderr.contains("\"blur\" is not one of")
+    );
+    let none = project.run(&["run", "recipe.yaml", "data.augment.views=2"]);
+    assert!(none.code == Some(2) && none.stderr.contains("would all be the plain one"), "{none:?}");
+}
