@@ -217,7 +217,14 @@ fn views_are_of_pictures(check: &mut Check<'_>) {
     if check.recipe.data.common.augment.is_used() && !check.recipe.model.towers.is_empty() {
         check.problem("data.augment", "rows of several towers have one view; remove `model.towers` or the views");
     }
-    if let Some(head) = check.recipe.model.head.solved().filter(|_| check.recipe.data.common.augment.is_used()) {
+    if let Some(head) = check
+        .recipe
+        .model
+        .head
+        .as_ref()
+        .and_then(|head| head.solved())
+        .filter(|_| check.recipe.data.common.augment.is_used())
+    {
         let message = format!("an epoch draws views, and `{}` is solved without epochs", head.name());
         check.problem("data.augment", message);
     }
