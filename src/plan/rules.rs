@@ -50,6 +50,7 @@ pub(super) const RULES: &[Rule] = &[
     fields_fit_the_backbone,
     towers_fit_the_fields,
     views_are_of_pictures,
+    features_change_in_steps,
     trained_part_is_known,
     engine_is_available,
     trainer_is_available,
@@ -206,6 +207,20 @@ fn towers_fit_the_fields(check: &mut Check<'_>) {
     let all: Vec<&Transform> = transforms.iter().collect();
     if let Err(error) = check.recipe.data.common.preprocess.check_used(&all) {
         check.problem("data.preprocess", error.to_string());
+    }
+}
+
+fn features_change_in_steps(check: &mut Check<'_>) {
+    let train = &check.recipe.train;
+    if train.augment.is_empty() {
+        return;
+    }
+    if let Some(head) = check.recipe.model.head.as_ref().and_then(|head| head.solved()) {
+        let message = format!("changes batches, and `{}` is solved without any", head.name());
+        return check.problem("train.augment", message);
+    }
+    if train.optimizer.build().is_none() {
+        check.problem("train.augment", "changes every batch, but this optimizer needs the same loss at each look");
     }
 }
 

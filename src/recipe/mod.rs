@@ -5,7 +5,8 @@
 //! reads it into the [types](Recipe). Rules that span several keys are the plan's.
 
 pub mod calibration;
-mod check;
+pub mod check;
+mod feature_augment;
 pub mod layers;
 mod load;
 pub mod reference;
@@ -18,6 +19,7 @@ mod types;
 pub mod yaml;
 
 pub use calibration::{CalibrationConfig, CalibrationMethod};
+pub use feature_augment::{FeatureAugment, FeatureDropout, Mixup, Noise, Scale};
 pub use layers::Overrides;
 pub use load::{Checked, Loaded, Provenance, Varied, check_file, load};
 pub use train::{Backend, TrainConfig};

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FeatureAugment;
 use crate::loss::LossConfig;
 use crate::optim::{EarlyStopping, Ema, OptimizerConfig, ParameterGroup, SchedulerConfig};
 use crate::sampler::SamplerConfig;
@@ -24,6 +25,9 @@ pub struct TrainConfig {
     pub accumulate: u32,
     /// Which rows an epoch visits, and in what order.
     pub sampler: SamplerConfig,
+    /// Changes to the features of every training batch, in order; by default there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub augment: Vec<FeatureAugment>,
     /// How parameters follow their gradients.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes over the run.
@@ -77,6 +81,7 @@ impl Default for TrainConfig {
             batch_size: 256,
             accumulate: 1,
             sampler: SamplerConfig::default(),
+            augment: Vec::new(),
             optimizer: OptimizerConfig::default(),
             scheduler: SchedulerConfig::default(),
             loss: None,

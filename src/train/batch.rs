@@ -26,6 +26,8 @@ pub struct Batch {
     classes: Vec<u32>,
     values: Vec<f32>,
     kind: Kind,
+    /// What each row was mixed with: the share that the row itself keeps, and the other rows' targets.
+    mixed: Option<(f64, Vec<u32>, Vec<f32>)>,
 }
 
 /// What the targets of a batch are, with the numbers of a row.
@@ -44,7 +46,7 @@ impl Batch {
     }
 
     /// Room for up to `rows` rows of inputs of so many elements.
-    fn of(inputs: impl Iterator<Item = usize>, rows: usize) -> Self {
+    pub(super) fn of(inputs: impl Iterator<Item = usize>, rows: usize) -> Self {
         let inputs = inputs.map(|elements| vec![0.0; elements * rows]).collect();
         Self { inputs, classes: Vec::with_capacity(rows), ..Self::default() }
     }
@@ -58,8 +60,31 @@ impl Batch {
         }
     }
 
+    /// Says that row i was mixed with row `partners[i]` and keeps `share` of itself.
+    pub(super) fn mix(&mut self, share: f64, partners: &[usize]) {
+        let width = match self.kind {
+            Kind::Classes => 0,
+            Kind::Labels(width) | Kind::Values(width) => width,
+        };
+        let classes = partners.iter().filter_map(|row| self.classes.get(*row).copied()).collect();
+        let values = partners.iter().flat_map(|row| &self.values[row * width..][..width]).copied().collect();
+        self.mixed = Some((share, classes, values));
+    }
+
+    /// The share that rows keep of themselves, and the targets of the rows they were mixed with; `None` for rows as
+    /// they are.
+    pub fn mixed(&self) -> Option<(f64, Targets<'_>)> {
+        let (share, classes, values) = self.mixed.as_ref()?;
+        let targets = match self.kind {
+            Kind::Classes => Targets::Classes(classes),
+            Kind::Labels(width) => Targets::MultiLabel { width, values },
+            Kind::Values(width) => Targets::Values { width, values },
+        };
+        Some((*share, targets))
+    }
+
     fn fill(&mut self, features: &dyn Features, targets: Targets<'_>, rows: &[usize]) -> Result<()> {
-        self.rows = rows.len();
+        (self.rows, self.mixed) = (rows.len(), None);
         for (i, (spec, buffer)) in features.inputs().iter().zip(&mut self.inputs).enumerate() {
             let width = spec.elements();
             let parts = buffer[..rows.len() * width].par_chunks_mut((ROWS_PER_READ * width).max(1));

@@ -78,7 +78,13 @@ impl Embedded {
         // Nothing below the output is trained: of a solved head, or of an exported file.
         let mut unused = vec![0.0; if grad.is_empty() { outputs.len() } else { 0 }];
         let grad = if grad.is_empty() { &mut unused[..] } else { grad };
-        self.loss.compute(outputs, batch.targets(), &mut self.row_losses[..batch.rows], grad)
+        let losses = &mut self.row_losses[..batch.rows];
+        let loss = self.loss.compute(outputs, batch.targets(), losses, grad);
+        let Some((share, others)) = batch.mixed() else { return loss };
+        let own = grad.to_vec();
+        let other = self.loss.compute(outputs, others, losses, grad);
+        grad.iter_mut().zip(own).for_each(|(grad, own)| *grad = share as f32 * own + (1.0 - share) as f32 * *grad);
+        LossSum { sum: (share * loss.mean() + (1.0 - share) * other.mean()) * loss.weight, weight: loss.weight }
     }
 
     /// Forward, loss and backward.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::augment;
 use super::batch::Reader;
 use super::checkpoint::{Checkpoints, State};
 use super::evaluate::measure;
@@ -182,6 +183,8 @@ fn batches(
         lr = scheduler.lr(base, at);
         let step = state.step + 1;
         let update = StepUpdate { lr, step };
+        let number = state.step * together as u64 + (seen % together) as u64;
+        augment::change(&config.recipe.augment, batch, data.features.inputs(), config.seed, number);
         seen += 1;
         let loss = if together == 1 { trainer.step(batch, update)? } else { trainer.accumulate(batch, Some(step))? };
         if !loss.sum.is_finite() {

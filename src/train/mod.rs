@@ -34,6 +34,7 @@ use crate::neck::NeckChain;
 use crate::optim::{Factors, Update};
 use crate::recipe::{self, Backend};
 
+mod augment;
 mod batch;
 mod checkpoint;
 mod embedded;
