@@ -10,6 +10,7 @@ use super::surroundings::Surroundings;
 use super::{Globals, load, print, print_json};
 use crate::base::Error;
 use crate::run::record::RunRecord;
+use crate::run::report::to_mlflow;
 use crate::run::{self, Finished};
 
 /// Run a recipe: compute what is not stored yet, train, evaluate.
@@ -29,6 +30,9 @@ pub struct Args {
     /// Run a sweep over the words with several values, such as `train.epochs=5,10,20`; the same as `caft sweep`.
     #[arg(long, short)]
     multirun: bool,
+    /// Send the finished run to this MLflow server, such as `http://localhost:5000`.
+    #[arg(long, value_name = "URL")]
+    mlflow: Option<String>,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -58,6 +62,13 @@ impl Args {
             }
             other => other?,
         };
+        if let Some(server) = &self.mlflow {
+            // The run is finished and kept whatever the server says.
+            match to_mlflow(&finished.record, server) {
+                Ok(page) => super::say(&format!("sent to {page}\n")),
+                Err(error) => super::draw_error(&error.into()),
+            }
+        }
         if globals.json {
             print_json(&finished.record)?;
         } else {

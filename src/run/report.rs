@@ -23,6 +23,7 @@ use crate::report::examples::{Picker, Predicted};
 use crate::report::projection::{Method, Point, Projection, project};
 use crate::report::{Cost, Curve, Engine, Parity, Report, Run};
 use crate::sample::image::thumbnail;
+use crate::track::mlflow::{self, MlflowRun};
 use crate::track::{self, ResultEvents, write_embeddings};
 use crate::train::Features;
 
@@ -132,6 +133,30 @@ fn from_files(record: &RunRecord) -> Result<Run> {
         settings,
         ..Run::default()
     })
+}
+
+/// Sends a finished run to the experiment of its name on an MLflow server, and gives the run's address there.
+///
+/// # Errors
+/// Those of [`mlflow::send`]; damaged files of the run directory.
+pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<String> {
+    let run = from_files(record)?;
+    let last = run.curves.iter().flat_map(|curve| curve.points.last()).map(|(step, _)| *step).max().unwrap_or(0);
+    let curves = run
+        .curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().filter_map(|(step, value)| Some((curve.name.clone(), *step, (*value)?))));
+    let results = run.metrics.iter().map(|(name, value)| (format!("final/{name}"), last, *value));
+    let metrics = curves.chain(results).filter(|(_, _, value)| value.is_finite()).collect();
+    let run = MlflowRun {
+        name: format!("{} {}", run.name, record.id.short(8)),
+        id: record.id.to_string(),
+        started_secs: record.started_secs,
+        seconds: record.stages.values().sum(),
+        parameters: run.settings.into_iter().collect(),
+        metrics,
+    };
+    mlflow::send(server, &record.name, &run)
 }
 
 fn flatten(path: &str, value: &serde_json::Value, settings: &mut BTreeMap<String, String>) {

@@ -1,4 +1,5 @@
-//! Rank 8: the numbers of a run as they come: `metrics.jsonl` and TensorBoard event files.
+//! Rank 8: the numbers of a run as they come: `metrics.jsonl` and TensorBoard event files; finished runs for an MLflow
+//! server ([`mlflow`]).
 //!
 //! Both lie in the run directory and both survive a kill: a [`Tracker`] hands every call to the operating
 //! system before it returns. On resume what lies past the checkpoint is cut from `metrics.jsonl`, and a
@@ -6,6 +7,7 @@
 
 mod events;
 mod jsonl;
+pub mod mlflow;
 mod projector;
 mod result;
 
