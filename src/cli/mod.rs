@@ -12,6 +12,7 @@ mod embed;
 pub mod engine;
 mod eval;
 mod export;
+mod filter;
 mod interrupt;
 mod load;
 pub mod models;

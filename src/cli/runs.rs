@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+use super::filter::{self, Condition};
 use super::surroundings::Surroundings;
 use super::table::Table;
 use super::{Globals, print, print_json};
@@ -19,6 +20,13 @@ use crate::run::{directory, report};
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
+    /// Only runs for which this holds: a metric, a field of `--json`, or a key of the recipe, compared by `=`, `!=`, `<`,
+    /// `<=`, `>` or `>=`. May be given several times.
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
+    /// The least first by a metric, a field of `--json`, or a key of the recipe.
+    #[arg(long, value_name = "NAME")]
+    sort: Option<String>,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -55,9 +63,19 @@ impl Args {
             return show.run(globals);
         }
         let runs = &self.place.runs_dir;
-        let records = directory::list(runs)?;
+        let conditions: Vec<Condition> =
+            self.conditions.iter().map(|text| text.parse()).collect::<crate::base::Result<_>>()?;
+        let mut records = directory::list(runs)?;
+        let all = records.len();
+        let holds = |record: &RunRecord, c: &Condition| c.holds(filter::value_of(record, c.name()).as_ref());
+        records.retain(|record| conditions.iter().all(|condition| holds(record, condition)));
+        if let Some(name) = &self.sort {
+            filter::sort(&mut records, name);
+        }
         if globals.json {
             print_json(&records)?;
+        } else if records.is_empty() && all > 0 {
+            print(&format!("none of {all} runs in `{}` is so\n", runs.display()))?;
         } else if records.is_empty() {
             print(&format!("no runs in `{}`; `caft run configs/quickstart.yaml` makes one\n", runs.display()))?;
         } else {

@@ -50,6 +50,12 @@ fn a_recipe_runs_is_found_finished_and_shares_its_activations() {
     assert!(fresh["path"].as_str().unwrap().ends_with("attempt-2"));
     let runs = project.run(&["runs", "--json"]).json();
     assert_eq!(runs.as_array().unwrap().len(), 3);
+    let some =
+        project.run(&["runs", "--where", "train.optimizer.lr<1e-2", "--where", "status=finished", "--json"]).json();
+    assert_eq!((some.as_array().unwrap().len(), &some[0]["id"]), (1, &other["id"]));
+    let sorted = project.run(&["runs", "--sort", "train.optimizer.lr", "--json"]).json();
+    assert_eq!(sorted[0]["id"], other["id"]);
+    assert_eq!(project.run(&["runs", "--where", "lr"]).code, Some(2));
 }
 
 #[test]
