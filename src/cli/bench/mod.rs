@@ -3,6 +3,7 @@
 mod cache;
 mod data;
 mod engine;
+mod exact;
 mod sweep;
 mod tails;
 mod train;

@@ -1,4 +1,5 @@
-//! `caft bench train`: rows per second of training on features in memory, beside PyTorch's.
+//! `caft bench train`: rows per second of training on features in memory, beside PyTorch's; and the seconds of heads
+//! that are solved, beside scikit-learn's.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -6,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::exact::{self, Solved};
 use super::tails::TAILS;
 use crate::base::Cancel;
 use crate::base::random::Stream;
@@ -18,7 +20,7 @@ use crate::recipe;
 use crate::train::{Data, InMemory, InputSpec, Session, TrainConfig, build_graph, train};
 
 /// Measure training on features in memory: shuffled, AdamW, cross-entropy, in f32, on all cores. Speeds are
-/// medians over epochs.
+/// medians over epochs. Then heads that are solved: logistic regression, and the search for nearest neighbours.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rows of features.
@@ -45,7 +47,7 @@ pub struct Args {
     /// Rows per step of the tails of networks.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     tail_batch_size: u32,
-    /// A Python interpreter that has PyTorch, to measure it too.
+    /// A Python interpreter that has PyTorch and scikit-learn, to measure them too.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 }
@@ -109,10 +111,12 @@ impl Args {
             let pytorch = self.python.as_deref().map(script).transpose()?;
             cases.push(Case { head: tail.name.into(), rows_per_sec, pytorch });
         }
+        let solved =
+            exact::measure(self.rows as usize, self.width as usize, self.classes as usize, self.python.as_deref())?;
         if globals.json {
-            print_json(&cases)?;
+            print_json(&serde_json::json!({"trained": cases, "solved": solved}))?;
         } else {
-            print(&Self::table(&cases))?;
+            print(&(Self::table(&cases) + "\n" + &self.solved_table(&solved)))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -135,6 +139,19 @@ impl Args {
         let mut seconds: Vec<f64> = trained.epochs.iter().skip(1).map(|epoch| epoch.seconds).collect();
         seconds.sort_by(f64::total_cmp);
         Ok(f64::from(rows) / seconds[seconds.len() / 2])
+    }
+
+    fn solved_table(&self, cases: &[Solved]) -> String {
+        let mut table = Table::new(["head", "of", "solver", "seconds", "caft is"]);
+        for case in cases {
+            let name = format!("{} {}→{}, {} rows", case.head, self.width, self.classes, self.rows);
+            table.row([name.clone(), case.what.clone(), "caft".into(), format!("{:.3}", case.secs), String::new()]);
+            if let Some((version, secs)) = &case.scikit_learn {
+                let ratio = format!("{:.1} times as fast", secs / case.secs);
+                table.row([name, case.what.clone(), format!("scikit-learn {version}"), format!("{secs:.3}"), ratio]);
+            }
+        }
+        table.to_string()
     }
 
     fn table(cases: &[Case]) -> String {
