@@ -64,11 +64,12 @@ fn a_file_of_weights_and_biases_varies_a_recipe() {
         "rate=train.optimizer.lr",
         "--json",
         "train.epochs=6",
+        "++train.loss.kind=cross_entropy",
     ];
     let ran = project.run(&words);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let swept = ran.json();
-    assert_eq!((&swept["trained"], &swept["metric"]), (&json!(12), &json!("valid/loss")));
+    assert_eq!((&swept["trained"], &swept["metric"]), (&json!(12), &json!("valid/loss")), "{ran:?}");
     let ranking = swept["ranking"].as_array().unwrap();
     assert_eq!(ranking.len(), 12);
     assert!(ranking.iter().any(|ranked| ranked["stopped"] == true), "some were given up");
