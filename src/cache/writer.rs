@@ -101,7 +101,7 @@ impl Writer {
     pub fn push(&mut self, digest: Digest, row: &[f32]) -> Result<()> {
         let item = self.spec.row_len();
         let fits = match self.spec.ragged {
-            true => !row.is_empty() && row.len() % item == 0 && row.len() <= MAX_ROW_BYTES / 4,
+            true => !row.is_empty() && row.len().is_multiple_of(item) && row.len() <= MAX_ROW_BYTES / 4,
             false => row.len() == item,
         };
         if !fits {

@@ -205,7 +205,7 @@ mod tests {
     /// A loss with its gradient, in f64.
     fn compute(config: &LossConfig, facts: &TargetFacts, kind: usize, outputs: &[f64]) -> (f64, Vec<f64>) {
         let labels: Vec<f32> =
-            (0..ROWS * WIDTH).map(|i| f32::from(u8::from((i / WIDTH * 5 + i % WIDTH * 3) % 4 == 0))).collect();
+            (0..ROWS * WIDTH).map(|i| f32::from(u8::from((i / WIDTH * 5 + i % WIDTH * 3).is_multiple_of(4)))).collect();
         let values: Vec<f32> = numbers(29, 61).map(|x| 3.0 * x).collect();
         let targets = match kind {
             0 => Targets::Classes(&[0, 1, 2, 0, 1, 2, 0, 5]),

@@ -160,6 +160,9 @@ impl LbfgsState {
     }
 }
 
+/// A point with its loss and gradient.
+type Looked = (Vec<f32>, f64, Vec<f32>);
+
 /// A point along `direction` at which the weak Wolfe conditions hold, or the lowest that was seen, with its
 /// loss and gradient; `None` if none is lower.
 fn search(
@@ -168,17 +171,17 @@ fn search(
     (loss, slope): (f64, f64),
     first: f64,
     evaluate: &mut Evaluate<'_>,
-) -> Result<Option<(Vec<f32>, f64, Vec<f32>)>> {
+) -> Result<Option<Looked>> {
     let (mut length, mut low, mut high) = (first, 0.0, f64::INFINITY);
-    let mut best: Option<(Vec<f32>, f64, Vec<f32>)> = None;
+    let mut best: Option<Looked> = None;
     for _ in 0..MOST_TRIALS {
         let mut trial = point.to_vec();
         add(&mut trial, direction, length);
         let (value, gradient) = evaluate(&trial)?;
         let left = dot(&gradient, direction);
-        // Also where the loss is not a number.
         let near = value <= loss + NOISE * loss.abs() && left <= -0.8 * slope;
-        let too_far = !(value <= loss + DESCENT * length * slope) && !near;
+        // Also where the loss is not a number.
+        let too_far = (value.is_nan() || value > loss + DESCENT * length * slope) && !near;
         if !too_far && left >= CURVATURE * slope {
             return Ok(Some((trial, value, gradient)));
         }

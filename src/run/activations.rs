@@ -113,7 +113,8 @@ impl Task<'_> {
                     run_on(engine, &batch.inputs, &mut outputs)?;
                     for (writer, values) in writers.iter_mut().zip(&outputs) {
                         // The digest of the very bytes that were decoded, should a file change meanwhile.
-                        for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count)) {
+                        for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count.max(1)))
+                        {
                             writer.push(view_digest(digest, self.view), row)?;
                         }
                     }
@@ -121,7 +122,7 @@ impl Task<'_> {
                     outcome.activations.computed += count as u64;
                     share.stored(writers.iter().map(Writer::stored_pushes).min().unwrap_or(0));
                 }
-                self.progress.event(Event::WorkAdvanced { done, detail: self.from_cache(distinct, missing) });
+                self.progress.event(Event::WorkAdvanced { done, detail: Self::share_of_cache(distinct, missing) });
                 Ok(())
             };
             let options = Options {
@@ -157,7 +158,7 @@ impl Task<'_> {
     }
 
     /// How much came from the cache, for the progress.
-    fn from_cache(&self, distinct: &[usize], missing: &[usize]) -> String {
+    fn share_of_cache(distinct: &[usize], missing: &[usize]) -> String {
         match distinct.len() - missing.len() {
             0 => String::new(),
             reused => format!("{reused} ({:.0} %) from the cache", 100.0 * reused as f64 / distinct.len() as f64),

@@ -195,8 +195,8 @@ pub fn fill(
 /// Those of [`Task::fill`].
 pub fn fill_some(resolved: &Resolved, columns: &Columns, rows: &[usize], context: &Context<'_>) -> Result<()> {
     fill_one(resolved, columns, Part::Rows(rows), context)?;
-    let others = resolved.others.iter().zip(&columns.others);
-    others.map(|(tower, columns)| fill_some(tower, columns, rows, context)).collect()
+    let mut others = resolved.others.iter().zip(&columns.others);
+    others.try_for_each(|(tower, columns)| fill_some(tower, columns, rows, context))
 }
 
 /// Which of the samples.

@@ -158,11 +158,13 @@ mod tests {
 
     use super::*;
 
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
     /// Answers as MLflow does, and keeps what it was asked.
-    fn server(there: bool) -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+    fn server(there: bool) -> (String, Asked) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let asked = Asked::default();
         let kept = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

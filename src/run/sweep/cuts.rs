@@ -1,6 +1,7 @@
 //! What trials share below the cut: data that is read once, and a cache that is filled in one pass.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::base::{Digest, KeyWriter, Result};
 use crate::graph::onnx::OutputSpec;
@@ -58,10 +59,10 @@ impl Cuts {
     /// The plan resolved, with data that is read once.
     pub fn resolve(&mut self, plan: &Plan, context: &Context<'_>) -> Result<&Resolved> {
         let key = source(plan);
-        if !self.resolved.contains_key(&key) {
-            self.resolved.insert(key, resolve(plan, context)?);
-        }
-        let resolved = self.resolved.entry(key).or_insert_with(|| unreachable!("it was put there"));
+        let resolved = match self.resolved.entry(key) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => place.insert(resolve(plan, context)?),
+        };
         resolved.plan.plan = plan.clone();
         Ok(resolved)
     }

@@ -50,7 +50,7 @@ impl Encoder {
             Some(PaddingParams { pad_id, .. }) => i64::from(*pad_id),
             None => ["[PAD]", "<pad>"].iter().find_map(|pad| tokenizer.token_to_id(pad)).map_or(0, i64::from),
         };
-        let added = if steps.special_tokens { tokenizer.get_post_processor().map_or(0, |p| added(p)) } else { 0 };
+        let added = if steps.special_tokens { tokenizer.get_post_processor().map_or(0, added) } else { 0 };
         let most = steps.max_tokens as usize;
         if most <= added {
             let what = format!("preprocess.max_tokens: {most} leaves no room beside {added} special tokens");

@@ -200,7 +200,7 @@ fn factor_tile<F: Real>(a: &mut [F], n: usize) -> Option<()> {
         // A pivot lost to rounding is none.
         let (pivot, scale) = ((row[j] - square).wide(), row[j].wide().abs());
         let epsilon = if size_of::<F>() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
-        if !(pivot > epsilon * scale) {
+        if pivot.is_nan() || pivot <= epsilon * scale {
             return None;
         }
         row[j] = F::of(pivot.sqrt());
@@ -224,7 +224,7 @@ fn invert_tile<F: Real>(l: &[F], n: usize) -> Vec<F> {
         row[i] = F::ONE;
         for (k, factor) in l[i * n..i * n + i].iter().enumerate() {
             let earlier = &done[k * n..k * n + k + 1];
-            row.iter_mut().zip(earlier).for_each(|(x, y)| *x = *x - *factor * *y);
+            row.iter_mut().zip(earlier).for_each(|(x, y)| *x -= *factor * *y);
         }
         let scale = F::ONE / l[i * n + i];
         row[..=i].iter_mut().for_each(|x| *x *= scale);
