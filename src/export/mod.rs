@@ -1,6 +1,6 @@
 //! Rank 8: what leaves caft: one ONNX file of the whole network, with what others need to use it.
 //!
-//! [`merge`] splices the cut backbone and the graph above the cut into one model, [`metadata`] says in it
+//! [`merge()`] splices the cut backbone and the graph above the cut into one model, [`metadata`] says in it
 //! what it is, and [`hugging_face`] makes the files beside it from which Hugging Face's pipelines load it.
 
 pub mod embeddings;

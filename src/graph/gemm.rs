@@ -79,7 +79,7 @@ const SMALL: usize = 1 << 20;
 /// The most terms that are added up at once; the crate's own blocks are never shorter.
 const RUN: usize = 512;
 
-/// [`gemm`] on the calling thread alone.
+/// [`gemm()`] on the calling thread alone.
 ///
 /// # Panics
 /// The shapes do not fit.

@@ -1,6 +1,6 @@
 //! What one key may become: a choice, or numbers of a distribution.
 //!
-//! Every distribution of numbers is uniform or normal in some coordinate, then carried through a [`Scale`], then
+//! Every distribution of numbers is uniform or normal in some coordinate, then carried through a `Scale`, then
 //! rounded. So a new one is a line in [`Distribution::domain`], and drawing, grids and TPE need not know of it.
 
 use schemars::JsonSchema;

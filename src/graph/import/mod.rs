@@ -1,4 +1,4 @@
-//! From a part of an ONNX file to a [`Graph`] that can be trained.
+//! From a part of an ONNX file to a [`Graph`](super::Graph) that can be trained.
 //!
 //! A [`Tail`] is what lies between a cut inside a model and its outputs: all nodes that depend on the tensor
 //! (or block) from which on the model is trained. Its *frontier* are the tensors that cross the cut: that
@@ -15,10 +15,10 @@
 //!   the network computes the same function, without the statistics of a batch, as if the BatchNorm
 //!   had been frozen. That suits fine-tuning with small batches; to train from the beginning, keep the BatchNorm.
 //! - LayerNorm, GELU, SiLU, hard swish and attention written out in elementary operators become one operator
-//!   each ([`fuse`]), so that few operators need a backward and their memory stays small.
-//! - Transposes cost nothing until an operator needs its input in memory order ([`value`]).
+//!   each (`fuse`), so that few operators need a backward and their memory stays small.
+//! - Transposes cost nothing until an operator needs its input in memory order (`value`).
 //!
-//! Nodes in the order of the file become operators in [`node`]; [`constant`] computes what depends on no input.
+//! Nodes in the order of the file become operators in `node`; `constant` computes what depends on no input.
 
 mod constant;
 mod dense;

@@ -1,8 +1,8 @@
 //! Sweeps: many trials of one recipe, from a space of values to a table with the best first.
 //!
-//! A trial is a resolved plan, named by its digest. [`candidates`] says which to try, [`cuts`] resolves them and
-//! fills the cache for all of them in one pass, [`training`](super::training) trains those that share a cut
-//! together, and [`table`] keeps what came out, so that a killed sweep goes on and several processes share one.
+//! A trial is a resolved plan, named by its digest. `candidates` says which to try, `cuts` resolves them and
+//! fills the cache for all of them in one pass, `training` trains those that share a cut
+//! together, and `table` keeps what came out, so that a killed sweep goes on and several processes share one.
 
 mod candidates;
 mod cuts;
