@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Context;
 use super::engine::{self, Columns};
+use super::fill;
 use super::resolve::Resolved;
 use super::rows::StoredRows;
 use super::targets::Kept;
@@ -63,7 +64,7 @@ pub fn measure(
     let rows: Vec<usize> = positions.iter().map(|&at| training.kept[at as usize]).collect();
     let plain = resolved.in_fp32()?;
     let columns: Columns = engine::columns(&plain, context)?.0;
-    engine::fill_some(&plain, &columns, &rows, context)?;
+    fill::fill_some(&plain, &columns, &rows, context)?;
     let stored = StoredRows::new(&plain, &columns, &rows)?;
     Ok(Some(PrecisionCost {
         precision: resolved.plan.plan.engine.precision.name().into(),

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::predict::{Predictor, is_exported};
 use super::resolve::{Resolved, resolve};
 use super::training::{self, BEST, CHECKPOINT, Training};
-use super::{directory, engine};
+use super::{directory, engine, fill};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
@@ -59,7 +59,7 @@ pub fn evaluate(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> 
     resolved.plan.classes.clone_from(&plan.classes);
     keep_measured(&mut resolved);
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
-    let (outcome, _) = context.stage("activations", || engine::fill(&resolved, &columns, None, context))?;
+    let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, None, context))?;
     let skipped: Vec<usize> = outcome.skipped.iter().map(|(row, _)| *row).collect();
     let (weights, _) = Weights::load(&run.join(CHECKPOINT).join(BEST))?;
     let training = Training::storing(&resolved, &columns, &skipped, Some(HeadConfig::stored_rows(&weights)))?;

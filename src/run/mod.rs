@@ -13,6 +13,7 @@ pub mod embed;
 mod engine;
 mod eval;
 pub mod export;
+mod fill;
 mod forecast;
 mod history;
 pub mod inputs;
@@ -119,7 +120,7 @@ pub fn fill(plan: &Plan, shard: Option<Shard>, context: &Context<'_>) -> Result<
         Ok((resolved, summary))
     })?;
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
-    let (outcome, _) = context.stage("activations", || engine::fill(&resolved, &columns, shard, context))?;
+    let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, shard, context))?;
     for (row, reason) in &outcome.skipped {
         let origin = &resolved.dataset.rows[*row].origin;
         context.progress.event(Event::Warning(format!("`{origin}` was skipped: {reason}")));
@@ -142,7 +143,7 @@ fn stages(
     let (columns, took) = context.stage("engine", || engine::columns(resolved, context))?;
     record.stages.insert("engine".into(), took);
 
-    let (outcome, took) = context.stage("activations", || engine::fill(resolved, &columns, None, context))?;
+    let (outcome, took) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
     record.activations = outcome.activations;
     record.stages.insert("activations".into(), took);
     let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;

@@ -9,7 +9,7 @@ use crate::plan::{Plan, ResolvedPlan};
 use crate::run::context::Context;
 use crate::run::resolve::{Resolved, resolve};
 use crate::run::training::Training;
-use crate::run::{engine, skipped};
+use crate::run::{engine, fill, skipped};
 
 /// The data sets and backbones of a sweep.
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl Cuts {
             wide.model.backbone.outputs = all.clone();
             let resolved = self.resolve(&wide, context)?;
             let (columns, _) = context.stage("engine", || engine::columns(resolved, context))?;
-            let (outcome, _) = context.stage("activations", || engine::fill(resolved, &columns, None, context))?;
+            let (outcome, _) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
             let bad = skipped::rows(&outcome.skipped, resolved)?;
             self.skipped.entry(key).or_default().extend(bad);
         }
