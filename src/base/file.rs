@@ -47,6 +47,28 @@ pub fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".tmp-{}-{nanos:x}-{count}", std::process::id()))
 }
 
+/// Renames a finished folder to its name. One that is there already and `whole` stays, since another process may be
+/// reading it, and `temporary` is removed; one that is not whole is replaced.
+///
+/// # Errors
+/// Those of the file system.
+pub fn place_folder(temporary: &Path, folder: &Path, whole: impl FnOnce() -> bool) -> Result<()> {
+    // A folder that holds something cannot be renamed over, so of several processes one succeeds here.
+    let Err(error) = fs::rename(temporary, folder) else { return Ok(()) };
+    if !folder.exists() {
+        return Err(Error::io("create", folder)(error));
+    }
+    // What is left behind below does no harm, so that it is no error.
+    if whole() {
+        let _ = fs::remove_dir_all(temporary);
+        return Ok(());
+    }
+    let old = temporary_beside(folder);
+    fs::rename(folder, &old).map_err(Error::io("replace", folder))?;
+    let _ = fs::remove_dir_all(&old);
+    fs::rename(temporary, folder).map_err(Error::io("create", folder))
+}
+
 /// Reads a text file of at most `limit` bytes.
 ///
 /// # Errors
@@ -70,6 +92,23 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_placed_once_and_replaced_when_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join("it");
+        let put = |text: &str, whole: bool| {
+            let temporary = temporary_beside(&place);
+            fs::create_dir(&temporary).unwrap();
+            fs::write(temporary.join("a"), text).unwrap();
+            place_folder(&temporary, &place, || whole).unwrap();
+            read_text(&place.join("a"), 10).unwrap()
+        };
+        assert_eq!(put("one", false), "one");
+        assert_eq!(put("two", true), "one", "somebody may be reading it");
+        assert_eq!(put("three", false), "three");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

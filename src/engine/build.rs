@@ -94,17 +94,17 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
         onnx::set_image_size(&mut model, size)?;
     }
     let converted = request.conversion.apply(model, scratch.path())?;
-    let manifest = keep(&folder, |temporary| write_folder(temporary, request, converted))?;
+    let manifest = keep(&folder, &digests, |temporary| write_folder(temporary, request, converted))?;
     Ok(Built { folder, manifest, reused: false })
 }
 
 /// Lets `write` fill a new folder, and puts it in its place once it is whole.
-fn keep(folder: &Path, write: impl FnOnce(&Path) -> Result<Manifest>) -> Result<Manifest> {
+fn keep(folder: &Path, digests: &DigestTable, write: impl FnOnce(&Path) -> Result<Manifest>) -> Result<Manifest> {
     let temporary = file::temporary_beside(folder);
     let manifest = fs::create_dir(&temporary)
         .map_err(Error::io("create", &temporary))
         .and_then(|()| write(&temporary))
-        .and_then(|manifest| put_in_place(&temporary, folder).map(|()| manifest));
+        .and_then(|manifest| put_in_place(&temporary, folder, digests).map(|()| manifest));
     if manifest.is_err() {
         // The error at hand matters more than a temporary folder that stays.
         let _ = fs::remove_dir_all(&temporary);
@@ -135,7 +135,8 @@ pub fn part(home: &Home, kept: &Built, outputs: &[OutputSpec]) -> Result<Built> 
         .json("source", &manifest.source)
         .json("outputs", &outputs);
     let folder = home.folder("engines")?.join(key.finish().short(32));
-    if let Some(manifest) = undamaged(&folder, &DigestTable::open(home)?) {
+    let digests = DigestTable::open(home)?;
+    if let Some(manifest) = undamaged(&folder, &digests) {
         return Ok(Built { folder, manifest, reused: true });
     }
     let all = |(wanted, spec): (&&EngineOutput, &OutputSpec)| OutputSpec {
@@ -155,7 +156,7 @@ pub fn part(home: &Home, kept: &Built, outputs: &[OutputSpec]) -> Result<Built> 
     manifest.flops = onnx::inspect::flops(&model, manifest.preprocess.as_ref().map(ImagePreprocess::output_shape))?;
     // They are about other files.
     manifest.checks.clear();
-    let manifest = keep(&folder, |temporary| {
+    let manifest = keep(&folder, &digests, |temporary| {
         onnx::write(&model, &temporary.join(MODEL))?;
         manifest.files = files_of(temporary)?;
         manifest.write(temporary)?;
@@ -224,15 +225,9 @@ fn files_of(folder: &Path) -> Result<BTreeMap<String, EngineFile>> {
     Ok(files)
 }
 
-/// Renames the finished folder to its name, over a damaged one or beside a process that was quicker.
-pub(super) fn put_in_place(temporary: &Path, folder: &Path) -> Result<()> {
-    if folder.exists() {
-        let old = file::temporary_beside(folder);
-        fs::rename(folder, &old).map_err(Error::io("replace", folder))?;
-        // A rest that cannot be removed does no harm.
-        let _ = fs::remove_dir_all(&old);
-    }
-    fs::rename(temporary, folder).map_err(Error::io("create", folder))
+/// Puts the finished folder in its place, unless another process has put an undamaged one there.
+pub(super) fn put_in_place(temporary: &Path, folder: &Path, digests: &DigestTable) -> Result<()> {
+    file::place_folder(temporary, folder, || undamaged(folder, digests).is_some())
 }
 
 fn row_shape(value: &ValueInfoProto) -> Option<Vec<Option<usize>>> {

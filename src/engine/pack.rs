@@ -119,7 +119,7 @@ fn place(home: &Home, folder: &Path, manifest: Manifest) -> Result<Built> {
         .field("name", &manifest.name);
     let target = home.folder("engines")?.join(key.finish().short(32));
     manifest.write(folder)?;
-    build::put_in_place(folder, &target)?;
+    build::put_in_place(folder, &target, &DigestTable::open(home)?)?;
     Ok(Built { folder: target, manifest, reused: false })
 }
 

@@ -43,9 +43,10 @@ pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usi
             note_use(&folder);
             return Ok(session);
         }
+        let _ = fs::remove_dir_all(&folder);
     }
     sweep(&compiled);
-    match compile(prepared, model, threads, &folder) {
+    match compile(prepared, model, threads, &folder, &digests) {
         Ok(()) => load(&folder.join(MODEL), None),
         // Compiling ahead is an optimisation: some graphs cannot be split off, but run all the same.
         Err(_) => load(model, None),
@@ -102,7 +103,7 @@ fn processor() -> String {
     format!("{} {} {} {windows}", std::env::consts::ARCH, of("model name"), of("flags"))
 }
 
-fn compile(prepared: &Prepared, model: &Path, threads: usize, folder: &Path) -> Result<()> {
+fn compile(prepared: &Prepared, model: &Path, threads: usize, folder: &Path, digests: &DigestTable) -> Result<()> {
     let failed = |error: ort::Error| Error::failed("the engine cannot be compiled").because(error);
     let temporary = file::temporary_beside(folder);
     fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
@@ -118,9 +119,7 @@ fn compile(prepared: &Prepared, model: &Path, threads: usize, folder: &Path) -> 
             files.insert(name, Digest::of_file(&path)?);
         }
         file::write_atomic(&temporary.join(RECORD), |out| Ok(serde_json::to_writer(out, &files)?))?;
-        // Another process may have been quicker, and a damaged one may be there.
-        let _ = fs::remove_dir_all(folder);
-        fs::rename(&temporary, folder).map_err(Error::io("create", folder))
+        file::place_folder(&temporary, folder, || is_whole(folder, digests))
     };
     made().inspect_err(|_| {
         // The error at hand matters more than a temporary folder that stays.
