@@ -55,7 +55,7 @@ impl Args {
                 shipped::all().iter().for_each(|s| table.row([s.path(), s.summary()]));
                 super::print(&table.to_string())?;
             }
-            Action::Cat { name } => super::print(shipped::find(name)?.text)?,
+            Action::Cat { name } => super::print(shipped::find(name)?.body())?,
             Action::Cp { name, to, force } => {
                 let shipped = shipped::find(name)?;
                 let own = format!("{}.yaml", shipped.name);
@@ -68,7 +68,7 @@ impl Args {
                     let error = Error::bad_input(format!("`{}` exists", to.display()));
                     return Err(error.hint("`--force` replaces it").into());
                 }
-                file::write_bytes(&to, shipped.text.as_bytes())?;
+                file::write_bytes(&to, shipped.body().as_bytes())?;
                 if !globals.quiet {
                     super::print(&format!("{} → {}\n", shipped.path(), to.display()))?;
                 }

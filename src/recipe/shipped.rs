@@ -27,10 +27,17 @@ impl Shipped {
         format!("{}/{}.yaml", self.folder, self.name)
     }
 
+    /// Its text without the line that tells an editor where the schema is: that path holds in the repository only.
+    pub fn body(&self) -> &'static str {
+        match self.text.split_once('\n') {
+            Some((first, rest)) if first.starts_with("# yaml-language-server") => rest,
+            _ => self.text,
+        }
+    }
+
     /// When to use it: the comment at its beginning.
     pub fn about(&self) -> String {
-        let comment = self.text.lines().skip_while(|line| line.starts_with("# yaml-language-server"));
-        let lines: Vec<&str> = comment.map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
+        let lines: Vec<&str> = self.body().lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
         lines.join(" ").trim().to_string()
     }
 

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::address::{Address, Resource};
+use super::address::Address;
 use super::digests::DigestTable;
 use super::http::Client;
 use super::hub::HubFile;
+use super::named::Resource;
 use super::pip::Wheel;
 use super::settings::Settings;
 use super::store::{Store, StoredFile};
