@@ -49,6 +49,18 @@ impl OnnxRuntime {
         Ok(Self { lanes: vec![session], inputs, outputs })
     }
 
+    /// The shape of one row of every output, learnt by running a sample.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`].
+    pub fn learn_row_shapes(&mut self, inputs: &[InputTensor<'_>]) -> Result<Vec<Vec<usize>>> {
+        let mut shapes = Vec::new();
+        with_results(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, |_, shape, _| {
+            shapes.push(shape.iter().skip(1).map(|&size| usize::try_from(size).unwrap_or(0)).collect());
+        })?;
+        Ok(shapes)
+    }
+
     /// Runs a batch in pieces, each lane taking the next one. A sample's output does not depend on its batch, so
     /// neither does it on the pieces.
     fn run_in_lanes(
@@ -139,9 +151,24 @@ impl Engine for OnnxRuntime {
 
 fn run_session(
     session: &mut Session,
-    (input_ports, output_ports): (&[Port], &[Port]),
+    ports: (&[Port], &[Port]),
     inputs: &[InputTensor<'_>],
     outputs: &mut [Vec<f32>],
+) -> Result<()> {
+    with_results(session, ports, inputs, |place, _, data| {
+        if let Some(out) = outputs.get_mut(place) {
+            out.clear();
+            out.extend_from_slice(data);
+        }
+    })
+}
+
+/// Runs a session and hands each output to `take`: its place, its shape and its values.
+fn with_results(
+    session: &mut Session,
+    (input_ports, output_ports): (&[Port], &[Port]),
+    inputs: &[InputTensor<'_>],
+    mut take: impl FnMut(usize, &[i64], &[f32]),
 ) -> Result<()> {
     let failed = |error: ort::Error| Error::failed("the inference engine failed").because(error);
     let values: Vec<(&str, SessionInputValue<'_>)> = input_ports
@@ -158,13 +185,12 @@ fn run_session(
         .collect::<Result<_, ort::Error>>()
         .map_err(failed)?;
     let results = session.run(values).map_err(failed)?;
-    for (port, out) in output_ports.iter().zip(outputs) {
+    for (place, port) in output_ports.iter().enumerate() {
         let value = results
             .get(&port.name)
             .ok_or_else(|| Error::failed(format!("the inference engine gave no output `{}`", port.name)))?;
-        let (_, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
-        out.clear();
-        out.extend_from_slice(data);
+        let (shape, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
+        take(place, shape, data);
     }
     Ok(())
 }

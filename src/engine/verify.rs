@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::manifest::{Checks, Manifest, Parity};
 use super::samples::random_row;
-use super::{Built, Engine, InputTensor, Samples, run_on};
+use super::{Built, Engine, InputTensor, OnnxRuntime, Samples, run_on};
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::{DataType, ModelProto};
 use crate::graph::onnx::{self, OutputSpec, Select, make, shape};
@@ -13,15 +13,16 @@ use crate::sample::{Tensor, Values};
 
 /// A model that gives whole tensors of another.
 pub struct Reference {
-    /// The tensors, in the order of the model's outputs, with the shapes of their rows.
-    pub tensors: Vec<(String, Vec<usize>)>,
+    /// The tensors, in the order of the model's outputs, with the shapes of their rows; `None` is only known by
+    /// running.
+    pub tensors: Vec<(String, Option<Vec<usize>>)>,
 }
 
 impl Reference {
     /// Writes the source model as it is, but with the tensors that the engine takes from as its outputs.
     ///
     /// # Errors
-    /// Those of reading and writing; a shape that cannot be told without running.
+    /// Those of reading and writing.
     pub fn write(source: &Path, manifest: &Manifest, row: &[usize], to: &Path) -> Result<Self> {
         let mut model = onnx::read(source)?;
         if let &[_, height, width] = row
@@ -39,23 +40,46 @@ impl Reference {
             onnx::set_image_size(&mut model, [height, width])?;
         }
         let facts = onnx::inspect::facts(&model, Some(row))?;
-        let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
+        let mut tensors: Vec<(String, Option<Vec<usize>>)> = Vec::new();
         for output in &manifest.outputs {
             if tensors.iter().any(|(tensor, _)| *tensor == output.tensor) {
                 continue;
             }
             let shape = facts.get(&output.tensor).and_then(shape::Fact::row_shape);
-            let shape: Option<Vec<usize>> = shape.and_then(|shape| shape.into_iter().collect());
-            let tensor = &output.tensor;
-            let unknown = || Error::bad_input(format!("the shape of `{tensor}` is only known by running"));
-            tensors.push((output.tensor.clone(), shape.ok_or_else(unknown)?));
+            tensors.push((output.tensor.clone(), shape.and_then(|shape| shape.into_iter().collect())));
         }
         if let Some(graph) = &mut model.graph {
-            let output = |(tensor, _): &(String, Vec<usize>)| make::value_info(tensor, DataType::Float, None);
+            let output = |(tensor, _): &(String, Option<Vec<usize>>)| make::value_info(tensor, DataType::Float, None);
             graph.output = tensors.iter().map(output).collect();
         }
         onnx::write(&model, to)?;
         Ok(Self { tensors })
+    }
+
+    /// Learns from the model that was written the shapes that could not be told without running it, also for the
+    /// outputs that the manifest takes from these tensors where the input has one size.
+    ///
+    /// # Errors
+    /// Those of the engine; a selection that does not fit the shape.
+    pub fn learn(&mut self, runner: &mut OnnxRuntime, manifest: &mut Manifest, row: &[usize]) -> Result<()> {
+        if self.tensors.iter().all(|(_, shape)| shape.is_some()) {
+            return Ok(());
+        }
+        let probe = random_tensor(row, 0);
+        for ((_, shape), learnt) in self.tensors.iter_mut().zip(runner.learn_row_shapes(&[(&probe).into()])?) {
+            *shape = Some(learnt);
+        }
+        let one_size = manifest.inputs.iter().all(|input| !input.shape.contains(&None));
+        for output in manifest.outputs.iter_mut().filter(|_| one_size) {
+            let of = |(tensor, shape): &(String, Option<Vec<usize>>)| {
+                if *tensor == output.tensor { shape.clone() } else { None }
+            };
+            if let Some(shape) = self.tensors.iter().find_map(of) {
+                let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
+                output.shape = Some(output.select.row_shape(&shape)?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -87,7 +111,8 @@ pub fn verify(
         for ((output, ours), sum) in manifest.outputs.iter().zip(&ours).zip(&mut sums) {
             let place = reference.tensors.iter().position(|(tensor, _)| *tensor == output.tensor);
             let Some(place) = place else { continue };
-            let wanted = selected(output.select, &reference.tensors[place].1, &theirs[place]);
+            let wanted =
+                selected(output.select, reference.tensors[place].1.as_deref().unwrap_or_default(), &theirs[place]);
             sum.add(ours, &wanted).ok_or_else(|| {
                 let (ours, wanted, name) = (ours.len(), wanted.len(), &output.name);
                 Error::failed(format!("output `{name}` has {ours} values for a sample, its source {wanted}"))

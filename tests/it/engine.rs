@@ -121,6 +121,20 @@ fn an_engine_takes_pictures_of_another_size() {
     assert_eq!(flat.code, Some(0), "a border that fills no patch is left out: {flat:?}");
 }
 
+#[test]
+fn a_shape_that_only_running_tells_is_learnt() {
+    let project = Project::new(1);
+    let mut b = testing::Builder::new("crop", 18, 0);
+    let image = b.input("image", vec!["n".into(), 3.into(), 8.into(), 8.into()]);
+    let size = b.ints(&[3, 4, 6]);
+    let cropped = b.op("CenterCropPad", &[&image, &size], vec![onnx::make::ints("axes", &[1, 2, 3])]);
+    b.output(&cropped, "cropped", vec![Size::from("n"), Size::from("c"), Size::from("h"), Size::from("w")]);
+    onnx::write(&b.finish(), &project.path("crop.onnx")).unwrap();
+    let manifest = project.run(&["engine", "build", "crop.onnx", "-o", &format!("c={cropped}:gap"), "--json"]).json();
+    assert_eq!(manifest["outputs"][0]["shape"], serde_json::json!([3]));
+    assert!(manifest["checks"][0]["parity"][0]["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
+}
+
 /// An interpreter that sees no installed packages, and one whose packages are stubs that "export" a file.
 #[cfg(unix)]
 fn interpreter(project: &Project, name: &str, stubs: Option<&str>) -> String {

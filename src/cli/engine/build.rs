@@ -199,8 +199,9 @@ impl Check {
         let threads = available_parallelism().map_or(1, usize::from);
         let scratch = Scratch::beside(&built.folder)?;
         let whole = scratch.file("source.onnx");
-        let reference = Reference::write(source, &built.manifest, &row, &whole)?;
+        let mut reference = Reference::write(source, &built.manifest, &row, &whole)?;
         let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;
+        reference.learn(&mut theirs, &mut built.manifest, &row)?;
         let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
         let samples = self.choose(&built, &row)?;
         let mut checks =

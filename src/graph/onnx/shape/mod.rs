@@ -200,10 +200,10 @@ fn outputs(facts: &Facts, node: &NodeProto, opset: i64) -> Vec<Fact> {
     let first = || known.dims(0).map(<[Dim]>::to_vec);
     match node.op_type.as_str() {
         "Constant" => value::constant(&known),
-        "Shape" | "Size" | "ConstantOfShape" | "Range" | "Cast" | "CastLike" | "Floor" | "Ceil" | "Round" | "Sqrt"
-        | "Neg" | "Abs" | "Identity" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Min" | "Max" | "Equal"
-        | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" | "Where" | "Sum"
-        | "Mean" | "PRelu" | "BitShift" => value::arithmetic(&known),
+        "Shape" | "Size" | "ConstantOfShape" | "Range" | "Clip" | "Cast" | "CastLike" | "Floor" | "Ceil" | "Round"
+        | "Sqrt" | "Neg" | "Abs" | "Identity" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Min" | "Max"
+        | "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" | "Where"
+        | "Sum" | "Mean" | "PRelu" | "BitShift" => value::arithmetic(&known),
         "Reshape" | "Flatten" | "Transpose" | "Concat" | "Split" | "Slice" | "Gather" | "GatherElements"
         | "GatherND" | "Squeeze" | "Unsqueeze" | "Expand" | "Tile" | "Pad" | "DepthToSpace" | "SpaceToDepth" => {
             layout::infer(&known)
@@ -267,7 +267,6 @@ fn outputs(facts: &Facts, node: &NodeProto, opset: i64) -> Vec<Fact> {
         | "Cos"
         | "Tan"
         | "Sign"
-        | "Clip"
         | "ThresholdedRelu"
         | "Softmax"
         | "LogSoftmax"

@@ -82,6 +82,7 @@ pub(super) fn arithmetic(known: &Known<'_>) -> Vec<Fact> {
             Fact { element: DataType::Int64, dims: Some(Vec::new()), values: Some(vec![Int(count)]) }
         }
         "ConstantOfShape" => constant_of_shape(known),
+        "Clip" => clip(known),
         "Range" => range(known),
         "Where" => elementwise(known, known.element(1)),
         "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" => {
@@ -119,6 +120,26 @@ fn constant_of_shape(known: &Known<'_>) -> Fact {
     let count = dims.as_deref().map(product).and_then(Dim::known).filter(|count| *count <= MOST_VALUES);
     let values = count.zip(value).map(|(count, value)| vec![value; count]);
     Fact { element, dims, values }
+}
+
+/// The bounds are inputs since version 11 of the operators and may be left out.
+fn clip(known: &Known<'_>) -> Fact {
+    let Some(input) = known.input(0) else { return Fact::UNKNOWN };
+    let bound = |place: usize, attribute: &str, open: f64| match (known.given(place), known.node.float(attribute)) {
+        (true, _) => known.input(place)?.values.as_ref()?.first()?.float(),
+        (false, value) => Some(value.map_or(open, f64::from)),
+    };
+    let bounds = bound(1, "min", f64::NEG_INFINITY).zip(bound(2, "max", f64::INFINITY));
+    let clipped = |number: &Number| {
+        let ((low, high), value) = (bounds?, number.float()?);
+        let value = value.max(low).min(high);
+        Some(match number {
+            Int(_) => Int(Dim::Known(value as i64)),
+            Float(_) => Float(value),
+        })
+    };
+    let values = input.values.as_ref().and_then(|values| values.iter().map(clipped).collect());
+    Fact { values, ..input.clone() }
 }
 
 fn range(known: &Known<'_>) -> Fact {
@@ -227,5 +248,57 @@ fn cast(number: Number, to: DataType) -> Number {
         (Int(Dim::Known(value)), true) => Float(value as f64),
         (Int(_), true) => Number::UNKNOWN,
         (number, _) => number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::infer;
+    use super::*;
+    use crate::graph::onnx::make;
+    use crate::graph::onnx::testing::Builder;
+
+    #[test]
+    fn padding_that_is_computed_from_sizes_is_followed() {
+        // TensorFlow's `SAME` for a stride of 2 and a kernel of 3, as timm writes it.
+        let mut b = Builder::new("same", 17, 0);
+        let image = b.input("image", vec!["n".into(), 3.into(), 15.into(), 16.into()]);
+        let pads: Vec<String> = (2..4)
+            .map(|axis| {
+                let size = b.size_of(&image, axis);
+                let size = b.op("Cast", &[&size], vec![make::int("to", 1)]);
+                let (one, two) = (b.float(1.0), b.float(2.0));
+                let steps = b.op("Div", &[&size, &two], Vec::new());
+                let steps = b.op("Ceil", &[&steps], Vec::new());
+                let steps = b.op("Sub", &[&steps, &one], Vec::new());
+                let reach = b.op("Mul", &[&steps, &two], Vec::new());
+                let three = b.float(3.0);
+                let reach = b.op("Add", &[&reach, &three], Vec::new());
+                let lacking = b.op("Sub", &[&reach, &size], Vec::new());
+                let zero = b.float(0.0);
+                let lacking = b.op("Clip", &[&lacking, &zero, ""], Vec::new());
+                let lacking = b.op("Cast", &[&lacking], vec![make::int("to", 7)]);
+                let zero = b.ints(&[0]);
+                b.op("Unsqueeze", &[&lacking, &zero], Vec::new())
+            })
+            .collect();
+        let nothing = b.ints(&[0, 0, 0, 0, 0, 0]);
+        let pads = b.op("Concat", &[&nothing, &pads[0], &pads[1]], vec![make::int("axis", 0)]);
+        let padded = b.op("Pad", &[&image, &pads], Vec::new());
+        let dims = infer(&b.finish())[&padded].dims.clone().unwrap();
+        assert_eq!(dims[1..], [Dim::Known(3), Dim::Known(17), Dim::Known(17)]);
+    }
+
+    #[test]
+    fn bounds_may_be_attributes_or_left_out() {
+        let mut b = Builder::new("clip", 9, 0);
+        let values = b.ints(&[-3, 2, 9]);
+        let clipped = b.op("Clip", &[&values], vec![make::float("min", 0.0), make::float("max", 4.0)]);
+        let above = b.op("Clip", &[&values], vec![make::float("min", 1.0)]);
+        let facts = infer(&b.finish());
+        let ints =
+            |name: &str| facts[name].values.as_ref().unwrap().iter().map(|n| n.int().unwrap()).collect::<Vec<_>>();
+        assert_eq!(ints(&clipped), [0, 2, 4].map(Dim::Known));
+        assert_eq!(ints(&above), [1, 2, 9].map(Dim::Known));
     }
 }
