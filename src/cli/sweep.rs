@@ -18,7 +18,7 @@ use crate::sweep::is_expression;
 
 /// Try many values of a recipe's keys and keep the best.
 ///
-/// What varies stands in the recipe's `sweep` section, in a sweep file of Weights & Biases (then the recipe is
+/// What varies stands in the recipe's `sweep` section, in a sweep file of Weights & Biases or Ludwig (then the recipe is
 /// `--base`), or in words such as `train.epochs=5,10,20` and `train.optimizer.lr=log_uniform(1e-5,1e-1)`. A sweep
 /// that was stopped goes on, and several processes share one.
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ pub mod check;
 mod feature_augment;
 pub mod layers;
 mod load;
+mod ludwig;
 mod paths;
 pub mod reference;
 pub mod schema;

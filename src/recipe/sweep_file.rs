@@ -1,6 +1,6 @@
-//! Sweep files of Weights & Biases, read as a recipe's `sweep` section.
+//! Sweep files of Weights & Biases, and of Ludwig ([`ludwig`](super::ludwig)), read as a recipe's `sweep` section.
 //!
-//! Of such a file counts what says what to try and how: `method`, `metric`, `parameters`, `early_terminate`,
+//! Of the former counts what says what to try and how: `method`, `metric`, `parameters`, `early_terminate`,
 //! `run_cap` (and caft's own `seed`, `repeat`, `kfold`, `fractions`, `keep`). What says where and by which program
 //! is passed over; nothing that it names is run.
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tree::{Entry, Map, Node, Source, Value};
-use super::yaml;
+use super::{ludwig, yaml};
 use crate::base::{Error, Place, Problems, Result, file};
 
 /// Keys of such a file that say nothing of what is tried.
@@ -31,6 +31,10 @@ pub fn read(path: &Path, problems: &mut Problems) -> Result<Node> {
     };
     let origin = node.origin.clone();
     match node.as_map_mut() {
+        Some(map) if ludwig::is_ludwig(map) => {
+            let file = std::mem::take(map);
+            *map = ludwig::sweep(file, problems);
+        }
         Some(map) => {
             map.retain(|key, _| !PASSED_OVER.contains(&key.as_str()));
             // The version of the file's format.
@@ -72,6 +76,33 @@ mod tests {
         assert_eq!(sweep.run_cap, Some(7));
         assert_eq!(sweep.parameters.len(), 2);
         assert!(sweep.early_terminate.is_some());
+    }
+
+    #[test]
+    fn ludwigs_section_is_the_sweep() {
+        let text = "input_features: [{name: x, type: text}]\nhyperopt:\n  goal: maximize\n  metric: accuracy\n  parameters:\n    \
+                    trainer.learning_rate: {space: loguniform, lower: 0.001, upper: 0.1}\n    \
+                    trainer.epochs: {space: randint, lower: 3, upper: 9}\n    \
+                    trainer.optimizer.type: {space: choice, categories: [sgd, adamw]}\n  \
+                    search_alg: {type: hyperopt}\n  executor:\n    type: ray\n    num_samples: 7\n    \
+                    scheduler: {type: async_hyperband, grace_period: 2, reduction_factor: 4}\n";
+        let sweep = loaded(text).unwrap().recipe.sweep.unwrap();
+        assert_eq!(
+            serde_json::to_value(&sweep.parameters).unwrap(),
+            serde_json::json!({
+                "train.optimizer.lr": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.1},
+                "train.epochs": {"distribution": "int_uniform", "min": 3, "max": 8},
+                "train.optimizer.kind": {"values": ["sgd", "adamw"]},
+            })
+        );
+        let rest = serde_json::to_value(&sweep).unwrap();
+        assert_eq!(rest["metric"], serde_json::json!({"name": "valid/accuracy", "goal": "maximize"}));
+        assert_eq!((&rest["method"], &rest["run_cap"]), (&"bayes".into(), &7.into()));
+        assert_eq!((&rest["early_terminate"]["min_iter"], &rest["early_terminate"]["eta"]), (&2.into(), &4.0.into()));
+        let text = "hyperopt:\n  parameters:\n    trainer.epochs: {space: lognormal, lower: 3}\n    lr: {space: uniform, low: 1}\n";
+        let error = loaded(text).unwrap_err().to_string();
+        assert!(error.contains("sweep.yaml:3:29") && error.contains("did you mean `loguniform`"), "{error}");
+        assert!(error.contains("`uniform` takes no `low`; did you mean `lower`?"), "{error}");
     }
 
     #[test]
