@@ -99,10 +99,10 @@ mod tests {
         assert_eq!(rest["metric"], serde_json::json!({"name": "valid/accuracy", "goal": "maximize"}));
         assert_eq!((&rest["method"], &rest["run_cap"]), (&"bayes".into(), &7.into()));
         assert_eq!((&rest["early_terminate"]["min_iter"], &rest["early_terminate"]["eta"]), (&2.into(), &4.0.into()));
-        let text = "hyperopt:\n  parameters:\n    trainer.epochs: {space: lognormal, lower: 3}\n    lr: {space: uniform, low: 1}\n";
+        let text = "hyperopt:\n  parameters:\n    trainer.epochs: {space: logunifrm, lower: 3}\n    lr: {space: uniform, lowr: 1}\n";
         let error = loaded(text).unwrap_err().to_string();
         assert!(error.contains("sweep.yaml:3:29") && error.contains("did you mean `loguniform`"), "{error}");
-        assert!(error.contains("`uniform` takes no `low`; did you mean `lower`?"), "{error}");
+        assert!(error.contains("`uniform` takes no `lowr`; did you mean `lower`?"), "{error}");
     }
 
     #[test]
