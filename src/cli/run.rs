@@ -11,6 +11,7 @@ use super::{Globals, load, print, print_json};
 use crate::base::Error;
 use crate::run::record::RunRecord;
 use crate::run::report::to_mlflow;
+use crate::run::skipped::SKIPPED;
 use crate::run::{self, Finished};
 
 /// Run a recipe: compute what is not stored yet, train, evaluate.
@@ -98,6 +99,9 @@ fn summary(finished: &Finished) -> String {
         text += "  this very run is finished already and nothing was computed; `--fresh` trains it again\n";
     } else {
         text += &format!("  activations: {} computed, {} reused\n", activations.computed, activations.reused);
+    }
+    if finished.record.skipped > 0 {
+        text += &format!("  {} bad rows were left out; {path}/{SKIPPED} lists them\n", finished.record.skipped);
     }
     text += &format!("  {path}\n  classify new pictures with: caft predict {path} FILE…\n");
     text

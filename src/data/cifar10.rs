@@ -6,9 +6,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Row;
-use super::load::{Found, Listed, Pictures, Read, Set, SetPlace};
+use super::bad::{BadRows, origin};
+use super::load::{Found, Pictures, Read, Set, SetPlace};
 use super::parquet_file::{Cell, ParquetFile, is_parquet};
+use super::{OnError, Row};
 use crate::base::{Error, Result};
 use crate::sample::{Encoding, Sample, Source};
 
@@ -94,13 +95,13 @@ impl Files<'_> {
             if is_parquet(&path) {
                 self.read_parquet(&path, place, &mut set)?;
             } else {
-                self.read_binary(&path, &mut set)?;
+                self.read_binary(&path, place.on_error, &mut set)?;
             }
         }
         Ok(set.into())
     }
 
-    fn read_binary(&self, path: &Path, set: &mut Pictures) -> Result<()> {
+    fn read_binary(&self, path: &Path, on_error: OnError, set: &mut Pictures) -> Result<()> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let record = self.labels + PICTURE as usize;
         if bytes.is_empty() || bytes.len() % record != 0 {
@@ -110,16 +111,15 @@ impl Files<'_> {
             )));
         }
         let file: Arc<Path> = path.into();
-        let mut listed = Listed::new(format!("`{}` has labels that are none", path.display()));
+        let mut bad = BadRows::new(on_error, format!("`{}` has labels that are none", path.display()));
+        let encoding = Encoding::PlanarRgb { width: SIDE, height: SIDE };
         for (i, bytes) in bytes.chunks_exact(record).enumerate() {
             let offset = (i * record + self.labels) as u64;
             let source = Source::Range { file: file.clone(), offset, len: PICTURE };
-            push(set, &mut listed, path, i, source, i64::from(bytes[self.label]));
-            if let Some(row) = set.rows.last_mut() {
-                row.samples[0].encoding = Encoding::PlanarRgb { width: SIDE, height: SIDE };
-            }
+            push(set, &mut bad, (path, i + 1), Sample { source, encoding }, i64::from(bytes[self.label]));
         }
-        listed.into_result()
+        set.left_out.extend(bad.finish()?);
+        Ok(())
     }
 
     fn read_parquet(&self, path: &Path, place: &SetPlace<'_>, set: &mut Pictures) -> Result<()> {
@@ -150,25 +150,28 @@ impl Files<'_> {
         if labels.len() + 1 != unpacked.offsets.len() {
             return Err(Error::bad_input(format!("`{}` has columns of different lengths", path.display())));
         }
-        let mut listed = Listed::new(format!("`{}` has rows that cannot be used", path.display()));
+        let mut bad = BadRows::new(place.on_error, format!("`{}` has rows that cannot be used", path.display()));
         for (i, (range, label)) in unpacked.offsets.windows(2).zip(labels).enumerate() {
             let source = Source::Range { file: unpacked.file.clone(), offset: range[0], len: range[1] - range[0] };
-            push(set, &mut listed, path, i, source, label);
+            push(set, &mut bad, (path, i + 1), Sample { source, encoding: Encoding::Encoded }, label);
         }
-        listed.into_result()
+        set.left_out.extend(bad.finish()?);
+        Ok(())
     }
 }
 
-fn push(set: &mut Pictures, listed: &mut Listed, path: &Path, i: usize, source: Source, label: i64) {
-    let origin = format!("{}:{}", path.file_name().unwrap_or_default().to_string_lossy(), i + 1);
+/// Takes a record, unless its label is none.
+fn push(set: &mut Pictures, bad: &mut BadRows, (path, record): (&Path, usize), sample: Sample, label: i64) {
     match usize::try_from(label).ok().filter(|label| *label < set.classes.len()) {
-        Some(label) => set.class_of.push(label as u32),
+        Some(label) => {
+            set.class_of.push(label as u32);
+            set.rows.push(Row { samples: vec![sample], origin: origin(path, record) });
+        }
         None => {
             let last = set.classes.len() - 1;
-            listed.push_at(path, i + 1, format!("record {}: the label is {label}, not 0 to {last}", i + 1));
+            bad.push_at(path, record, format!("record {record}: the label is {label}, not 0 to {last}"));
         }
     }
-    set.rows.push(Row { samples: vec![Sample { source, encoding: Encoding::Encoded }], origin });
 }
 
 /// The names of a label column's classes, as the hub's `datasets` library leaves them in the footer.

@@ -59,7 +59,8 @@ pub struct Common {
     pub preprocess: PreprocessConfig,
     /// Views of the training samples: changed copies, each stored as a row of its own.
     pub augment: AugmentConfig,
-    /// What a sample that cannot be read does.
+    /// What a bad row does: a sample that cannot be read, a table's row with a missing or superfluous cell, a path
+    /// outside of `root`, a label that is none or never occurs in training, or text that is not UTF-8.
     pub on_error: OnError,
     /// With `on_error: skip`, the greatest share of rows that may be left out; where more are bad the run is
     /// refused, for that is another mistake than a few bad files.
@@ -131,11 +132,11 @@ pub struct Marked {
     pub is: String,
 }
 
-/// What to do about a sample that cannot be read.
+/// What to do about a bad row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// Stop, with the file and the row.
+    /// Stop before anything is computed, with the file and the row of each.
     #[default]
     Fail,
     /// Leave the row out; each is recorded, and the count is shown.

@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Field;
+use super::bad::Listed;
 use super::fields::FieldColumns;
 use super::label::LabelConfig;
 use super::labels::LabelCell;
 use super::listing::Listing;
-use super::load::{Found, Listed, Read, Set, SetPlace};
+use super::load::{Found, Read, Set, SetPlace};
 use super::table::{Delimiter, Table};
 use super::targets::TargetKind;
 use crate::base::{Error, Problems, Result};
@@ -119,6 +120,7 @@ impl Keys<'_> {
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
             let mut at = listing.table(path);
+            table.bad.iter().for_each(|(line, why)| at.bad(*line, why.as_str()));
             for (line, cells) in &table.rows {
                 let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
                 let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
@@ -182,15 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_stays_to_be_skipped_and_a_path_outside_never_does() {
+    fn a_missing_file_stays_until_it_is_read_and_a_path_outside_is_left_out() {
         let fixture = Fixture::new();
         fixture.write("d/1.png", b"");
-        let load = |table: &[u8]| {
-            fixture.write("d/t.csv", table);
-            fixture.load(json!({"kind": "csv", "root": "d", "train": {"path": "t.csv"}, "on_error": "skip"}))
-        };
-        assert_eq!(load(b"image,label\n1.png,a\nnone.png,b\n").unwrap().rows.len(), 2);
-        assert!(load(b"image,label\n../1.png,a\n").unwrap_err().to_string().contains("is outside of"));
+        fixture.write("d/t.csv", b"image,label\n1.png,a\nnone.png,b\n../1.png,c\n");
+        let config = json!({"kind": "csv", "root": "d", "train": {"path": "t.csv"}, "on_error": "skip",
+                            "max_skipped": 0.4});
+        let data = fixture.load(config).unwrap();
+        assert_eq!(class_names(&data), (&["a".to_string(), "b".into()][..], &[0, 1][..]));
+        assert!(data.left_out[0].origin == "t.csv:4" && data.left_out[0].reason.contains("is outside of"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::label::LabelConfig;
 use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Read, Set, SetPlace};
-use super::table::read_utf8;
+use super::table;
 use super::targets::TargetKind;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Problems, Result};
@@ -65,18 +65,10 @@ impl Read for Jsonl {
         let mut listing = Listing::new(self.field_columns(), &self.label, None, place);
         let fields = self.field_columns().list();
         for path in paths {
-            let text = read_utf8(path)?;
+            let bytes = table::read_bytes(path)?;
             let mut at = listing.table(path);
-            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-            for (line, text) in lines.map(|(i, text)| (i + 1, text)) {
-                let object: Map<String, Value> = match serde_json::from_str(text) {
-                    Ok(object) => object,
-                    Err(error) => {
-                        at.bad(line, format!("not a JSON object: {error}"));
-                        continue;
-                    }
-                };
-                match self.row(&fields, &object, place.marks) {
+            for (line, text) in table::lines(&bytes) {
+                match text.map_err(String::from).and_then(|text| self.row(&fields, text, place.marks)) {
                     Ok((cells, label, marks)) => {
                         let cells = fields.iter().zip(&cells);
                         let samples = cells.map(|(one, cell)| at.sample(line, one.field.modality, cell)).collect();
@@ -97,7 +89,9 @@ impl Jsonl {
     }
 
     /// The cells of the fields, the label and the marks of an object.
-    fn row(&self, fields: &[FieldColumn<'_>], object: &Map<String, Value>, marks: &[String]) -> Result<Cells, String> {
+    fn row(&self, fields: &[FieldColumn<'_>], text: &str, marks: &[String]) -> Result<Cells, String> {
+        let object: &Map<String, Value> =
+            &serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
         let label = self.label.columns().iter().map(|key| label_of(object, key));
         let marks = marks.iter().map(|key| text_of(object, key));
         let cells = fields.iter().map(|one| text_of(object, one.column)).collect::<Result<_, _>>()?;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Row;
+use super::bad::{BadRows, origin};
 use super::fields::FieldColumns;
 use super::label::LabelConfig;
 use super::labels::{LabelCell, Labels};
-use super::load::{Listed, Set, SetPlace, inside};
+use super::load::{Set, SetPlace, inside};
+use super::{LeftOut, OnError, Row};
 use crate::base::Result;
 use crate::sample::{Modality, Sample};
 
@@ -17,6 +18,7 @@ pub(super) struct Listing<'a> {
     labels: Labels<'a>,
     rows: Vec<Row>,
     marks: Vec<Vec<String>>,
+    left_out: Vec<LeftOut>,
 }
 
 impl<'a> Listing<'a> {
@@ -28,21 +30,22 @@ impl<'a> Listing<'a> {
         place: &'a SetPlace<'a>,
     ) -> Self {
         let marks = vec![Vec::new(); place.marks.len()];
-        Self { place, columns, labels: label.labels(known), rows: Vec::new(), marks }
+        Self { place, columns, labels: label.labels(known), rows: Vec::new(), marks, left_out: Vec::new() }
     }
 
     /// Begins a table.
     pub fn table<'b>(&'b mut self, path: &'b Path) -> TableRows<'a, 'b> {
-        let listed = Listed::new(format!("`{}` has rows that cannot be used", path.display()));
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let title = format!("`{}` has rows that cannot be used", path.display());
+        let bad = BadRows::new(self.place.on_error, title);
         let base = self.place.root.or(path.parent()).unwrap_or(Path::new("")).to_path_buf();
-        TableRows { listing: self, path, name, base, listed }
+        TableRows { listing: self, path, base, bad }
     }
 
     /// The set.
     pub fn finish(self) -> Set {
         let fields = self.columns.fields();
-        Set { fields, rows: self.rows, targets: self.labels.finish(), marks: self.marks }
+        let Self { rows, marks, left_out, .. } = self;
+        Set { fields, rows, targets: self.labels.finish(), marks, left_out }
     }
 }
 
@@ -50,9 +53,8 @@ impl<'a> Listing<'a> {
 pub(super) struct TableRows<'a, 'b> {
     listing: &'b mut Listing<'a>,
     path: &'b Path,
-    name: String,
     base: PathBuf,
-    listed: Listed,
+    bad: BadRows,
 }
 
 impl TableRows<'_, '_> {
@@ -65,12 +67,14 @@ impl TableRows<'_, '_> {
     }
 
     /// The sample of an image's path: from the root and inside of it, or from the table's folder. A missing
-    /// file is reported, unless bad rows are to be skipped.
+    /// file is reported, unless bad rows are to be skipped: then reading it will tell.
     fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
         let rooted = self.listing.place.root.is_some();
         let file = if rooted { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
         match file {
-            Ok(file) if self.listing.place.skip || file.is_file() => return Some(Sample::file(file)),
+            Ok(file) if self.listing.place.on_error == OnError::Skip || file.is_file() => {
+                return Some(Sample::file(file));
+            }
             Ok(file) => self.bad(line, format!("there is no file `{}`", file.display())),
             Err(error) => self.bad(line, error.to_string()),
         }
@@ -79,7 +83,7 @@ impl TableRows<'_, '_> {
 
     /// Reports a row.
     pub fn bad(&mut self, line: usize, message: impl Into<String>) {
-        self.listed.push_at(self.path, line, message);
+        self.bad.push_at(self.path, line, message);
     }
 
     /// Takes the next row with the cells of its label columns; one that lacks a sample has been reported.
@@ -90,7 +94,7 @@ impl TableRows<'_, '_> {
         };
         let Some(samples) = samples.into_iter().collect::<Option<Vec<Sample>>>() else { return };
         self.listing.labels.push(parsed);
-        let origin = format!("{}:{line}", self.name);
+        let origin = origin(self.path, line);
         self.listing.rows.push(Row { samples, origin });
         for (kept, cell) in self.listing.marks.iter_mut().zip(marks) {
             kept.push(cell);
@@ -100,8 +104,9 @@ impl TableRows<'_, '_> {
     /// Ends the table.
     ///
     /// # Errors
-    /// Every row that was reported.
+    /// Every row that was reported, unless they are left out.
     pub fn finish(self) -> Result<()> {
-        self.listed.into_result()
+        self.listing.left_out.extend(self.bad.finish()?);
+        Ok(())
     }
 }

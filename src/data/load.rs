@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
+use super::bad::{BadRows, nothing_left, refuse_more_than};
 use super::config::{Fold, Marked};
-use super::{DataConfig, Dataset, Field, OnError, Row, SetConfig, Splits, TargetKind, Targets, split};
+use super::{DataConfig, Dataset, Field, LeftOut, OnError, Row, SetConfig, Splits, TargetKind, Targets, split};
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
-use crate::base::{Error, Place, Problems, Result};
+use crate::base::{Error, Problems, Result};
 use crate::resource::{Address, Fetcher, Resource};
 use crate::sample::Modality;
 
@@ -60,8 +61,8 @@ pub(super) struct SetPlace<'a> {
     pub fetcher: &'a Fetcher<'a>,
     /// Columns whose cells the set is to keep.
     pub marks: &'a [String],
-    /// Whether a row whose file is missing stays, to be skipped and recorded when it is read.
-    pub skip: bool,
+    /// What becomes of bad rows.
+    pub on_error: OnError,
 }
 
 /// The rows of one set, in their final order.
@@ -72,6 +73,8 @@ pub(super) struct Set {
     pub targets: Targets,
     /// The cells of [`SetPlace::marks`], for each column one per row; a kind without columns has none.
     pub marks: Vec<Vec<String>>,
+    /// Rows that cannot be used and are to be left out.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The rows of a set that has one picture and one class each.
@@ -80,24 +83,24 @@ pub(super) struct Pictures {
     pub rows: Vec<Row>,
     pub classes: Vec<String>,
     pub class_of: Vec<u32>,
+    pub left_out: Vec<LeftOut>,
 }
 
 impl From<Pictures> for Set {
     fn from(pictures: Pictures) -> Self {
-        let Pictures { rows, classes, class_of } = pictures;
+        let Pictures { rows, classes, class_of, left_out } = pictures;
         let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
-        Self { fields, rows, targets: Targets::Classes { names: classes, of_row: class_of }, marks: Vec::new() }
+        let targets = Targets::Classes { names: classes, of_row: class_of };
+        Self { fields, rows, targets, marks: Vec::new(), left_out }
     }
 }
-
-/// The most problems that are listed; the rest is counted.
-const MOST_PROBLEMS: usize = 20;
 
 /// Loads the data set that a config describes.
 ///
 /// # Errors
-/// A resource cannot be fetched; a folder or table is not what the kind expects (all problems of a
-/// table at once); a label of `valid` or `test` does not occur in `train`; a set is empty.
+/// A resource cannot be fetched; a folder or table is not what the kind expects; rows are bad (all of a table at
+/// once) or a label of `valid` or `test` does not occur in `train`, unless such rows are left out and few; a set is
+/// empty.
 pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     let mut problems = Problems::new("the data section is not valid");
     config.check(&mut problems);
@@ -132,16 +135,17 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         (None, None) => return Err(Error::bad_input("data: either `train` or `root` is needed")),
     };
 
-    let skip = common.on_error == OnError::Skip;
     let marks: Vec<String> = [&common.valid, &common.test]
         .into_iter()
         .filter_map(
             |set| if let Some(SetConfig::Column(Marked { name, .. })) = set { Some(name.clone()) } else { None },
         )
         .collect();
-    let place = SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks, skip };
+    let place =
+        SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks, on_error: common.on_error };
     let seed = common.seed.unwrap_or(context.seed);
-    let mut joined = Joined { subset: common.subset.map(|n| n as usize), seed, ..Joined::default() };
+    let (subset, on_error) = (common.subset.map(|n| n as usize), common.on_error);
+    let mut joined = Joined { subset, seed, on_error, ..Joined::default() };
     let train = reader.read(&paths.train, &place)?;
     if train.marks.len() < marks.len() {
         let kind = config.kind();
@@ -154,6 +158,7 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
             *rows = joined.add(reader.read(path, &place)?, path, name)?;
         }
     }
+    refuse_more_than(common.max_skipped, &joined.left_out, joined.read)?;
     let mut columns = joined.marks.iter();
     for (set, rows, name) in [(&common.valid, &mut splits.valid, "valid"), (&common.test, &mut splits.test, "test")] {
         if let Some(SetConfig::Column(marked)) = set
@@ -169,7 +174,7 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     }
     // Both fractions are of all the training rows, so that they do not depend on each other.
     let all = splits.train.len();
-    let Joined { targets: Some(targets), fields, rows, .. } = joined else {
+    let Joined { targets: Some(targets), fields, rows, left_out, .. } = joined else {
         return Err(Error::bad_input("data: there are no rows"));
     };
     let stratum = |row: u32| targets.stratum(row);
@@ -184,7 +189,7 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     if splits.train.is_empty() {
         return Err(Error::bad_input(format!("no training rows are left of {all}")));
     }
-    Ok(Dataset { fields, rows, targets, splits })
+    Ok(Dataset { fields, rows, targets, splits, left_out })
 }
 
 /// The sets read so far, as one.
@@ -192,12 +197,16 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
 struct Joined {
     subset: Option<usize>,
     seed: u64,
+    on_error: OnError,
     fields: Vec<Field>,
     rows: Vec<Row>,
     /// None before the first set, whose names they have.
     targets: Option<Targets>,
     /// Of the first set.
     marks: Vec<Vec<String>>,
+    /// Bad rows, and how many rows there were with them.
+    left_out: Vec<LeftOut>,
+    read: usize,
 }
 
 impl Joined {
@@ -205,8 +214,10 @@ impl Joined {
     fn add(&mut self, set: Set, paths: &[PathBuf], name: &str) -> Result<Vec<u32>> {
         let path = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
         if set.rows.is_empty() {
-            return Err(Error::bad_input(format!("data.{name}: `{path}` has no rows")));
+            return Err(nothing_left(name, &path, &set.left_out));
         }
+        self.read += set.rows.len() + set.left_out.len();
+        self.left_out.extend(set.left_out);
         if u32::try_from(self.rows.len() + set.rows.len()).is_err() {
             return Err(Error::bad_input(format!("data.{name}: more than {} rows", u32::MAX)));
         }
@@ -230,7 +241,8 @@ impl Joined {
         };
         let first = self.rows.len() as u32;
         let mut wanted = chosen.iter().copied().peekable();
-        let mut problems = Listed::new(format!("the {name} rows of `{path}` do not fit the training rows"));
+        let title = format!("the {name} rows of `{path}` do not fit the training rows");
+        let mut bad = BadRows::new(self.on_error, title);
         for (position, row) in set.rows.into_iter().enumerate() {
             if wanted.next_if_eq(&(position as u32)).is_none() {
                 continue;
@@ -245,44 +257,16 @@ impl Joined {
                 Err(label) => {
                     let label = &set.targets.names()[label as usize];
                     let near = did_you_mean(label, targets.names().iter().map(String::as_str));
-                    problems.push(None, format!("{}: the label `{label}` never occurs in training{near}", row.origin));
+                    bad.push_row(&row.origin, &format!("the label `{label}` never occurs in training{near}"));
                 }
             }
         }
-        problems.into_result()?;
+        let bad = bad.finish()?;
+        if self.rows.len() as u32 == first {
+            return Err(nothing_left(name, &path, &bad));
+        }
+        self.left_out.extend(bad);
         Ok((first..self.rows.len() as u32).collect())
-    }
-}
-
-/// Problems of which only the first few are kept.
-pub(super) struct Listed {
-    problems: Problems,
-    more: usize,
-}
-
-impl Listed {
-    pub fn new(title: impl Into<String>) -> Self {
-        Self { problems: Problems::new(title), more: 0 }
-    }
-
-    pub fn push(&mut self, place: Option<Place>, message: impl Into<String>) {
-        if self.problems.list.len() < MOST_PROBLEMS {
-            self.problems.push(place, "", message);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// At a line of a file.
-    pub fn push_at(&mut self, path: &Path, line: usize, message: impl Into<String>) {
-        self.push(Some(Place::File { path: path.into(), line, column: 1 }), message);
-    }
-
-    pub fn into_result(mut self) -> Result<()> {
-        if self.more > 0 {
-            self.problems.title = format!("{} ({} more of the kind below)", self.problems.title, self.more);
-        }
-        self.problems.into_result()
     }
 }
 
@@ -391,7 +375,7 @@ pub(super) mod tests {
 
         pub fn with_place<T>(&self, body: impl FnOnce(&SetPlace<'_>) -> T) -> T {
             let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
-            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[], skip: false })
+            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[], on_error: OnError::Fail })
         }
 
         /// Loads a config whose paths are relative to the folder of data.

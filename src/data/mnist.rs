@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Row;
+use super::bad::{BadRows, origin};
 use super::load::{Found, Pictures, Read, Set, SetPlace};
 use crate::base::{Error, Result};
 use crate::sample::{Encoding, Sample, Source};
@@ -43,17 +44,17 @@ impl Read for Mnist {
             .hint("unpack the `.gz` files with `gunzip`"))
     }
 
-    fn read(&self, paths: &[PathBuf], _: &SetPlace<'_>) -> Result<Set> {
+    fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
         let mut set = Pictures { classes: self.names.clone(), ..Pictures::default() };
         for path in paths {
-            self.read_file(path, &mut set)?;
+            self.read_file(path, place, &mut set)?;
         }
         Ok(set.into())
     }
 }
 
 impl Mnist {
-    fn read_file(&self, path: &Path, set: &mut Pictures) -> Result<()> {
+    fn read_file(&self, path: &Path, place: &SetPlace<'_>, set: &mut Pictures) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.contains("images") {
             return Err(Error::bad_input(format!("`{}` is not a file of images in idx form", path.display()))
@@ -82,16 +83,19 @@ impl Mnist {
             return Err(bad(&labels_path, &format!("{} labels for {count} pictures", labels.len())));
         }
         let file: Arc<Path> = path.into();
+        let mut bad = BadRows::new(place.on_error, format!("`{}` has labels that are none", labels_path.display()));
         for (row, label) in labels.iter().enumerate() {
             if usize::from(*label) >= self.names.len() {
                 let classes = self.names.len();
-                return Err(bad(&labels_path, &format!("label {label} of record {}, with {classes} classes", row + 1)));
+                bad.push_at(&labels_path, row + 1, format!("label {label}, with {classes} classes"));
+                continue;
             }
             let source = Source::Range { file: file.clone(), offset: 16 + row as u64 * picture, len: picture };
             let sample = Sample { source, encoding: Encoding::Grey { width, height } };
-            set.rows.push(Row { samples: vec![sample], origin: format!("{name}:{}", row + 1) });
+            set.rows.push(Row { samples: vec![sample], origin: origin(path, row + 1) });
             set.class_of.push(u32::from(*label));
         }
+        set.left_out.extend(bad.finish()?);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! class names are common to all ([`load()`]). Rows never hold pixels: a sample says where its bytes are, in a
 //! file of its own, in a shard, or in a column that is unpacked once to the home.
 
+mod bad;
 mod cifar10;
 mod cifar100;
 mod config;
@@ -90,6 +91,17 @@ pub struct Dataset {
     pub targets: Targets,
     /// Which rows are for what.
     pub splits: Splits,
+    /// What was left out with `on_error: skip`.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A row that tables list and that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it comes from, as [`Row::origin`].
+    pub origin: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// A named input of every row.

@@ -1,17 +1,19 @@
 //! `kind: parquet`: any parquet file with a column of images, as paths or bytes, or of texts, and a label column.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Field;
+use super::bad::Listed;
 use super::cifar10::{class_names, named};
 use super::fields::{FieldColumn, FieldColumns};
 use super::label::LabelConfig;
 use super::labels::LabelCell;
 use super::listing::{Listing, TableRows};
-use super::load::{Found, Listed, Read, Set, SetPlace};
+use super::load::{Found, Read, Set, SetPlace};
 use super::parquet_file::{Cell, ParquetFile, Unpacked};
 use super::targets::TargetKind;
 use crate::base::suggest::{did_you_mean, one_of};
@@ -111,17 +113,24 @@ impl Parquet {
         let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
         let marks: Vec<usize> = set_place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;
-        let mut labels =
-            label.into_iter().map(|column| Ok(labels(&file, column)?.into_iter())).collect::<Result<Vec<_>>>()?;
+        let mut bad = BadCells::new();
+        let labels = label.into_iter().map(|column| Ok(labels(&file, column, &mut bad)?.into_iter()));
+        let mut labels = labels.collect::<Result<Vec<_>>>()?;
         let mut row_label = || labels.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>();
-        let marks = marks.into_iter().map(|column| texts(&file, column)).collect::<Result<Vec<_>>>()?;
+        let marks = marks.into_iter().map(|column| texts(&file, column, &mut bad)).collect::<Result<Vec<_>>>()?;
         let row_marks = |row: usize| marks.iter().map(|cells| cells[row].clone()).collect();
         let mut at = listing.table(path);
-        let fields = fields.iter().zip(places).map(|(one, place)| FieldCells::read(&file, one, place, set_place));
+        let fields = fields.iter().zip(places);
+        let fields = fields.map(|(one, place)| FieldCells::read(&file, one, place, set_place, &mut bad));
         let fields = fields.collect::<Result<Vec<_>>>()?;
         for row in 0..file.rows() {
+            let label = row_label();
+            if let Some(why) = bad.remove(&row) {
+                at.bad(row + 1, why);
+                continue;
+            }
             let samples = fields.iter().map(|cells| cells.sample(row, &mut at)).collect();
-            at.push(row + 1, samples, &row_label(), row_marks(row));
+            at.push(row + 1, samples, &label, row_marks(row));
         }
         at.finish()
     }
@@ -134,14 +143,18 @@ enum FieldCells {
 }
 
 impl FieldCells {
-    fn read(file: &ParquetFile, one: &FieldColumn<'_>, column: usize, place: &SetPlace<'_>) -> Result<Self> {
+    fn read(
+        file: &ParquetFile,
+        one: &FieldColumn<'_>,
+        column: usize,
+        place: &SetPlace<'_>,
+        bad: &mut BadCells,
+    ) -> Result<Self> {
         if one.field.modality == Modality::Text || file.is_text(column) {
-            return Ok(Self::Texts(one.field.modality, texts(file, column)?));
+            return Ok(Self::Texts(one.field.modality, texts(file, column, bad)?));
         }
         let unpacked = file.unpack(column, place)?;
-        if unpacked.offsets.len() != file.rows() + 1 {
-            return Err(bad(file, column, format!("{} of {} rows", unpacked.offsets.len() - 1, file.rows())));
-        }
+        check_count(file, column, unpacked.offsets.len() - 1)?;
         Ok(Self::Bytes(unpacked))
     }
 
@@ -161,51 +174,52 @@ impl FieldCells {
     }
 }
 
-/// A column as text; what is missing is empty.
-fn texts(file: &ParquetFile, column: usize) -> Result<Vec<String>> {
+/// Rows with a cell that cannot be used, and what is wrong with it.
+type BadCells = BTreeMap<usize, String>;
+
+/// A column as text; what is missing or bad is empty.
+fn texts(file: &ParquetFile, column: usize, bad: &mut BadCells) -> Result<Vec<String>> {
     let mut cells = Vec::new();
     file.visit(column, |row, cell| {
-        cells.push(cell.map_or(Ok(String::new()), |cell| text(file, column, row, cell))?);
+        cells.push(cell.map_or(String::new(), |cell| text(file, (column, row), cell, bad)));
         Ok(())
     })?;
-    whole(file, column, cells)
+    check_count(file, column, cells.len())?;
+    Ok(cells)
 }
 
 /// A column of labels: text, or lists of it.
-fn labels(file: &ParquetFile, column: usize) -> Result<Vec<LabelCell<'static>>> {
+fn labels(file: &ParquetFile, column: usize, bad: &mut BadCells) -> Result<Vec<LabelCell<'static>>> {
     if !file.is_list(column) {
-        return Ok(texts(file, column)?.into_iter().map(LabelCell::from).collect());
+        return Ok(texts(file, column, bad)?.into_iter().map(LabelCell::from).collect());
     }
     let mut lists: Vec<Vec<String>> = Vec::new();
     file.visit_all(column, |row, cell| {
         lists.resize_with(row + 1, Vec::new);
         if let Some(cell) = cell {
-            lists[row].push(text(file, column, row, cell)?);
+            lists[row].push(text(file, (column, row), cell, bad));
         }
         Ok(())
     })?;
-    Ok(whole(file, column, lists)?.into_iter().map(LabelCell::List).collect())
+    check_count(file, column, lists.len())?;
+    Ok(lists.into_iter().map(LabelCell::List).collect())
 }
 
-fn text(file: &ParquetFile, column: usize, row: usize, cell: Cell<'_>) -> Result<String> {
-    Ok(match cell {
+fn text(file: &ParquetFile, (column, row): (usize, usize), cell: Cell<'_>, bad: &mut BadCells) -> String {
+    match cell {
         Cell::Integer(value) => value.to_string(),
         Cell::Real(value) => value.to_string(),
-        Cell::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_string(),
-            Err(_) => return Err(bad(file, column, format!("row {} is not UTF-8 text", row + 1))),
-        },
-    })
+        Cell::Bytes(bytes) => std::str::from_utf8(bytes).map(String::from).unwrap_or_else(|_| {
+            bad.entry(row).or_insert_with(|| format!("column `{}` is not UTF-8 text", file.columns()[column]));
+            String::new()
+        }),
+    }
 }
 
-/// As many cells as the footer states rows.
-fn whole<T>(file: &ParquetFile, column: usize, cells: Vec<T>) -> Result<Vec<T>> {
-    let (found, stated) = (cells.len(), file.rows());
-    if found == stated { Ok(cells) } else { Err(bad(file, column, format!("{found} of {stated} rows"))) }
-}
-
-fn bad(file: &ParquetFile, column: usize, what: String) -> Error {
-    Error::bad_input(format!("column `{}`: {what}", file.columns()[column]))
+/// A column has as many cells as the footer states rows.
+fn check_count(file: &ParquetFile, column: usize, found: usize) -> Result<()> {
+    let (stated, name) = (file.rows(), &file.columns()[column]);
+    if found == stated { Ok(()) } else { Err(Error::bad_input(format!("column `{name}`: {found} of {stated} rows"))) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use csv::StringRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::Listed;
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Result};
 
@@ -37,6 +36,8 @@ pub(super) struct Table {
     pub columns: Vec<String>,
     /// Line number (from 1) and cells.
     pub rows: Vec<(usize, StringRecord)>,
+    /// Lines that are not UTF-8 or have too few or too many cells, with what is wrong.
+    pub bad: Vec<(usize, String)>,
 }
 
 impl Table {
@@ -44,15 +45,18 @@ impl Table {
     /// skipped; without, the first line names them.
     ///
     /// # Errors
-    /// The file cannot be read, is too large or not UTF-8 (with the line); it has no rows; a column's
-    /// name is there twice; lines have too few or too many cells (all such lines at once).
+    /// The file cannot be read or is too large; its header is not UTF-8; it has no rows; a column's name is there
+    /// twice.
     pub fn read(path: &Path, delimiter: Delimiter, header: bool, names: &[String]) -> Result<Self> {
-        let text = read_utf8(path)?;
-        let mut lines = cells(&text, delimiter).peekable();
-        let mut listed = Listed::new(format!("`{}` is not a table that can be read", path.display()));
-        let first = if header { lines.next().transpose().map_err(|e| bad_quotes(path, &e))? } else { None };
+        let bytes = read_bytes(path)?;
+        let mut lines = cells(&bytes, delimiter);
+        let first = if header { lines.next().transpose().map_err(|error| unreadable(path, error))? } else { None };
         let columns: Vec<String> = match (names, first) {
-            ([], Some((_, first))) => first.iter().map(|name| name.trim().to_string()).collect(),
+            ([], Some((line, first))) => {
+                let first =
+                    first.map_err(|why| unreadable(path, format!("line {line}, with the columns' names: {why}")));
+                first?.iter().map(|name| name.trim().to_string()).collect()
+            }
             (names, _) => names.to_vec(),
         };
         if let Some((i, twice)) = columns.iter().enumerate().find(|(i, name)| columns[..*i].contains(name)) {
@@ -62,21 +66,21 @@ impl Table {
                 i + 1
             )));
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut bad) = (Vec::new(), Vec::new());
         for line in lines {
-            let (number, cells) = line.map_err(|e| bad_quotes(path, &e))?;
-            if cells.len() == columns.len() {
-                rows.push((number, cells));
-            } else {
-                let (found, wanted) = (cells.len(), columns.len());
-                listed.push_at(path, number, format!("{found} cells, where the table has {wanted} columns"));
+            match line.map_err(|error| unreadable(path, error))? {
+                (number, Ok(cells)) if cells.len() == columns.len() => rows.push((number, cells)),
+                (number, Ok(cells)) => {
+                    let (found, wanted) = (cells.len(), columns.len());
+                    bad.push((number, format!("{found} cells, where the table has {wanted} columns")));
+                }
+                (number, Err(why)) => bad.push((number, why.to_string())),
             }
         }
-        listed.into_result()?;
-        if rows.is_empty() {
+        if rows.is_empty() && bad.is_empty() {
             return Err(Error::bad_input(format!("`{}` has no rows", path.display())));
         }
-        Ok(Self { columns, rows })
+        Ok(Self { columns, rows, bad })
     }
 
     /// The position of a column, or a message for `key` of the recipe.
@@ -88,12 +92,15 @@ impl Table {
     }
 }
 
-fn bad_quotes(path: &Path, error: &csv::Error) -> Error {
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::bad_input(format!("`{}` is not a table that can be read: {error}", path.display()))
 }
 
-/// A text file; what is not UTF-8 is an error with its line.
-pub(super) fn read_utf8(path: &Path) -> Result<String> {
+/// What is wrong with bytes that should be text.
+pub(super) const NOT_UTF8: &str = "not UTF-8 text; save the table as UTF-8";
+
+/// The bytes of a text file, without a mark of their order.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     let shown = path.display();
     if metadata.is_dir() {
@@ -103,26 +110,36 @@ pub(super) fn read_utf8(path: &Path) -> Result<String> {
         let size = metadata.len();
         return Err(Error::bad_input(format!("`{shown}` has {size} bytes; at most {MAX_TABLE_BYTES} are read")));
     }
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let bad = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..bad].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Error::bad_input(format!("`{shown}:{line}` is not UTF-8 text")).hint("save the table as UTF-8")
-    })
+    let mut bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    Ok(bytes)
 }
 
-/// The lines of a table that are not empty, with their numbers.
-fn cells(text: &str, delimiter: Delimiter) -> Box<dyn Iterator<Item = Result<(usize, StringRecord), csv::Error>> + '_> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+/// The lines of a text file that are not empty, with their numbers from 1; those that are not UTF-8 with what is
+/// wrong.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<&str, &'static str>)> {
+    let lines = bytes.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line).map_err(|_| NOT_UTF8));
+    lines
+        .zip(1..)
+        .map(|(line, number)| (number, line))
+        .filter(|(_, line)| line.is_ok_and(|text| !text.trim().is_empty()) || line.is_err())
+}
+
+/// A line's number and its cells, or what is wrong with it.
+type Line = (usize, Result<StringRecord, &'static str>);
+
+/// The lines of a table that are not empty.
+fn cells(bytes: &[u8], delimiter: Delimiter) -> Box<dyn Iterator<Item = Result<Line, csv::Error>> + '_> {
     let byte = match delimiter {
         Delimiter::Comma => b',',
         Delimiter::Semicolon => b';',
         Delimiter::Tab => b'\t',
         Delimiter::Pipe => b'|',
         Delimiter::Whitespace => {
-            let lines = text.lines().enumerate();
-            let lines = lines.map(|(i, line)| (i + 1, line.split_whitespace().collect::<StringRecord>()));
-            return Box::new(lines.filter(|(_, cells)| !cells.is_empty()).map(Ok));
+            let split = |line: &str| line.split_whitespace().collect::<StringRecord>();
+            return Box::new(lines(bytes).map(move |(number, line)| Ok((number, line.map(split)))));
         }
     };
     let reader = csv::ReaderBuilder::new()
@@ -130,16 +147,16 @@ fn cells(text: &str, delimiter: Delimiter) -> Box<dyn Iterator<Item = Result<(us
         .flexible(true)
         .delimiter(byte)
         .quoting(delimiter != Delimiter::Tab)
-        .from_reader(text.as_bytes());
+        .from_reader(bytes);
     // The reader's own line numbers are those of where it began to look, before empty lines.
     let (mut line, mut counted) = (1, 0);
-    Box::new(reader.into_records().map(move |record| {
+    Box::new(reader.into_byte_records().map(move |record| {
         let cells = record?;
         let begin = cells.position().map_or(counted, |position| position.byte() as usize);
-        let start = begin + text[begin..].bytes().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
-        line += text[counted..start].bytes().filter(|byte| *byte == b'\n').count();
+        let start = begin + bytes[begin..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        line += bytes[counted..start].iter().filter(|byte| **byte == b'\n').count();
         counted = start;
-        Ok((line, cells))
+        Ok((line, StringRecord::from_byte_record(cells).map_err(|_| NOT_UTF8)))
     }))
 }
 
@@ -178,20 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn every_ragged_line_is_reported_at_its_place() {
-        let error = table(b"a,b\n1\n1,2\n1,2,3\n", Delimiter::Comma, true, &[]).unwrap_err().to_string();
-        assert!(error.contains("t.csv:2:1") && error.contains("1 cells, where the table has 2 columns"), "{error}");
-        assert!(error.contains("t.csv:4:1") && error.contains("3 cells"), "{error}");
+    fn every_bad_line_is_found_and_the_others_are_read() {
+        let ragged = |number, cells| (number, format!("{cells} cells, where the table has 2 columns"));
+        let garbled = |number| (number, NOT_UTF8.to_string());
+        let read = table(b"a,b\n1\n1,2\n1,\"\xff\n\"\n\n1,2,3\n3,4", Delimiter::Comma, true, &[]).unwrap();
+        assert_eq!(read.bad, [ragged(2, 1), garbled(4), ragged(7, 3)]);
+        assert_eq!((row(&read, 0), row(&read, 1)), ((3, vec!["1", "2"]), (8, vec!["3", "4"])));
+        let read = table(b"1\n1 \xff\r\n\n 1 2 ", Delimiter::Whitespace, false, &["a", "b"]).unwrap();
+        assert_eq!((read.bad.as_slice(), row(&read, 0)), (&[ragged(1, 1), garbled(2)][..], (4, vec!["1", "2"])));
     }
 
     #[test]
-    fn an_empty_table_a_double_column_and_other_encodings_are_refused() {
+    fn an_empty_table_a_double_column_and_a_garbled_header_are_refused() {
         let error = |bytes: &[u8]| table(bytes, Delimiter::Comma, true, &[]).unwrap_err().to_string();
         assert!(error(b"").ends_with("has no rows"));
         assert!(error(b"a,b\n").ends_with("has no rows"));
         assert!(error(b"a,a\n1,2\n").contains("both `a`"));
-        assert!(error(b"a\nb\n\xff\n").contains("t.csv:3` is not UTF-8"));
-        assert!(error(b"\xff\xfea\0").contains("t.csv:1` is not UTF-8"));
+        assert!(error(b"\xff\xfea\0").contains("line 1, with the columns' names: not UTF-8"));
         let folder = tempfile::tempdir().unwrap();
         assert!(Table::read(folder.path(), Delimiter::Comma, true, &[]).unwrap_err().to_string().contains("a folder"));
     }

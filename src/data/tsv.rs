@@ -99,7 +99,7 @@ mod tests {
         fixture.write("bad.tsv", b"a\t1\nb \xff\t0\n");
         let config = json!({"kind": "tsv", "train": {"path": "bad.tsv"}, "header": false, "columns": ["t", "label"],
                             "text": "t"});
-        assert!(fixture.load(config).unwrap_err().to_string().contains("bad.tsv:2` is not UTF-8"));
+        assert!(fixture.load(config).unwrap_err().to_string().contains("bad.tsv:2:1  not UTF-8 text"));
     }
 
     #[test]

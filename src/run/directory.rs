@@ -162,6 +162,7 @@ mod tests {
             main_metric: None,
             metrics: std::collections::BTreeMap::new(),
             activations: Activations::default(),
+            skipped: 0,
             stages: std::collections::BTreeMap::new(),
             started_secs: 5,
             precision_cost: None,

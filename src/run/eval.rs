@@ -67,7 +67,8 @@ pub fn evaluate(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> 
     let rows = resolved.digests.len() - skipped.len();
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("train/")?.to_string(), value));
     let metrics = metrics.into_iter().filter_map(named).collect();
-    Ok(Evaluated { model: record.path, rows, skipped: skipped.len(), metrics })
+    let skipped = skipped.len() + resolved.dataset.left_out.len();
+    Ok(Evaluated { model: record.path, rows, skipped, metrics })
 }
 
 /// Numbers the classes as the model does, and takes the test rows, or all, for the only split.
@@ -134,5 +135,5 @@ fn of_file(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> Resul
     let metrics = train::evaluate(graph, weights, &data, &all, &training::config(&plan.plan), "eval")?;
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("eval/")?.to_string(), value));
     let metrics = metrics.into_iter().filter_map(named).collect();
-    Ok(Evaluated { model: word.into(), rows: rows.len(), skipped: 0, metrics })
+    Ok(Evaluated { model: word.into(), rows: rows.len(), skipped: dataset.left_out.len(), metrics })
 }

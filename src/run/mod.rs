@@ -27,7 +27,7 @@ mod resolve;
 mod rows;
 pub mod search;
 mod share;
-mod skipped;
+pub mod skipped;
 pub mod sweep;
 mod tail;
 mod targets;
@@ -92,6 +92,7 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
         main_metric: None,
         metrics: BTreeMap::new(),
         activations: Activations::default(),
+        skipped: 0,
         stages: BTreeMap::from([("resolve".into(), took)]),
         started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         precision_cost: None,
@@ -121,8 +122,9 @@ pub fn fill(plan: &Plan, shard: Option<Shard>, context: &Context<'_>) -> Result<
     })?;
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
     let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, shard, context))?;
-    for (row, reason) in &outcome.skipped {
-        let origin = &resolved.dataset.rows[*row].origin;
+    let of_tables = resolved.dataset.left_out.iter().map(|row| (&row.origin, &row.reason));
+    let of_samples = outcome.skipped.iter().map(|(row, reason)| (&resolved.dataset.rows[*row].origin, reason));
+    for (origin, reason) in of_tables.chain(of_samples) {
         context.progress.event(Event::Warning(format!("`{origin}` was skipped: {reason}")));
     }
     Ok(outcome.activations)
@@ -147,6 +149,7 @@ fn stages(
     record.activations = outcome.activations;
     record.stages.insert("activations".into(), took);
     let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;
+    record.skipped = (skipped.len() + resolved.dataset.left_out.len()) as u64;
 
     let training = Training::new(resolved, &columns, &skipped)?;
     let (weights, took) = context.stage("train", || training.train(context, directory))?;

@@ -49,6 +49,9 @@ pub struct RunRecord {
     pub metrics: BTreeMap<String, f64>,
     /// Backbone passes made and saved.
     pub activations: Activations,
+    /// Rows left out because they are bad; `skipped.jsonl` lists them.
+    #[serde(default)]
+    pub skipped: u64,
     /// Wall time of each stage in seconds, of the process that ran it to its end.
     pub stages: BTreeMap<String, f64>,
     /// When the run began, in seconds since 1970.

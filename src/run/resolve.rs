@@ -70,8 +70,8 @@ fn only(dataset: &Dataset, field: &str) -> Result<Dataset> {
     let place = place.ok_or_else(|| Error::bad_input(format!("the data have no field `{field}`")))?;
     let row = |row: &Row| Row { samples: vec![row.samples[place].clone()], origin: row.origin.clone() };
     let rows = dataset.rows.iter().map(row).collect();
-    let (targets, splits) = (dataset.targets.clone(), dataset.splits.clone());
-    Ok(Dataset { fields: vec![dataset.fields[place].clone()], rows, targets, splits })
+    let (targets, splits, left_out) = (dataset.targets.clone(), dataset.splits.clone(), dataset.left_out.clone());
+    Ok(Dataset { fields: vec![dataset.fields[place].clone()], rows, targets, splits, left_out })
 }
 
 fn one(
@@ -155,6 +155,10 @@ impl Resolved {
         let backbones = std::iter::once(self.plan.plan.model.backbone.name.as_str()).chain(others);
         let backbone = backbones.collect::<Vec<_>>().join(" + ");
         let targets = self.dataset.targets.summary();
-        format!("{backbone}, {} rows ({}), {targets}", self.dataset.rows.len(), parts.join(", "))
+        let left_out = match self.dataset.left_out.len() {
+            0 => String::new(),
+            count => format!(", {count} bad rows of tables left out"),
+        };
+        format!("{backbone}, {} rows ({}), {targets}{left_out}", self.dataset.rows.len(), parts.join(", "))
     }
 }

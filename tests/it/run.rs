@@ -115,6 +115,29 @@ fn a_bad_picture_stops_the_run_or_is_skipped_and_told() {
     let folder = skipped.json()["path"].as_str().unwrap().to_string();
     let list = std::fs::read_to_string(project.path(&folder).join("skipped.jsonl")).unwrap();
     assert!(list.lines().count() == 1 && list.contains("broken.png"), "{list}");
+
+    // A table with a bad row, a label that training lacks, and the bad picture: three of 21 rows.
+    let rows = |class: &str, label: &str| -> String {
+        (0..6).map(|number| format!("data/test/{class}/{number:03}.png,{label}\n")).collect()
+    };
+    let table =
+        format!("image,label\n{}{}only one cell\ndata/train/warm/broken.png,1\n", rows("cold", "0"), rows("warm", "1"));
+    project.write("train.csv", &table);
+    project.write("test.csv", &format!("image,label\n{}data/test/warm/000.png,2\n", rows("cold", "0")));
+    let recipe = std::fs::read_to_string(project.path("recipe.yaml")).unwrap();
+    let recipe = recipe.replace("kind: image_folder", "kind: csv\n  on_error: skip").replace("data/train", "train.csv");
+    project.write("table.yaml", &recipe.replace("data/test", "test.csv"));
+    let refused = project.run(&["run", "table.yaml"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("3 of 21 rows are bad, more than the share of 0.1"), "{refused:?}");
+    let told = project.run(&["run", "table.yaml", "data.max_skipped=0.2"]);
+    assert!(told.code == Some(0) && told.stdout.contains("3 bad rows were left out; runs/warmth/"), "{told:?}");
+    let runs = project.run(&["runs", "--json", "--where", "skipped=3"]).json();
+    let list = project.path(runs[0]["path"].as_str().unwrap()).join("skipped.jsonl");
+    let list = std::fs::read_to_string(list).unwrap();
+    for expected in ["train.csv:14", "test.csv:8", "broken.png"] {
+        assert!(list.contains(expected), "{expected}: {list}");
+    }
 }
 
 /// Waits until the only run of a project has logged so many epochs.
