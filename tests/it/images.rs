@@ -8,6 +8,8 @@ use caft::sample::Encoding;
 use caft::sample::image::{ImagePreprocess, PIXELS_VERSION};
 use serde::Deserialize;
 
+use super::project::Project;
+
 #[derive(Deserialize)]
 struct Case {
     name: String,
@@ -65,7 +67,7 @@ fn small_pictures_of_every_kind_agree_with_pillow() {
 /// left out: processors round them differently.)
 #[test]
 fn pixels_stay_the_same_within_a_version() {
-    const GOLDEN: (u32, &str) = (1, "cebae169cb970bd3");
+    const GOLDEN: (u32, &str) = (1, "4dd3319564e11873");
     let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/images.json")).unwrap();
     let mut key = KeyWriter::new("pixels");
     for case in cases.iter().filter(|case| !case.name.ends_with(".jpg") && case.name != "lossy.webp") {
@@ -74,6 +76,50 @@ fn pixels_stay_the_same_within_a_version() {
         key = key.field(&case.name, values);
     }
     assert_eq!((PIXELS_VERSION, key.finish().short(16).as_str()), GOLDEN);
+}
+
+/// Odd pictures are read, whatever their names end in; bad ones are each named before anything is computed, or
+/// left out one by one.
+#[test]
+fn a_folder_of_odd_and_bad_pictures_is_told_apart() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/images.json")).unwrap();
+    let bytes_of = |name: &str| unhex(&cases.iter().find(|case| case.name == name).unwrap().bytes);
+    let project = Project::new(12);
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(project.path(&format!("data/train/warm/{name}")), bytes).unwrap();
+    };
+    for name in ["cmyk.jpg", "animated.gif", "animated.webp", "animated.png", "grey_16.tiff"] {
+        write(name, &bytes_of(name));
+    }
+    write("a_png.jpg", &bytes_of("rgba.png"));
+    write("a_jpeg.png", &bytes_of("420_progressive.jpg"));
+    let jpeg = bytes_of("444.jpg");
+    let mut damaged = bytes_of("rgb.png");
+    let middle = damaged.len() / 2;
+    // Within the stream, whose checksums no header shows.
+    damaged[middle] ^= 0x55;
+    damaged.truncate(damaged.len() - 12);
+    let bad: [(&str, &[u8], &str); 6] = [
+        ("empty.png", b"", "the file is empty"),
+        ("words.jpg", b"no picture", "no picture that is known"),
+        ("cut.jpg", &jpeg[..jpeg.len() / 2], "damaged"),
+        ("damaged.png", &damaged, "damaged"),
+        ("huge.ppm", b"P6\n60000 60000\n255\n", "60000×60000 pixels; at most"),
+        ("nothing.pgm", b"P5\n0 0\n255\n", "0×0 pixels has no content"),
+    ];
+    bad.iter().for_each(|(name, bytes, _)| write(name, bytes));
+    let failed = project.run(&["run", "recipe.yaml"]);
+    assert!(failed.code == Some(2) && failed.stderr.contains("6 of 61 samples cannot be read"), "{failed:?}");
+    let skipped = project.run(&["run", "recipe.yaml", "--json", "data.on_error=skip", "data.max_skipped=0.2"]);
+    assert_eq!((skipped.code, &skipped.json()["skipped"]), (Some(0), &6.into()), "{skipped:?}");
+    let list = project.path(skipped.json()["path"].as_str().unwrap()).join("skipped.jsonl");
+    let list = std::fs::read_to_string(list).unwrap();
+    assert_eq!(list.lines().count(), bad.len(), "{list}");
+    for (name, _, why) in bad {
+        for told in [&failed.stderr, &list] {
+            assert!(told.lines().any(|line| line.contains(name) && line.contains(why)), "{name}: {why}: {told}");
+        }
+    }
 }
 
 /// Runs where the reference script has made larger pictures (see its first lines).

@@ -71,6 +71,9 @@ def kinds(width, height):
     yield "bits.png", encoded(grey.convert("1"), "PNG")
     yield "grey_16.png", encoded(Image.fromarray(deep), "PNG")
     yield "rotated.png", encoded(rgb, "PNG", exif=orientation(6))
+    frames = {"save_all": True, "append_images": [photograph(width, height, 2)]}
+    yield "animated.png", encoded(rgb, "PNG", **frames)
+    yield "animated_apart.png", encoded(rgb, "PNG", default_image=True, **frames)
     for name, sampling in [("444", 0), ("422", 1), ("420", 2)]:
         yield f"{name}.jpg", encoded(rgb, "JPEG", quality=90, subsampling=sampling)
         yield f"{name}_progressive.jpg", encoded(rgb, "JPEG", quality=80, subsampling=sampling, progressive=True)

@@ -300,25 +300,68 @@ mod tests {
 
     #[test]
     fn huge_and_empty_sizes_are_refused_before_anything_is_allocated() {
-        let mut bmp = encoded(ImageFormat::Bmp);
-        bmp[18..22].copy_from_slice(&60_000_u32.to_le_bytes());
-        bmp[22..26].copy_from_slice(&60_000_u32.to_le_bytes());
-        let mut large = jpeg(40, 30);
-        let frame = large.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
-        large[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
-        for bytes in [bmp, large, png_of(60_000, 60_000)] {
-            assert!(message(&bytes).contains("60000×60000 pixels; at most"), "{}", message(&bytes));
-            assert!(header(&bytes, &Encoding::Encoded).is_err());
+        let states: [fn(u16, u16) -> Vec<u8>; 5] = [jpeg_of, png_of, gif_of, bmp_of, pnm_of];
+        for of in states {
+            let huge = of(60_000, 60_000);
+            assert!(message(&huge).contains("60000×60000 pixels; at most"), "{}", message(&huge));
+            let told = header(&huge, &Encoding::Encoded).unwrap_err().to_string();
+            assert_eq!(told, message(&huge));
+            for (width, height) in [(0, 5), (5, 0), (0, 0)] {
+                assert!(header(&of(width, height), &Encoding::Encoded).is_err(), "{width}×{height}");
+            }
         }
-        assert!(!message(&png_of(0, 5)).is_empty());
+        // Its strips belie the size.
+        assert!(message(&tiff_of(60_000, 60_000)).contains("inconsistent sizes"));
+        assert!(header(&tiff_of(0, 5), &Encoding::Encoded).is_err());
+        // Nothing larger can be stated there, and nothing of no size.
+        let mut webp = encoded(ImageFormat::WebP);
+        webp[21..25].copy_from_slice(&(0x3ffe_u32 | 0x3ffe << 14).to_le_bytes());
+        assert!(message(&webp).contains("16383×16383 pixels; at most"), "{}", message(&webp));
         assert!(decode(&[], &Encoding::PlanarRgb { width: 0, height: 5 }, &mut Pixels::default()).is_err());
     }
 
+    fn jpeg_of(width: u16, height: u16) -> Vec<u8> {
+        let mut jpeg = jpeg(40, 30);
+        let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        jpeg[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+        jpeg[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+        jpeg
+    }
+
+    fn gif_of(width: u16, height: u16) -> Vec<u8> {
+        let mut gif = encoded(ImageFormat::Gif);
+        gif[6..8].copy_from_slice(&width.to_le_bytes());
+        gif[8..10].copy_from_slice(&height.to_le_bytes());
+        gif
+    }
+
+    fn bmp_of(width: u16, height: u16) -> Vec<u8> {
+        let mut bmp = encoded(ImageFormat::Bmp);
+        bmp[18..22].copy_from_slice(&u32::from(width).to_le_bytes());
+        bmp[22..26].copy_from_slice(&u32::from(height).to_le_bytes());
+        bmp
+    }
+
+    fn tiff_of(width: u16, height: u16) -> Vec<u8> {
+        let mut tiff = encoded(ImageFormat::Tiff);
+        for (tag, side) in [(256_u16, width), (257, height)] {
+            // An entry of one number of 32 bits.
+            let entry = [&tag.to_le_bytes()[..], &[4, 0, 1, 0, 0, 0]].concat();
+            let at = tiff.windows(8).rposition(|window| window == entry).unwrap();
+            tiff[at + 8..at + 12].copy_from_slice(&u32::from(side).to_le_bytes());
+        }
+        tiff
+    }
+
+    fn pnm_of(width: u16, height: u16) -> Vec<u8> {
+        [format!("P6\n{width} {height}\n255\n").as_bytes(), &[7; 100]].concat()
+    }
+
     /// A PNG's header of any size, with its checksum.
-    fn png_of(width: u32, height: u32) -> Vec<u8> {
+    fn png_of(width: u16, height: u16) -> Vec<u8> {
         let mut png = encoded(ImageFormat::Png);
-        png[16..20].copy_from_slice(&width.to_be_bytes());
-        png[20..24].copy_from_slice(&height.to_be_bytes());
+        png[16..20].copy_from_slice(&u32::from(width).to_be_bytes());
+        png[20..24].copy_from_slice(&u32::from(height).to_be_bytes());
         let crc = !png[12..29].iter().fold(u32::MAX, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
         });
