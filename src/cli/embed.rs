@@ -10,10 +10,10 @@ use serde_json::json;
 use super::predict::Words;
 use super::runs::RunsDir;
 use super::surroundings::Surroundings;
-use super::{Globals, print, print_json};
+use super::{Globals, load, print, print_json};
 use crate::base::Error;
 use crate::export::embeddings::Format;
-use crate::run::embed::{Inputs, Layer, embed};
+use crate::run::embed::{Inputs, Layer, Taken, embed};
 use crate::run::{Predictor, inputs};
 
 /// Write the embeddings of pictures or texts to a file that `caft search` and other programs read.
@@ -26,6 +26,12 @@ pub struct Args {
     /// Embed all rows of the run's own data, with their labels.
     #[arg(long, conflicts_with_all = ["inputs", "lines"])]
     data: bool,
+    /// Embed all rows of the data of another recipe, with their labels.
+    #[arg(long, value_name = "RECIPE", conflicts_with_all = ["inputs", "lines", "data", "field"])]
+    data_of: Option<PathBuf>,
+    /// Embed one field alone, by the backbone that it has of its own: `image` or `text` of a run with towers.
+    #[arg(long, conflicts_with = "data")]
+    field: Option<String>,
     /// The file to write, by its ending `.npy`, `.parquet` or `.safetensors`; it must not be there yet.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -61,6 +67,19 @@ impl LayerArg {
     }
 }
 
+/// Samples of words: of whole rows, or of one field.
+///
+/// # Errors
+/// Those of [`inputs::expand`] and [`Predictor::samples_of`].
+pub fn given(words: Vec<String>, field: Option<&str>, predictor: &Predictor) -> crate::base::Result<Inputs> {
+    let Some(field) = field else {
+        let ids = inputs::expand(words, predictor)?;
+        return Ok(Inputs { samples: predictor.samples(&ids)?, ids, labels: Vec::new() });
+    };
+    let ids = inputs::expand_of(words, field, predictor)?;
+    Ok(Inputs { samples: predictor.samples_of(field, &ids)?, ids, labels: Vec::new() })
+}
+
 impl Args {
     /// Embeds, and prints where the file is.
     ///
@@ -75,13 +94,14 @@ impl Args {
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
         let mut predictor = Predictor::of(&self.run, &context)?;
-        let given = if self.data {
-            Inputs::of_data(&predictor, &context)?
+        let given = if self.data || self.data_of.is_some() {
+            let data = self.data_of.as_deref().map(load::data).transpose()?;
+            Inputs::of_data(&predictor, data.as_ref(), &context)?
         } else {
-            let ids = inputs::expand(self.words.all()?, &predictor)?;
-            Inputs { samples: predictor.samples(&ids)?, ids, labels: Vec::new() }
+            given(self.words.all()?, self.field.as_deref(), &predictor)?
         };
-        let embeddings = embed(&mut predictor, given, (self.layer.layer(), &self.run), &context)?;
+        let taken = Taken { layer: self.layer.layer(), field: self.field.as_deref(), run: &self.run };
+        let embeddings = embed(&mut predictor, given, taken, &context)?;
         embeddings.write(&self.output)?;
         let (rows, width) = (embeddings.len(), embeddings.width);
         if globals.json {

@@ -1,6 +1,6 @@
 //! `caft eval`: a finished run, or an exported file, measured on labelled data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,9 +9,11 @@ use super::runs::RunsDir;
 use super::surroundings::Surroundings;
 use super::{Globals, load, print, print_json};
 use crate::base::Error;
+use crate::base::suggest::did_you_mean;
 use crate::data::DataConfig;
+use crate::metric::MetricName;
 use crate::recipe::Overrides;
-use crate::run::{directory, evaluate};
+use crate::run::{EvalRequest, directory, evaluate};
 
 /// Measure a finished run, or an exported file, on labelled data: the run's own test rows, other data, or a folder
 /// of classes.
@@ -22,6 +24,12 @@ pub struct Args {
     /// A folder with one folder per class; or changes to the run's recipe, such as `data.test.path=DIR`.
     #[arg(value_name = "FOLDER|KEY=VALUE")]
     data: Vec<String>,
+    /// Measure on the data of this recipe: its test rows, or all of them where it sets none apart.
+    #[arg(long, value_name = "RECIPE", conflicts_with = "data")]
+    data_of: Option<PathBuf>,
+    /// The metrics, with commas between them, in place of the run's own.
+    #[arg(long, value_delimiter = ',', value_parser = metric, value_name = "NAME,…")]
+    metrics: Vec<MetricName>,
     /// Never touch the network: use what was fetched before.
     #[arg(long)]
     offline: bool,
@@ -37,7 +45,8 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
-        let evaluated = evaluate(&self.run, self.config()?, &context)?;
+        let request = EvalRequest { data: self.config()?, metrics: self.metrics.clone() };
+        let evaluated = evaluate(&self.run, request, &context)?;
         if globals.json {
             print_json(&evaluated)?;
         } else {
@@ -54,6 +63,9 @@ impl Args {
 
     /// The data, if they are not the run's own.
     fn config(&self) -> Result<Option<DataConfig>> {
+        if let Some(recipe) = &self.data_of {
+            return Ok(Some(load::data(recipe)?));
+        }
         let (words, folders): (Vec<String>, Vec<String>) =
             self.data.iter().cloned().partition(|w| Overrides::is_word(w));
         match (&words[..], &folders[..]) {
@@ -78,4 +90,10 @@ impl Args {
             _ => Err(Error::bad_input("give one folder, or changes to the recipe, but not both").into()),
         }
     }
+}
+
+fn metric(word: &str) -> Result<MetricName, String> {
+    let found = MetricName::ALL.iter().find(|metric| metric.name() == word).copied();
+    let guess = || did_you_mean(word, MetricName::ALL.iter().map(|metric| metric.name()));
+    found.ok_or_else(|| format!("there is no metric `{word}`{}", guess()))
 }

@@ -117,14 +117,16 @@ impl Args {
 
 fn summary(exported: &Exported) -> String {
     let mut text = format!("{} ({:.1} MB)\n", exported.model.display(), exported.bytes as f64 / 1e6);
-    let mut table = Table::new(["compared on", "samples", "largest difference", "outputs up to", "same class"]);
+    let mut table = Table::new(["compared on", "samples", "largest difference", "outputs up to", "agreement"]);
     for comparison in &exported.comparisons {
+        let same = comparison.same_prediction.map(|same| format!("{same} of {} the same", comparison.samples));
+        let cosine = comparison.cosine.map(|cosine| format!("cosine {cosine:.5} or better"));
         table.row([
             comparison.runtime.clone(),
             comparison.samples.to_string(),
             format!("{:.2e}", comparison.max_difference),
             format!("{:.2e}", comparison.largest),
-            format!("{} of {}", comparison.same_class, comparison.samples),
+            same.or(cosine).unwrap_or_default(),
         ]);
     }
     text += &table.to_string();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::backbone::catalogue;
 use crate::base::Result;
+use crate::data::DataConfig;
 use crate::plan::Plan;
 use crate::recipe::{self, Loaded, Overrides};
 
@@ -24,4 +25,12 @@ pub fn load(path: &Path, words: &[String]) -> Result<Planned> {
     let place = |path: &str| loaded.provenance.nearest(path);
     let plan = Plan::new(&loaded.recipe, catalogue()?, loaded.provenance.file(), &place)?;
     Ok(Planned { loaded, plan })
+}
+
+/// The data that a recipe names.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn data(path: &Path) -> Result<DataConfig> {
+    Ok(load(path, &[])?.plan.data)
 }

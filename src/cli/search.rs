@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use super::embed::given;
 use super::predict::Written;
 use super::runs::RunsDir;
 use super::surroundings::Surroundings;
@@ -14,9 +15,9 @@ use super::{Globals, print, print_json};
 use crate::base::Error;
 use crate::export::embeddings::{Embeddings, Format, Names};
 use crate::head::Distance;
-use crate::run::embed::{Inputs, Layer, embed};
-use crate::run::search::{Found, search};
-use crate::run::{Predictor, inputs};
+use crate::run::Predictor;
+use crate::run::embed::{Layer, Taken, embed};
+use crate::run::search::{Found, measure, search};
 
 /// Find the nearest neighbours of pictures, texts or embeddings in a file that `caft embed` wrote, exactly.
 #[derive(Debug, clap::Args)]
@@ -25,11 +26,20 @@ pub struct Args {
     index: PathBuf,
     /// Pictures, folders or texts, which are embedded as the index was; names of rows of the index; or another file of
     /// embeddings.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "measure")]
     queries: Vec<String>,
+    /// Measure retrieval in place of listing neighbours: recall at 1, 5 and 10, mean average precision at R, NDCG at 10.
+    /// What belongs together are rows of one label, or of one id where there are no labels; without queries every row
+    /// looks for the others.
+    #[arg(long, conflicts_with_all = ["top", "others", "format"])]
+    measure: bool,
     /// The run that embeds the queries; by default the one that made the index.
     #[arg(long)]
     run: Option<String>,
+    /// Embed the queries as this field of a row, by the backbone that it has of its own, to search across towers: texts
+    /// among pictures.
+    #[arg(long)]
+    field: Option<String>,
     /// How many neighbours of each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     top: u32,
@@ -64,11 +74,23 @@ impl Args {
     /// The index cannot be read, or a query cannot be embedded.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let index = Embeddings::read(&self.index)?;
-        let queries = self.embedded(&index, globals)?;
         let metric = match self.metric {
             MetricArg::Cosine => Distance::Cosine,
             MetricArg::L2 => Distance::L2,
         };
+        if self.measure {
+            let queries = if self.queries.is_empty() { None } else { Some(self.embedded(&index, globals)?) };
+            let measured = measure(&index, queries.as_ref(), metric)?;
+            if globals.json {
+                print_json(&measured)?;
+            } else {
+                let mut text = format!("{} queries look for rows of their {}\n", measured.queries, measured.by);
+                measured.metrics.iter().for_each(|(name, value)| text += &format!("  {name} {value:.4}\n"));
+                print(&text)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let queries = self.embedded(&index, globals)?;
         let found = search(&index, &queries, metric, self.top as usize, self.others)?;
         match self.format {
             _ if globals.json => print_json(&found)?,
@@ -99,6 +121,7 @@ impl Args {
         }
         let row = |word: &String| index.names.ids.iter().position(|id| id == word);
         if self.run.is_none()
+            && self.field.is_none()
             && let Some(rows) = self.queries.iter().map(row).collect::<Option<Vec<usize>>>()
         {
             let values = rows.iter().flat_map(|&row| index.row(row).iter().copied()).collect();
@@ -116,9 +139,10 @@ impl Args {
         let mut predictor = Predictor::of(run, &context)?;
         let layers = [Layer::Cut, Layer::Neck, Layer::Head];
         let layer = layers.into_iter().find(|layer| layer.name() == index.names.layer).unwrap_or_default();
-        let ids = inputs::expand(self.queries.clone(), &predictor)?;
-        let given = Inputs { samples: predictor.samples(&ids)?, ids, labels: Vec::new() };
-        Ok(embed(&mut predictor, given, (layer, run), &context)?)
+        let of_index = Some(index.names.field.as_str()).filter(|field| !field.is_empty());
+        let field = self.field.as_deref().or(of_index);
+        let given = given(self.queries.clone(), field, &predictor)?;
+        Ok(embed(&mut predictor, given, Taken { layer, field, run }, &context)?)
     }
 }
 

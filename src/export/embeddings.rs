@@ -43,6 +43,9 @@ pub struct Names {
     /// Where in the network they are taken.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub layer: String,
+    /// The only field that they are of, where each has a backbone of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
 }
 
 /// A format, by the ending of the file's name.
@@ -293,6 +296,7 @@ mod tests {
             labels: labels.iter().map(ToString::to_string).collect(),
             run: "runs/x".into(),
             layer: "neck".into(),
+            field: "text".into(),
         };
         for labels in [&["cat", "dog", "cat"][..], &[]] {
             let written = Embeddings { width: 2, values: vec![1.0, -2.5, 0.0, 3.0, 4.0, 5.0], names: names(labels) };

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::graph::Task;
 use crate::sample::Transform;
 use crate::sample::image::{Filter, ImagePreprocess, ResizeMode};
 
@@ -46,11 +47,19 @@ fn text_architecture(family: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// The files for a classifier; besides, `tokenizer.json` belongs to one of texts.
-pub fn files(family: Option<&str>, classes: &[String], transform: &Transform) -> Files {
+/// The files for a model of such outputs, with the names of the classes, labels or values. For texts the contents of
+/// `tokenizer.json`, which belongs beside them, say how short texts are padded.
+pub fn files(
+    family: Option<&str>,
+    (classes, task): (&[String], Task),
+    transform: &Transform,
+    tokenizer: Option<&str>,
+) -> Files {
+    // The pipelines that load an architecture are those of classification.
+    let family = family.filter(|_| task != Task::Embedding);
     match transform {
         Transform::Image(steps) => {
-            let mut config = config(classes, family.and_then(architecture));
+            let mut config = config((classes, task), family.and_then(architecture));
             config["image_size"] = json!(steps.output_shape()[1]);
             config["num_channels"] = json!(3);
             let (preprocessor, notes) = preprocessor(steps);
@@ -59,10 +68,16 @@ pub fn files(family: Option<&str>, classes: &[String], transform: &Transform) ->
         }
         Transform::Text(steps) => {
             let architecture = family.and_then(text_architecture);
-            let tokenizer = json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": steps.max_tokens});
-            let notes = Vec::new();
+            let mut notes = Vec::new();
+            let padding = tokenizer.and_then(padding_token);
+            let mut tokenizer =
+                json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": steps.max_tokens});
+            match padding {
+                Some(token) => tokenizer["pad_token"] = json!(token),
+                None => notes.push("the tokenizer names no padding; pipelines take one text at a time".into()),
+            }
             Files {
-                config: config(classes, architecture),
+                config: config((classes, task), architecture),
                 preprocessor: ("tokenizer_config.json", tokenizer),
                 model_type: architecture.map(|(model_type, _)| model_type),
                 notes,
@@ -71,14 +86,34 @@ pub fn files(family: Option<&str>, classes: &[String], transform: &Transform) ->
     }
 }
 
-fn config(classes: &[String], architecture: Option<(&'static str, &'static str)>) -> Value {
+/// The token that a `tokenizer.json` pads with: the one it says, or one of the usual names.
+fn padding_token(tokenizer: &str) -> Option<String> {
+    let tokenizer: Value = serde_json::from_str(tokenizer).ok()?;
+    if let Some(token) = tokenizer["padding"]["pad_token"].as_str() {
+        return Some(token.into());
+    }
+    let vocabulary = &tokenizer["model"]["vocab"];
+    let added = |token: &str| tokenizer["added_tokens"].as_array()?.iter().find(|added| added["content"] == token);
+    let known = |token: &&str| vocabulary.get(*token).is_some() || added(token).is_some();
+    ["[PAD]", "<pad>", "<|endoftext|>"].into_iter().find(known).map(String::from)
+}
+
+fn config((classes, task): (&[String], Task), architecture: Option<(&'static str, &'static str)>) -> Value {
     let ids: Map<String, Value> = classes.iter().enumerate().map(|(i, name)| (i.to_string(), json!(name))).collect();
     let labels: Map<String, Value> = classes.iter().enumerate().map(|(i, name)| (name.clone(), json!(i))).collect();
     let mut config = json!({
         "id2label": ids,
         "label2id": labels,
-        "problem_type": "single_label_classification",
     });
+    let problem = match task {
+        Task::Classes => Some("single_label_classification"),
+        Task::MultiLabel => Some("multi_label_classification"),
+        Task::Values => Some("regression"),
+        Task::Embedding => None,
+    };
+    if let Some(problem) = problem {
+        config["problem_type"] = json!(problem);
+    }
     if let Some((model_type, class)) = architecture {
         config["model_type"] = json!(model_type);
         config["architectures"] = json!([class]);
@@ -137,6 +172,7 @@ fn shortest(value: f32) -> f64 {
 mod tests {
     use super::*;
     use crate::sample::image::Resize;
+    use crate::sample::text::TextPreprocess;
 
     #[test]
     fn steps_are_said_in_hugging_faces_words() {
@@ -148,7 +184,8 @@ mod tests {
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         };
-        let made = files(Some("DINOv2"), &["cat".into(), "dog".into()], &Transform::Image(steps.clone()));
+        let names = ["cat".to_string(), "dog".into()];
+        let made = files(Some("DINOv2"), (&names, Task::Classes), &Transform::Image(steps.clone()), None);
         assert_eq!(made.config["id2label"], json!({"0": "cat", "1": "dog"}));
         assert_eq!((made.model_type, made.config["model_type"].as_str()), (Some("dinov2"), Some("dinov2")));
         assert_eq!(made.preprocessor.1["image_mean"], json!([0.485, 0.456, 0.406]));
@@ -157,9 +194,17 @@ mod tests {
         assert_eq!(made.preprocessor.1["resample"], 3);
         let exact = Resize { size: 28, mode: ResizeMode::Exact, antialias: false, ..resize };
         let steps = ImagePreprocess { resize: Some(exact), crop: None, ..steps };
-        let made = files(Some("EfficientNet-Lite"), &[], &Transform::Image(steps));
+        let made = files(Some("EfficientNet-Lite"), (&[], Task::Values), &Transform::Image(steps), None);
         assert_eq!(made.model_type, None);
         assert_eq!(made.preprocessor.1["size"], json!({"height": 28, "width": 28}));
         assert_eq!(made.notes.len(), 1);
+        assert_eq!(made.config["problem_type"], "regression");
+        let text = Transform::Text(TextPreprocess::at_most(8));
+        let tokenizer = r#"{"padding": null, "model": {"vocab": {"[PAD]": 0}}}"#;
+        let made = files(Some("MiniLM-L6"), (&names, Task::MultiLabel), &text, Some(tokenizer));
+        assert_eq!((made.model_type, made.notes.len()), (Some("bert"), 0));
+        assert_eq!(made.preprocessor.1["pad_token"], "[PAD]");
+        let made = files(Some("MiniLM-L6"), (&names, Task::Embedding), &text, None);
+        assert_eq!((made.model_type, made.notes.len()), (None, 1));
     }
 }

@@ -58,8 +58,10 @@ impl Metadata {
     /// None for plain data.
     pub fn write(&self, model: &mut ModelProto) -> Result<()> {
         let mut plan = self.plan.clone();
-        let common = &mut plan.plan.data.common;
-        (common.root, common.train, common.valid, common.test) = (None, None, None, None);
+        for plan in std::iter::once(&mut plan.plan).chain(plan.towers.iter_mut().map(|tower| &mut tower.plan)) {
+            let common = &mut plan.data.common;
+            (common.root, common.train, common.valid, common.test) = (None, None, None, None);
+        }
         let texts = [
             ("caft.format", FORMAT.to_string()),
             ("caft.activation", self.activation.name().to_string()),

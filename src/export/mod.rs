@@ -8,5 +8,5 @@ pub mod hugging_face;
 pub mod merge;
 pub mod metadata;
 
-pub use merge::{Activation, Input, merge};
+pub use merge::{Above, Activation, Frozen, Input, merge};
 pub use metadata::Metadata;

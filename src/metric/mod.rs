@@ -9,7 +9,7 @@ mod calibration;
 mod per_class;
 mod ranking;
 mod regression;
-mod retrieval;
+pub mod retrieval;
 mod top_k;
 
 pub use calibration::Calibration;

@@ -8,14 +8,16 @@ use serde::Serialize;
 use super::context::Context;
 use super::predict::{Predictor, is_exported};
 use super::resolve::{Resolved, resolve};
+use super::targets::Kept;
 use super::training::{self, BEST, CHECKPOINT, Training};
 use super::{directory, engine, fill};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
-use crate::data::{self, DataConfig, Dataset, LoadContext, Splits, Targets};
-use crate::graph::{self, Weights};
+use crate::data::{DataConfig, Dataset, Splits, Targets};
+use crate::graph::{Task, Weights};
 use crate::head::HeadConfig;
+use crate::metric::MetricName;
 use crate::plan::ResolvedPlan;
 use crate::sample::pipeline::Item;
 use crate::train::{self, Data};
@@ -33,30 +35,40 @@ pub struct Evaluated {
     pub metrics: BTreeMap<String, f64>,
 }
 
+/// What to measure on, and what.
+#[derive(Debug, Clone, Default)]
+pub struct EvalRequest {
+    /// The data; the run's own unless given.
+    pub data: Option<DataConfig>,
+    /// The metrics; the run's own where there is none.
+    pub metrics: Vec<MetricName>,
+}
+
 /// Measures a run (or an exported file) that a word names on the test rows of some data, or on all rows where no test
-/// rows are set apart. `data` is the run's own unless given. Activations are taken from the store and kept there;
-/// those of an exported file are not.
+/// rows are set apart. Activations are taken from the store and kept there; those of an exported file are not.
 ///
 /// # Errors
-/// The data have a class that the run does not know; those of the run's stages.
-pub fn evaluate(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> Result<Evaluated> {
+/// The data have a class that the run does not know (of embeddings any class will do), or are labelled in another way;
+/// a metric is of something else than the run's outputs; those of the run's stages.
+pub fn evaluate(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Evaluated> {
     if is_exported(word) {
-        return of_file(word, data, context);
+        return of_file(word, request, context);
     }
     let record = directory::find_finished(&context.runs, word)?;
     let run = Path::new(&record.path);
     let plan = ResolvedPlan::read(run)?;
     let mut asked = plan.plan.clone();
-    asked.data = data.unwrap_or(asked.data);
+    asked.data = request.data.unwrap_or(asked.data);
     asked.train.fraction = None;
+    asked.metrics = metrics(&plan, request.metrics)?;
     let mut resolved = resolve(&asked, context)?;
     if resolved.plan.weights != plan.weights {
         let backbone = &plan.plan.model.backbone.source;
         return Err(Error::bad_input(format!("`{backbone}` is not the file that this run was trained with"))
             .hint("its contents changed; run the recipe again"));
     }
-    choose(&mut resolved.dataset, &plan.classes)?;
-    resolved.plan.classes.clone_from(&plan.classes);
+    choose(&mut resolved.dataset, &plan)?;
+    resolved.plan.classes = resolved.dataset.targets.names().to_vec();
     keep_measured(&mut resolved);
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
     let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, None, context))?;
@@ -71,69 +83,160 @@ pub fn evaluate(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> 
     Ok(Evaluated { model: record.path, rows, skipped, metrics })
 }
 
-/// Numbers the classes as the model does, and takes the test rows, or all, for the only split.
-fn choose(dataset: &mut Dataset, classes: &[String]) -> Result<()> {
-    let Targets::Classes { names, of_row } = &mut dataset.targets else {
-        return Err(Error::bad_input("only classes are measured by this command"));
-    };
-    let number = |name: &String| {
-        let found = classes.iter().position(|class| class == name).and_then(|at| u32::try_from(at).ok());
-        found.ok_or_else(|| {
-            let known = one_of(classes.iter().map(String::as_str));
-            Error::bad_input(format!("the data have the class `{name}`; the run knows {known}"))
-        })
-    };
-    let numbers = names.iter().map(number).collect::<Result<Vec<u32>>>()?;
-    of_row.iter_mut().for_each(|class| *class = numbers[*class as usize]);
-    *names = classes.to_vec();
+/// The metrics asked for, or the run's own.
+fn metrics(plan: &ResolvedPlan, asked: Vec<MetricName>) -> Result<Vec<MetricName>> {
+    let task = plan.plan.train.loss().task();
+    match asked.iter().find(|metric| !metric.fits(task)) {
+        Some(metric) => {
+            let known = MetricName::ALL.iter().filter(|metric| metric.fits(task)).map(|metric| metric.name());
+            let what = format!("`{}` does not measure {}; there is {}", metric.name(), task.name(), one_of(known));
+            Err(Error::bad_input(what))
+        }
+        None if asked.is_empty() => Ok(plan.plan.metrics.clone()),
+        None => Ok(asked),
+    }
+}
+
+/// Numbers the classes, labels or values as the model does, and takes the test rows, or all, for the only split.
+fn choose(dataset: &mut Dataset, plan: &ResolvedPlan) -> Result<()> {
+    let (found, wanted) = (dataset.targets.kind(), plan.target);
+    if found != wanted {
+        let (found, wanted) = (found.name(), wanted.name());
+        return Err(Error::bad_input(format!(
+            "the data are labelled with `{found}`, and the run was trained on `{wanted}`"
+        )));
+    }
+    // Embeddings find rows of classes that no training row had.
+    if plan.plan.train.loss().task() != Task::Embedding {
+        renumber(&mut dataset.targets, &plan.classes)?;
+    }
     let all = || (0..dataset.rows.len() as u32).collect();
     let rows = if dataset.splits.test.is_empty() { all() } else { std::mem::take(&mut dataset.splits.test) };
     dataset.splits = Splits { train: rows, valid: Vec::new(), test: Vec::new() };
     Ok(())
 }
 
-/// Leaves only the rows that are measured, so that no others go through the engine.
-fn keep_measured(resolved: &mut Resolved) {
-    let wanted = std::mem::take(&mut resolved.dataset.splits.train);
-    let digests = wanted.iter().map(|&row| resolved.digests[row as usize]).collect();
-    resolved.dataset.rows = wanted.iter().map(|&row| resolved.dataset.rows[row as usize].clone()).collect();
-    if let Targets::Classes { of_row, .. } = &mut resolved.dataset.targets {
-        *of_row = wanted.iter().map(|&row| of_row[row as usize]).collect();
+/// Gives targets the names and numbers of a model's outputs.
+fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
+    let what = match targets {
+        Targets::Classes { .. } => "class",
+        Targets::MultiLabel { .. } => "label",
+        Targets::Values { .. } => "value",
+    };
+    let number = |name: &String| {
+        let found = known.iter().position(|other| other == name).and_then(|at| u32::try_from(at).ok());
+        found.ok_or_else(|| {
+            let known = one_of(known.iter().map(String::as_str));
+            Error::bad_input(format!("the data have the {what} `{name}`; the run knows {known}"))
+        })
+    };
+    let numbers = targets.names().iter().map(number).collect::<Result<Vec<u32>>>()?;
+    let missing = (0..known.len() as u32).find(|number| !numbers.contains(number));
+    match targets {
+        Targets::Classes { names, of_row } => {
+            of_row.iter_mut().for_each(|class| *class = numbers[*class as usize]);
+            *names = known.to_vec();
+        }
+        Targets::MultiLabel { names, of_row } => {
+            for labels in of_row {
+                labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
+                labels.sort_unstable();
+            }
+            *names = known.to_vec();
+        }
+        Targets::Values { names, of_row } => {
+            if let Some(missing) = missing {
+                let name = &known[missing as usize];
+                return Err(Error::bad_input(format!("the data lack the value `{name}`, which the run predicts")));
+            }
+            let before = of_row.clone();
+            let width = names.len().max(1);
+            for (row, before) in of_row.chunks_exact_mut(width).zip(before.chunks_exact(width)) {
+                before.iter().zip(&numbers).for_each(|(value, place)| row[*place as usize] = *value);
+            }
+            *names = known.to_vec();
+        }
     }
-    resolved.dataset.splits.train = (0..wanted.len() as u32).collect();
-    resolved.digests = digests;
+    Ok(())
 }
 
-fn of_file(word: &str, data: Option<DataConfig>, context: &Context<'_>) -> Result<Evaluated> {
+/// Leaves only the rows that are measured, so that no others go through the engine.
+fn keep_measured(resolved: &mut Resolved) {
+    let wanted: Vec<usize> =
+        std::mem::take(&mut resolved.dataset.splits.train).into_iter().map(|row| row as usize).collect();
+    for tower in &mut resolved.others {
+        keep_rows(tower, &wanted);
+    }
+    keep_rows(resolved, &wanted);
+}
+
+fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
+    resolved.digests = wanted.iter().map(|&row| resolved.digests[row]).collect();
+    resolved.dataset.rows = wanted.iter().map(|&row| resolved.dataset.rows[row].clone()).collect();
+    match &mut resolved.dataset.targets {
+        Targets::Classes { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row]).collect(),
+        Targets::MultiLabel { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
+        Targets::Values { names, of_row } => {
+            let width = names.len();
+            *of_row = wanted.iter().flat_map(|&row| of_row[row * width..][..width].iter().copied()).collect();
+        }
+    }
+    let train = (0..wanted.len() as u32).collect();
+    resolved.dataset.splits = Splits { train, valid: Vec::new(), test: Vec::new() };
+}
+
+fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Evaluated> {
     let mut predictor = Predictor::of(word, context)?;
-    let plan = predictor.plan().clone();
-    let data = data.ok_or_else(|| {
-        Error::bad_input("an exported file does not say where labelled data are").hint("name a folder of classes")
+    let mut plan = predictor.plan().clone();
+    plan.plan.metrics = metrics(&plan, request.metrics)?;
+    let data = request.data.ok_or_else(|| {
+        Error::bad_input("an exported file does not say where labelled data are")
+            .hint("name a folder of classes, or a recipe for such data with `--data-of`")
     })?;
-    let fetcher = context.fetcher();
-    let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.plan.seeds.data };
-    let mut dataset = data::load(&data, &load)?;
-    choose(&mut dataset, &plan.classes)?;
-    let rows = dataset.splits.train.clone();
-    let items: Vec<Item<'_>> = rows
-        .iter()
-        .enumerate()
-        .map(|(index, &row)| {
-            let row = &dataset.rows[row as usize];
-            Item { index, samples: &row.samples, origin: &row.origin }
-        })
-        .collect();
+    let mut dataset = predictor.load_data(&data, context)?;
+    choose(&mut dataset, &plan)?;
+    let rows: Vec<usize> = dataset.splits.train.iter().map(|&row| row as usize).collect();
+    let of_row = |(index, row): (usize, &usize)| {
+        let row = &dataset.rows[*row];
+        Item { index, samples: &row.samples, origin: &row.origin }
+    };
+    let items: Vec<Item<'_>> = rows.iter().enumerate().map(of_row).collect();
     let total = Some(items.len() as u64);
     let features =
         work(context.progress, "predicting", total, Unit::Samples, || predictor.logits_in_memory(&items, context))?;
-    let Targets::Classes { of_row, .. } = &dataset.targets else { unreachable!("`choose` refuses others") };
-    let classes: Vec<u32> = rows.iter().map(|&row| of_row[row as usize]).collect();
+    let targets = Kept::of(&dataset.targets, &rows);
     let all: Vec<u32> = (0..rows.len() as u32).collect();
-    let targets = graph::Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &all, valid: &[] };
-    let (graph, weights) = predictor.above()?;
+    let data = Data { features: &features, targets: targets.targets(), train: &all, valid: &[] };
+    let (graph, weights) = predictor.above();
     let metrics = train::evaluate(graph, weights, &data, &all, &training::config(&plan.plan), "eval")?;
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("eval/")?.to_string(), value));
     let metrics = metrics.into_iter().filter_map(named).collect();
     Ok(Evaluated { model: word.into(), rows: rows.len(), skipped: dataset.left_out.len(), metrics })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn targets_get_the_numbers_of_the_model() {
+        let known = names(&["a", "b", "c"]);
+        let mut classes = Targets::Classes { names: names(&["c", "a"]), of_row: vec![0, 1, 1] };
+        renumber(&mut classes, &known).unwrap();
+        assert_eq!(classes, Targets::Classes { names: known.clone(), of_row: vec![2, 0, 0] });
+        let mut labels = Targets::MultiLabel { names: names(&["c", "a"]), of_row: vec![vec![0, 1], vec![1], vec![]] };
+        renumber(&mut labels, &known).unwrap();
+        assert_eq!(labels, Targets::MultiLabel { names: known, of_row: vec![vec![0, 2], vec![0], vec![]] });
+        let mut values = Targets::Values { names: names(&["y", "x"]), of_row: vec![1.0, 2.0, 3.0, 4.0] };
+        renumber(&mut values, &names(&["x", "y"])).unwrap();
+        assert_eq!(values, Targets::Values { names: names(&["x", "y"]), of_row: vec![2.0, 1.0, 4.0, 3.0] });
+        let lacks = renumber(&mut values, &names(&["x", "y", "z"])).unwrap_err();
+        assert!(lacks.to_string().contains("lack the value `z`"), "{lacks}");
+        let strange = renumber(&mut values, &names(&["x"])).unwrap_err();
+        assert!(strange.to_string().contains("the value `y`; the run knows `x`"), "{strange}");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::predict::Predictor;
 use crate::base::{Error, Result};
 use crate::data::is_picture;
+use crate::sample::Modality;
 
 /// More files than this are not taken from folders.
 const MOST_FILES: usize = 10_000_000;
@@ -17,6 +18,16 @@ const MOST_FILES: usize = 10_000_000;
 /// A folder cannot be read, or has no pictures.
 pub fn expand(words: Vec<String>, model: &Predictor) -> Result<Vec<String>> {
     if model.what() == "file" { without_folders(words) } else { Ok(words) }
+}
+
+/// Like [`expand`] for one field of a row.
+///
+/// # Errors
+/// Those of [`expand`].
+pub fn expand_of(words: Vec<String>, field: &str, model: &Predictor) -> Result<Vec<String>> {
+    let fields = model.plan().plan.data.fields();
+    let takes_files = fields.iter().any(|known| known.name == field && known.modality == Modality::Image);
+    if takes_files { without_folders(words) } else { Ok(words) }
 }
 
 fn without_folders(words: Vec<String>) -> Result<Vec<String>> {

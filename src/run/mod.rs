@@ -13,6 +13,7 @@ pub mod embed;
 mod engine;
 mod eval;
 pub mod export;
+mod exported;
 mod fill;
 mod forecast;
 mod history;
@@ -38,7 +39,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use context::Context;
-pub use eval::{Evaluated, evaluate};
+pub use eval::{EvalRequest, Evaluated, evaluate};
 pub use forecast::{Forecast, forecast};
 pub use predict::{Predicted, Predictor};
 pub use recheck::{Rechecked, recheck};

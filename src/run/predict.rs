@@ -2,22 +2,21 @@
 //! exported file.
 
 use std::path::Path;
-use std::thread::available_parallelism;
 
 use serde::Serialize;
 
 use super::context::Context;
-use super::directory;
-use super::engine::{self, RowShape, Source};
-use super::pixels::{self, FromPixels};
+use super::engine::Source;
 use super::tail;
 use super::tower::Tower;
 use super::training::{self, BEST, CHECKPOINT};
+use super::{directory, exported};
 use crate::base::progress::{Unit, work};
+use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
-use crate::data::Field;
-use crate::engine::{Engine, OnnxRuntime, runtime};
-use crate::export::{Activation, Input, Metadata};
+use crate::data::{self, DataConfig, Dataset, Field, LoadContext};
+use crate::engine::runtime;
+use crate::export::{Activation, Metadata};
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
@@ -102,24 +101,16 @@ impl Predictor {
         let Metadata { activation, input, mut plan, .. } = Metadata::read(&model, &path.display().to_string())?;
         drop(model);
         let prepared = runtime::prepare(&context.fetcher(), Provider::Cpu, Precision::Fp32)?;
-        let threads = available_parallelism().map_or(1, usize::from);
-        let mut engine: Box<dyn Engine> = Box::new(OnnxRuntime::open(&prepared, context.home, path, threads)?);
-        if input == Input::Pixels {
-            engine = Box::new(FromPixels::new(engine));
-            plan.plan.model.backbone.preprocess = pixels::whole(&plan.plan.model.backbone.preprocess);
-        }
-        let (ready, _) = engine::ready(&plan.plan, &context.fetcher())?;
+        let tower = exported::open(path, &prepared, &mut plan, (activation, input), context)?;
         // What the file gives is what a graph of nothing but its input gives.
         let mut graph = Graph::new();
-        let name = activation.output();
-        let width = plan.plan.model.head.width(plan.classes.len());
-        let outputs = graph.input(name, &[width])?;
-        graph.output(name, outputs);
-        let outputs = vec![(name.into(), RowShape { shape: vec![width], per_token: false })];
-        let fields = 0..plan.plan.data.fields().len();
-        let towers = vec![Tower { engine, ready, outputs, fields }];
+        for spec in tower.inputs(1) {
+            let outputs = graph.input(&spec.name, &spec.shape)?;
+            graph.output(&spec.name, outputs);
+        }
         let task = plan.plan.train.loss().task();
         let prediction = if activation == Activation::None { Prediction::of(task) } else { Prediction::Raw };
+        let towers = vec![tower];
         Ok(Self { plan, towers, tail: None, graph, weights: Weights::default(), prediction, activation })
     }
 
@@ -129,20 +120,22 @@ impl Predictor {
     }
 
     /// The graph above the cut with its weights; of an exported file, what passes its outputs on.
+    pub(super) fn above(&self) -> (&Graph, &Weights) {
+        (&self.graph, &self.weights)
+    }
+
+    /// The graph above the cut for rows of so many tokens.
     ///
     /// # Errors
-    /// It needs more than the outputs of one engine: there are towers, or rows of different numbers of tokens.
-    pub(super) fn above(&self) -> Result<(&Graph, &Weights)> {
-        let [Tower { outputs, .. }] = &self.towers[..] else {
-            return Err(Error::bad_input("a run with towers has several engines, and is not one file"));
-        };
-        if outputs.iter().any(|(_, shape)| shape.per_token) {
-            return Err(Error::bad_input(
-                "the neck of this run takes tokens with their mask, which is not exported yet",
-            )
-            .hint("store the mean instead: `model.backbone.outputs: [mean]`"));
-        }
-        Ok((&self.graph, &self.weights))
+    /// It does not take rows so long.
+    pub(super) fn graph_for_length(&self, tokens: usize) -> Result<Graph> {
+        let inputs: Vec<InputSpec> = self.towers.iter().flat_map(|tower| tower.inputs(tokens)).collect();
+        training::graph(&self.plan, self.tail.as_ref(), &inputs, HeadConfig::stored_rows(&self.weights))
+    }
+
+    /// The engines that a row goes through, each with its outputs.
+    pub(super) fn towers(&self) -> &[Tower] {
+        &self.towers
     }
 
     /// The graph above the cut for rows as long as the longest of these, which may be longer than those of training;
@@ -216,6 +209,24 @@ impl Predictor {
         }
     }
 
+    /// Reads a data set whose rows have the fields that the model takes.
+    ///
+    /// # Errors
+    /// Those of the data; rows of other fields.
+    pub(super) fn load_data(&self, config: &DataConfig, context: &Context<'_>) -> Result<Dataset> {
+        let fetcher = context.fetcher();
+        let load = LoadContext { fetcher: &fetcher, home: context.home, seed: self.plan.plan.seeds.data };
+        let dataset = data::load(config, &load)?;
+        let modalities = |fields: &[Field]| fields.iter().map(|field| field.modality).collect::<Vec<_>>();
+        let wanted = self.plan.plan.data.fields();
+        if modalities(&dataset.fields) != modalities(&wanted) {
+            let shown = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join("`, `");
+            let (found, wanted) = (shown(&dataset.fields), shown(&wanted));
+            return Err(Error::bad_input(format!("the data have `{found}`, and the run takes `{wanted}`")));
+        }
+        Ok(dataset)
+    }
+
     /// The samples of words as a user gives them: of a file's path, of a text, or of several with a tab between
     /// them if the run was trained on pairs.
     ///
@@ -237,6 +248,66 @@ impl Predictor {
                 .hint("put tabs between them"))
         };
         words.iter().map(samples).collect()
+    }
+
+    /// The samples of one field alone; the other fields of such a row mean nothing.
+    ///
+    /// # Errors
+    /// The run has no engine for that field alone.
+    pub fn samples_of(&self, field: &str, words: &[String]) -> Result<Vec<Vec<Sample>>> {
+        self.tower_of(field)?;
+        let fields = self.plan.plan.data.fields();
+        let modality = fields.iter().find(|known| known.name == field).map(|known| known.modality);
+        let sample = |word: &String| match modality {
+            Some(Modality::Text) => Sample::text(word),
+            _ => Sample::file(word),
+        };
+        Ok(words.iter().map(|word| vec![sample(word); fields.len()]).collect())
+    }
+
+    /// The place of the engine of a field.
+    ///
+    /// # Errors
+    /// There is none for that field alone.
+    fn tower_of(&self, field: &str) -> Result<usize> {
+        let towers = &self.plan.plan.model.towers;
+        let found = towers.get_index_of(field).filter(|at| *at < self.towers.len());
+        found.ok_or_else(|| {
+            let what = match towers.is_empty() {
+                true => "the run has one backbone for all fields".to_string(),
+                false if self.towers.len() < towers.len() => "an exported file runs all fields together".to_string(),
+                false => format!("the run has backbones for {}", one_of(towers.keys().map(String::as_str))),
+            };
+            Error::bad_input(format!("there is no backbone of `{field}` alone: {what}"))
+        })
+    }
+
+    /// Like [`Self::in_memory`] for one field: what the engines of the others would give is nought.
+    ///
+    /// # Errors
+    /// Those of [`Self::samples_of`] and [`Self::predict`].
+    pub(super) fn in_memory_of(&mut self, field: &str, items: &[Item<'_>], context: &Context<'_>) -> Result<InMemory> {
+        let (batch_size, wanted) = (self.plan.plan.engine.batch_size, self.tower_of(field)?);
+        let mut features = InMemory::new(items.len());
+        for (place, tower) in self.towers.iter_mut().enumerate() {
+            if place == wanted {
+                features = tower.add(features, items, batch_size, context)?;
+                continue;
+            }
+            for spec in tower.inputs(1) {
+                features = features.with(&spec.name, &spec.shape, vec![0.0; items.len() * spec.elements()])?;
+            }
+        }
+        Ok(features)
+    }
+
+    /// The names of the inputs of the graph above that come from one field's engine.
+    ///
+    /// # Errors
+    /// Those of [`Self::samples_of`].
+    pub(super) fn inputs_of_field(&self, field: &str) -> Result<Vec<String>> {
+        let tower = &self.towers[self.tower_of(field)?];
+        Ok(tower.inputs(1).into_iter().map(|spec| spec.name).collect())
     }
 
     /// Classifies some samples, in their order; `names` are for messages and the results.

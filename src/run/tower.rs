@@ -10,21 +10,30 @@ use crate::base::progress::Event;
 use crate::base::{Error, Result};
 use crate::engine::verify::may_batch;
 use crate::engine::{Engine, OneByOne, run_on};
+use crate::export::Input;
 use crate::neck::MASK;
 use crate::plan::ResolvedPlan;
-use crate::sample::Ready;
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
+use crate::sample::{Ready, Tensor};
 use crate::train::{InMemory, InputSpec};
 
 /// One of the engines that a row goes through.
 pub struct Tower {
     /// The engine.
     pub engine: Box<dyn Engine>,
-    /// How samples become its inputs.
-    pub ready: Ready,
+    /// How samples become its inputs; several where one engine takes each field by inputs of its own.
+    pub intakes: Vec<Intake>,
     /// The names that the graph above has for its outputs, and their rows.
     pub outputs: Vec<(String, RowShape)>,
-    /// The fields of a row that it takes.
+}
+
+/// How some fields of a row become inputs of an engine.
+pub struct Intake {
+    /// What the names of these inputs begin with.
+    pub prefix: String,
+    /// How samples become inputs.
+    pub ready: Ready,
+    /// The fields of a row.
     pub fields: Range<usize>,
 }
 
@@ -50,7 +59,8 @@ impl Tower {
         let fields = plan.plan.data.fields();
         let place = field.and_then(|field| fields.iter().position(|known| known.name == field));
         let fields = place.map_or(0..fields.len(), |place| place..place + 1);
-        Ok(Self { engine, ready: source.ready, outputs, fields })
+        let intakes = vec![Intake { prefix: String::new(), ready: source.ready, fields }];
+        Ok(Self { engine, intakes, outputs })
     }
 
     /// The inputs of the graph above, for rows of at most so many tokens.
@@ -69,39 +79,69 @@ impl Tower {
         batch_size: usize,
         context: &Context<'_>,
     ) -> Result<InMemory> {
-        let part = |item: &Item<'_>| item.samples.get(self.fields.clone()).map(|samples| samples.len());
-        if items.iter().any(|item| part(item).is_none()) {
+        let is_whole = |item: &Item<'_>| self.intakes.iter().all(|i| item.samples.get(i.fields.clone()).is_some());
+        if !items.iter().all(is_whole) {
             return Err(Error::failed("a row lacks a field"));
         }
-        let own: Vec<Item<'_>> =
-            items.iter().map(|item| Item { samples: &item.samples[self.fields.clone()], ..*item }).collect();
-        for ((name, shape), rows) in self.outputs.clone().iter().zip(self.rows(&own, batch_size, context)?) {
+        for ((name, shape), rows) in self.outputs.clone().iter().zip(self.rows(items, batch_size, context)?) {
             features = with_rows(features, name, shape, &rows)?;
         }
         Ok(features)
     }
 
-    /// For each output one row per item.
-    fn rows(&mut self, items: &[Item<'_>], batch_size: usize, context: &Context<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
+    /// For each output one row per item, whose numbers are their places.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn rows(&mut self, items: &[Item<'_>], batch_size: usize, context: &Context<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
         let mut all = vec![vec![Vec::new(); items.len()]; self.outputs.len()];
         let mut outputs = vec![Vec::new(); self.outputs.len()];
-        let mut done = 0;
-        let step = |batch: &Batch| -> Result<()> {
-            run_on(&mut *self.engine, &batch.inputs, &mut outputs)?;
+        let (engine, mut done) = (&mut self.engine, 0);
+        let mut run = |inputs: &[Tensor], indices: &[usize]| -> Result<()> {
+            run_on(&mut **engine, inputs, &mut outputs)?;
             for (all, values) in all.iter_mut().zip(&outputs) {
                 // Batches need not be in the order of the items, and the rows of one batch are of one size.
-                let size = (values.len() / batch.indices.len().max(1)).max(1);
-                for (row, index) in values.chunks_exact(size).zip(&batch.indices) {
+                let size = (values.len() / indices.len().max(1)).max(1);
+                for (row, index) in values.chunks_exact(size).zip(indices) {
                     all[*index] = row.to_vec();
                 }
             }
-            done += batch.indices.len() as u64;
+            done += indices.len() as u64;
             context.progress.event(Event::WorkAdvanced { done, detail: String::new() });
             Ok(())
         };
-        let options = Options { batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
-        prepare(items, &self.ready, &options, step)?;
+        let of_intake =
+            |intake: &Intake, items: &[Item<'_>], batch_size: usize, each: &mut dyn FnMut(&Batch) -> Result<()>| {
+                let own: Vec<Item<'_>> =
+                    items.iter().map(|item| Item { samples: &item.samples[intake.fields.clone()], ..*item }).collect();
+                let options = Options { batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
+                prepare(&own, &intake.ready, &options, each)
+            };
+        if let [intake] = &self.intakes[..] {
+            of_intake(intake, items, batch_size, &mut |batch| run(&batch.inputs, &batch.indices))?;
+            return Ok(all);
+        }
+        // What is a batch for one field need not be one for another.
+        for item in items {
+            let mut inputs = Vec::new();
+            for intake in &self.intakes {
+                of_intake(intake, &[*item], 1, &mut |batch| {
+                    inputs.extend(batch.inputs.iter().map(|tensor| intake.named(tensor)));
+                    Ok(())
+                })?;
+            }
+            run(&inputs, &[item.index])?;
+        }
         Ok(all)
+    }
+}
+
+impl Intake {
+    /// A tensor under the name that the engine has for it.
+    fn named(&self, tensor: &Tensor) -> Tensor {
+        // Pictures are an engine's only input, and have no name of their own.
+        let own = if tensor.name.is_empty() { Input::Tensor.name() } else { &tensor.name };
+        Tensor { name: format!("{}{own}", self.prefix), ..tensor.clone() }
     }
 }
 

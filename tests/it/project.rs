@@ -71,6 +71,28 @@ impl Project {
         picture.save(path).unwrap();
     }
 
+    /// Writes `rows.csv`: of each picture whether it is warm and cold, its degrees and its split.
+    pub fn table(&self) {
+        let mut table = "file,warm,cold,degrees,split\n".to_string();
+        for split in ["train", "test"] {
+            for number in 0..12 {
+                table += &format!("data/{split}/warm/{number:03}.png,1,0,{},{split}\n", 30 + number % 3);
+                table += &format!("data/{split}/cold/{number:03}.png,0,1,{},{split}\n", -10 - number % 3);
+            }
+        }
+        self.write("rows.csv", &table);
+    }
+
+    /// A recipe for that table, by its label, with more of the model's keys.
+    pub fn table_recipe(label: &str, rest: &str) -> String {
+        format!(
+            "name: table\nextends: [linear_probe]\nmodel:\n  backbone: {{onnx: backbone.onnx, outputs: [/Flatten_output_0]}}\n{rest}\n\
+             data:\n  kind: csv\n  train: {{path: rows.csv}}\n  image: file\n  label: {label}\n  \
+             test: {{column: {{name: split, is: test}}}}\n  preprocess: {{resize: {{size: 32, mode: exact}}, mean: [0.5, 0.5, 0.5], \
+             std: [0.25, 0.25, 0.25]}}\ntrain: {{epochs: 60, batch_size: 8, optimizer: {{kind: adamw, lr: 2.0e-2}}}}\n"
+        )
+    }
+
     /// The program, in this project and with its home.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_caft"));

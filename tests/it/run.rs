@@ -185,22 +185,8 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
 #[test]
 fn labels_numbers_and_embeddings_are_trained_and_predicted() {
     let project = Project::new(12);
-    let mut table = "file,warm,cold,degrees,split\n".to_string();
-    for split in ["train", "test"] {
-        for number in 0..12 {
-            table += &format!("data/{split}/warm/{number:03}.png,1,0,{},{split}\n", 30 + number % 3);
-            table += &format!("data/{split}/cold/{number:03}.png,0,1,{},{split}\n", -10 - number % 3);
-        }
-    }
-    project.write("rows.csv", &table);
-    let recipe = |label: &str, rest: &str| {
-        format!(
-            "name: table\nextends: [linear_probe]\nmodel:\n  backbone: {{onnx: backbone.onnx, outputs: [/Flatten_output_0]}}\n{rest}\n\
-             data:\n  kind: csv\n  train: {{path: rows.csv}}\n  image: file\n  label: {label}\n  \
-             test: {{column: {{name: split, is: test}}}}\n  preprocess: {{resize: {{size: 32, mode: exact}}, mean: [0.5, 0.5, 0.5], \
-             std: [0.25, 0.25, 0.25]}}\ntrain: {{epochs: 60, batch_size: 8, optimizer: {{kind: adamw, lr: 2.0e-2}}}}\n"
-        )
-    };
+    project.table();
+    let recipe = Project::table_recipe;
     let trained = |label: &str, rest: &str, metric: &str| {
         project.write("table.yaml", &recipe(label, rest));
         let ran = project.run(&["run", "table.yaml", "--json"]);

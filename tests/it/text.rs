@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::project::Project;
 
 const WORDS: [&str; 8] = ["good", "fine", "great", "bad", "poor", "dull", "film", "plot"];
-const ROWS: usize = 48;
+pub const ROWS: usize = 48;
 
 /// A project with a table of pictures and texts that are warm or cold, praise or blame, and recipes for it.
-fn project() -> Project {
+pub fn project() -> Project {
     let project = Project::new(0);
     onnx::write(&testing::tiny_text(), &project.path("text.onnx")).unwrap();
     project.write("tokenizer.json", &testing::tiny_tokenizer(&WORDS));
@@ -51,7 +51,7 @@ const PREPROCESS: &str =
 const TRAIN: [&str; 4] =
     ["train.epochs=200", "train.batch_size=8", "train.optimizer.lr=0.05", "train.optimizer.weight_decay=0"];
 
-fn run(project: &Project, recipe: &str, more: &[&str]) -> Value {
+pub fn run(project: &Project, recipe: &str, more: &[&str]) -> Value {
     let ran = project.run(&[&["run", recipe, "--json"], &TRAIN[..], more].concat());
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran.json()

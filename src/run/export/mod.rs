@@ -1,0 +1,216 @@
+//! From a finished run to one ONNX file, compared with the live run before it is put in place.
+
+mod backbone;
+mod compare;
+mod describe;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use compare::Comparison;
+
+use super::context::Context;
+use super::exported;
+use super::exported::TOKENIZER;
+use super::predict::Predictor;
+use super::record::RunRecord;
+use crate::base::progress::{Unit, work};
+use crate::base::{Error, Result};
+use crate::data::{self, LoadContext};
+use crate::engine::runtime::{self, Prepared};
+use crate::engine::verify::Scratch;
+use crate::export::metadata::Provenance;
+use crate::export::{Above, Activation, Frozen, Input, Metadata, merge};
+use crate::graph::onnx;
+use crate::plan::ResolvedPlan;
+use crate::recipe::{Precision, Provider};
+use crate::sample::Sample;
+use crate::sample::pipeline::Item;
+use backbone::{Backbone, backbone, kept_in};
+use compare::Compared;
+use describe::{describe, names_beside};
+
+/// The exported model's file name.
+pub const MODEL: &str = "model.onnx";
+/// Weights beside a model that is too large for one file.
+const DATA: &str = "model.onnx.data";
+
+/// What to export, and how.
+#[derive(Debug, Clone)]
+pub struct ExportRequest {
+    /// The folder that the files go to; the run's own by default.
+    pub folder: Option<PathBuf>,
+    /// What is made of the head's outputs.
+    pub activation: Activation,
+    /// What the file takes.
+    pub input: Input,
+    /// The precision of the backbone; by default what the run's engine is kept in.
+    pub precision: Option<Precision>,
+    /// How many samples of the run's data are compared.
+    pub samples: usize,
+    /// Pictures or texts to compare in place of the run's data.
+    pub files: Vec<String>,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exported {
+    /// The model.
+    pub model: PathBuf,
+    /// Its size, weights beside it included.
+    pub bytes: u64,
+    /// How it compares with the live run.
+    pub comparisons: Vec<Comparison>,
+    /// What loads it, and what is not inside.
+    pub notes: Vec<String>,
+}
+
+/// Exports a finished run.
+///
+/// # Errors
+/// Those of [`Predictor::open`] and [`merge()`]; no sample to compare with; the file differs from the live run.
+pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>) -> Result<Exported> {
+    let run = Path::new(&record.path);
+    let mut predictor = Predictor::open(run, context)?;
+    let plan = predictor.plan().clone();
+    let task = plan.plan.train.loss().task();
+    let (activation, input) = (request.activation, request.input);
+    activation.check(task)?;
+    let own = kept_in(&plan);
+    let precision = request.precision.unwrap_or(own);
+    let folder = request.folder.clone().unwrap_or_else(|| run.to_path_buf());
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let scratch = Scratch::beside(&folder.join(MODEL))?;
+
+    let plans: Vec<&ResolvedPlan> = std::iter::once(&plan).chain(&plan.towers).collect();
+    let fields: Vec<Option<&str>> = match plan.plan.model.towers.is_empty() {
+        true => vec![None],
+        false => plan.plan.model.towers.keys().map(|field| Some(field.as_str())).collect(),
+    };
+    let (mut frozen, mut targets, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for ((plan, field), tower) in plans.iter().zip(fields).zip(predictor.towers()) {
+        let Backbone { model, target, note } = backbone(plan, precision, &scratch, context)?;
+        let transform = &plan.plan.model.backbone.preprocess;
+        let outputs = tower.outputs.iter().map(|(name, shape)| (name.clone(), shape.per_token)).collect();
+        frozen.push(Frozen { model, field, transform, outputs });
+        targets.push(target);
+        notes.extend(note);
+    }
+    let (_, weights) = predictor.above();
+    let above = Above { graph: &|tokens| predictor.graph_for_length(tokens), weights, task };
+    let mut model = merge(frozen, &above, activation, input)?;
+    let provenance = Provenance {
+        run: record.name.clone(),
+        id: record.id,
+        backbone: plan.plan.model.backbone.name.clone(),
+        licence: plan.plan.model.backbone.licence.clone(),
+        weights: plan.weights,
+        dataset: plan.dataset,
+        precision: precision.name().into(),
+        metrics: record.metrics.clone(),
+        caft: env!("CARGO_PKG_VERSION").into(),
+    };
+    Metadata { activation, input, plan: plan.clone(), provenance }.write(&mut model)?;
+    let file = scratch.file(MODEL);
+    onnx::write(&model, &file)?;
+    drop(model);
+    notes.extend(describe(&scratch, &plan, request, context)?);
+
+    let samples = samples(&predictor, request, context)?;
+    let items: Vec<Item<'_>> =
+        samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
+    let mut live = predictor.outputs(&items, context)?;
+    drop(predictor);
+    let width = live.len() / items.len().max(1);
+    live.chunks_exact_mut(width.max(1)).for_each(|row| activation.apply(row));
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    // One provider runs all towers of a file; the plain processor runs whatever another one does.
+    let plain = runtime::prepare(&context.fetcher(), Provider::Cpu, Precision::Fp32)?;
+    let own_target = targets.into_iter().next().unwrap_or_else(|| plain.clone());
+    let is_processor = own_target.choice.info.name == plain.choice.info.name;
+    for (prepared, is_plain) in [(&own_target, false), (&plain, true)] {
+        if is_plain && is_processor {
+            continue;
+        }
+        let (exact, told) = (!is_plain && precision == own, is_plain);
+        let runtime = format!("{}, {}", prepared.choice.info.name, prepared.precision.name());
+        let outputs = outputs_of(&file, prepared, &items, (activation, input), &plan, context)?;
+        let threshold = if activation == Activation::Sigmoid { 0.5 } else { 0.0 };
+        let compared = Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told };
+        let comparison = compared.compare();
+        comparison.check(&file_name(&folder))?;
+        comparisons.push(comparison);
+    }
+    let bytes = put_in_place(&scratch, &folder, &names_beside(&plan))?;
+    if own != precision || plan.plan.engine.precision != precision {
+        let run_in = plan.plan.engine.precision.name();
+        notes.push(format!("the run computed in {run_in}; the file's backbone is in {}", precision.name()));
+    }
+    Ok(Exported { model: folder.join(MODEL), bytes, comparisons, notes })
+}
+
+/// Samples of the run's data, evenly spread over its test rows, or over all where there are none; or given files.
+fn samples(
+    predictor: &Predictor,
+    request: &ExportRequest,
+    context: &Context<'_>,
+) -> Result<Vec<(Vec<Sample>, String)>> {
+    if !request.files.is_empty() {
+        return Ok(predictor.samples(&request.files)?.into_iter().zip(request.files.iter().cloned()).collect());
+    }
+    let plan = &predictor.plan().plan;
+    let fetcher = context.fetcher();
+    let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
+    let unavailable = |e| {
+        Error::bad_input("the run's data cannot be read to compare the export with the run")
+            .hint("give pictures to compare with `--compare FILE`")
+            .because(e)
+    };
+    let dataset = data::load(&plan.data, &load).map_err(unavailable)?;
+    let all: Vec<u32> = (0..dataset.rows.len() as u32).collect();
+    let rows = if dataset.splits.test.is_empty() { &all } else { &dataset.splits.test };
+    let count = request.samples.clamp(1, rows.len().max(1));
+    let chosen = (0..count).filter_map(|i| rows.get(i * rows.len() / count)).map(|&row| {
+        let row = &dataset.rows[row as usize];
+        (row.samples.clone(), row.origin.clone())
+    });
+    Ok(chosen.collect())
+}
+
+/// What the exported file gives on a provider, sample by sample.
+fn outputs_of(
+    model: &Path,
+    prepared: &Prepared,
+    items: &[Item<'_>],
+    form: (Activation, Input),
+    plan: &ResolvedPlan,
+    context: &Context<'_>,
+) -> Result<Vec<f32>> {
+    let mut tower = exported::open(model, prepared, &mut plan.clone(), form, context)?;
+    let what = format!("the export on {}", prepared.choice.info.name);
+    let rows =
+        work(context.progress, &what, Some(items.len() as u64), Unit::Samples, || tower.rows(items, 8, context))?;
+    Ok(rows.into_iter().next().unwrap_or_default().concat())
+}
+
+fn file_name(folder: &Path) -> String {
+    folder.join(MODEL).display().to_string()
+}
+
+/// Renames the finished files to their places, the model last.
+fn put_in_place(scratch: &Scratch, folder: &Path, beside: &[String]) -> Result<u64> {
+    let mut bytes = 0;
+    for name in beside.iter().map(String::as_str).chain([DATA, MODEL]) {
+        let (from, to) = (scratch.file(name), folder.join(name));
+        if let Ok(metadata) = fs::metadata(&from) {
+            bytes += if name.starts_with(MODEL) { metadata.len() } else { 0 };
+            fs::rename(&from, &to).map_err(Error::io("create", &to))?;
+        } else if name == DATA && to.exists() {
+            // Weights beside an earlier export.
+            fs::remove_file(&to).map_err(Error::io("remove", &to))?;
+        }
+    }
+    Ok(bytes)
+}
