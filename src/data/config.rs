@@ -89,8 +89,8 @@ impl Default for Common {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSet {
-    /// The folder or file that holds the rows; a star in a file's name, as in `data/train-*.parquet`, stands for
-    /// all files that match.
+    /// The folder or file that holds the rows; a star in a file's name, as in `data/train-*.parquet` or
+    /// `hf:datasets/owner/repo/data/train-*.parquet@revision`, stands for all files that match.
     pub path: Resource,
 }
 

@@ -112,9 +112,14 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         return Err(Error::bad_input(format!("data.root: `{}` is not a folder", root.display())));
     }
     let local = |resource: &Resource| match (root, &resource.address) {
-        (Some(root), Address::Path(path)) => matching(inside(root, path)?),
-        (None, Address::Path(path)) if is_pattern(path) => matching(path.clone()),
-        _ => Ok(vec![context.fetcher.fetch(resource)?.path]),
+        (Some(root), Address::Path(path)) => {
+            let address = Address::Path(inside(root, path)?);
+            context.fetcher.fetch_all(&Resource { address, sha256: resource.sha256 })
+        }
+        _ => context.fetcher.fetch_all(resource),
+    };
+    let local = |resource: &Resource| -> Result<Vec<PathBuf>> {
+        Ok(local(resource)?.into_iter().map(|fetched| fetched.path).collect())
     };
     let given = |set: &Option<SetConfig>| -> Result<Vec<PathBuf>> {
         match set {
@@ -268,49 +273,6 @@ impl Joined {
         self.left_out.extend(bad);
         Ok((first..self.rows.len() as u32).collect())
     }
-}
-
-/// Whether a path's last part stands for several files.
-fn is_pattern(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains('*')) && !path.exists()
-}
-
-/// The files that a path names: itself, or where its last part has stars, for any letters each, all that match, in
-/// the order of their names.
-///
-/// # Errors
-/// Nothing matches; the folder cannot be read.
-fn matching(path: PathBuf) -> Result<Vec<PathBuf>> {
-    let Some((folder, name)) = path.parent().zip(path.file_name()).filter(|_| is_pattern(&path)) else {
-        return Ok(vec![path]);
-    };
-    let pattern = name.to_string_lossy();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let name = entry.map_err(Error::io("read", folder))?.file_name();
-        if name.to_str().is_some_and(|name| !name.starts_with('.') && matches(&pattern, name)) {
-            found.push(folder.join(name));
-        }
-    }
-    found.sort_unstable();
-    if found.is_empty() {
-        return Err(Error::bad_input(format!("no file is named like `{}`", path.display())));
-    }
-    Ok(found)
-}
-
-/// Whether a name is a pattern with its stars filled in.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(begin) else { return false };
-    let parts: Vec<&str> = rest.split('*').collect();
-    let Some((last, middle)) = parts.split_last() else { return true };
-    for part in middle {
-        // The first place is as good as any: what follows may begin anywhere behind it.
-        let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
-    }
-    name.ends_with(last)
 }
 
 /// A path inside a folder.
@@ -510,7 +472,6 @@ pub(super) mod tests {
             assert_eq!((data.rows.len(), data.rows[0].origin.as_str()), (12, "train-0.csv:2"));
         }
         assert!(load(Value::Null, "d/none-*.csv").unwrap_err().to_string().contains("no file is named like"));
-        assert!(matches("a*b*c", "abxbc") && !matches("a*b*c", "acb") && matches("*", "x") && !matches("ab*ba", "aba"));
     }
 
     #[test]

@@ -33,11 +33,11 @@ struct Known {
 }
 
 impl HubFile<'_> {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 
-    fn key(&self, endpoint: &str, revision: &str) -> Digest {
+    pub(super) fn key(&self, endpoint: &str, revision: &str) -> Digest {
         let kind = if self.dataset { "dataset" } else { "model" };
         // A mirror may hold other things under the same names.
         let key = KeyWriter::new("hub file").field("endpoint", if endpoint == HUB { "" } else { endpoint });
@@ -55,7 +55,7 @@ impl HubFile<'_> {
 }
 
 /// Whether a revision can never mean anything else.
-fn is_commit(revision: &str) -> bool {
+pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
@@ -130,10 +130,29 @@ impl Fetcher<'_> {
         let url = file.url(&self.settings.endpoint, file.revision);
         let token = self.settings.token.as_deref();
         let ask = Ask { method: "HEAD", url: &url, headers: Vec::new(), token, stay: true, payload: Payload::Nothing };
+        let answer = self.ask_patiently(file, &ask, patient)?;
+        let plain = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_string();
+        let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag")).map(plain);
+        let commit = match answer.header("x-repo-commit") {
+            Some(commit) if is_commit(commit) => commit.to_string(),
+            _ if is_commit(file.revision) => file.revision.to_string(),
+            _ => {
+                let what = format!("`{}` does not answer like a hub: it names no commit", self.settings.endpoint);
+                return Err(Error::failed(what).hint("is `HF_ENDPOINT` right?").into());
+            }
+        };
+        let linked = answer.header("x-linked-size").and_then(|size| size.parse().ok());
+        let redirected = (300..400).contains(&answer.status);
+        let size = linked.or_else(|| answer.length().filter(|_| !redirected));
+        Ok(Known { commit, sha256: etag.and_then(|etag| etag.parse().ok()), size })
+    }
+
+    /// Asks the hub, again after a pause where that may help, unless one is not `patient`.
+    pub(super) fn ask_patiently(&self, file: HubFile<'_>, ask: &Ask<'_>, patient: bool) -> Result<Answer, Trouble> {
         let mut tries = 0;
-        let answer = loop {
-            let trouble = match self.client().ask(&ask, self.cancel) {
-                Ok(answer) if answer.status < 400 => break answer,
+        loop {
+            let trouble = match self.client().ask(ask, self.cancel) {
+                Ok(answer) if answer.status < 400 => return Ok(answer),
                 Ok(answer) => match (answer.refused(), self.explain_hub(file, &answer)) {
                     (Trouble::Final(_), Some(error)) => Trouble::Final(error),
                     (refused, _) => refused,
@@ -151,21 +170,7 @@ impl Fetcher<'_> {
                 Err(error) => return Err(Trouble::Again(error, None)),
                 Ok(()) => (),
             }
-        };
-        let plain = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_string();
-        let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag")).map(plain);
-        let commit = match answer.header("x-repo-commit") {
-            Some(commit) if is_commit(commit) => commit.to_string(),
-            _ if is_commit(file.revision) => file.revision.to_string(),
-            _ => {
-                let what = format!("`{}` does not answer like a hub: it names no commit", self.settings.endpoint);
-                return Err(Error::failed(what).hint("is `HF_ENDPOINT` right?").into());
-            }
-        };
-        let linked = answer.header("x-linked-size").and_then(|size| size.parse().ok());
-        let redirected = (300..400).contains(&answer.status);
-        let size = linked.or_else(|| answer.length().filter(|_| !redirected));
-        Ok(Known { commit, sha256: etag.and_then(|etag| etag.parse().ok()), size })
+        }
     }
 
     /// What the hub means by a refusal.

@@ -197,7 +197,7 @@ impl Fetcher<'_> {
     }
 
     /// A short body, whole.
-    fn body(&self, answer: &Answer) -> Result<Vec<u8>> {
+    pub(super) fn body(&self, answer: &Answer) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk(self.cancel).map_err(last)? {
             bytes.extend_from_slice(&chunk);

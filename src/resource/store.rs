@@ -6,6 +6,7 @@
 //!   files/<sha256>/<name>          the file
 //!   files/<sha256>/unpacked/<key>/ parts of a wheel, by the path inside; <key>.json marks a whole part
 //!   names/<key>.json               what an address without a digest was last found to be
+//!   listings/<key>.json            which files an address with a star was last found to name
 //!   partial/<key>.part             a transfer under way or broken off, with <key>.json and <key>.lock beside it
 //!   digests                        the table of local files' digests
 //! ```
@@ -22,6 +23,8 @@ use crate::base::{Digest, Error, Result, file};
 
 /// No record is longer.
 const RECORD_LIMIT: u64 = 1 << 16;
+/// No listing is longer.
+const LISTING_LIMIT: u64 = 64 << 20;
 
 /// The folder of fetched files.
 #[derive(Debug, Clone)]
@@ -109,6 +112,14 @@ impl Store {
         write_record(&self.record("names", key), note)
     }
 
+    pub fn listing<T: DeserializeOwned>(&self, key: Digest) -> Option<T> {
+        read_json(&self.record("listings", key), LISTING_LIMIT)
+    }
+
+    pub fn set_listing(&self, key: Digest, listing: &impl Serialize) -> Result<()> {
+        write_record(&self.record("listings", key), listing)
+    }
+
     /// The folder of a file's own things.
     pub fn folder(&self, sha256: Sha256) -> PathBuf {
         self.0.join("files").join(sha256.to_string())
@@ -162,8 +173,11 @@ fn sweep(folder: &Path) {
 }
 
 pub(super) fn read_record<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let text = file::read_text(path, RECORD_LIMIT).ok()?;
-    serde_json::from_str(&text).ok()
+    read_json(path, RECORD_LIMIT)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Option<T> {
+    serde_json::from_str(&file::read_text(path, limit).ok()?).ok()
 }
 
 pub(super) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {

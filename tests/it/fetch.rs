@@ -221,3 +221,46 @@ fn two_at_once_fetch_a_file_once() {
     });
     assert_eq!(hub.requests().iter().filter(|r| r.starts_with("GET storage")).count(), 1);
 }
+
+#[test]
+fn a_star_names_all_files_of_a_folder_at_one_commit() {
+    let (hub, machine) = (Hub::start(), Machine::new());
+    for name in ["train-2.bin", "train-0.bin", "train-1.bin", "test-0.bin", "train-x/y.bin", "train-3.txt"] {
+        let kind = if name == "train-1.bin" { Kind::Plain } else { Kind::Large };
+        hub.add(&format!("datasets/owner/repo/data/{name}"), kind, name.as_bytes());
+    }
+    let fetch_all = |address: &str, sha256: Option<Sha256>, settings: Settings| -> Result<Vec<String>, Error> {
+        let resource = Resource { address: address.parse()?, sha256 };
+        let fetched = Fetcher::with_settings(&machine.home, &Silent, &machine.cancel, settings).fetch_all(&resource)?;
+        Ok(fetched.iter().map(|file| std::fs::read_to_string(&file.path).unwrap()).collect())
+    };
+    let star = "hf:datasets/owner/repo/data/train-*.bin";
+    let wanted = ["train-0.bin", "train-1.bin", "train-2.bin"];
+    assert_eq!(fetch_all(star, None, hub.settings()).unwrap(), wanted);
+    let asked = hub.requests();
+    assert!(
+        asked.iter().all(|line| line.contains("/api/") || line.contains(COMMIT) || line.contains("storage")),
+        "{asked:?}"
+    );
+    let lines: String = wanted.iter().map(|name| format!("{}  {name}\n", Sha256::of(name.as_bytes()))).collect();
+    let pinned = Sha256::of(lines.as_bytes());
+    let offline = || Settings { offline: true, ..hub.settings() };
+    assert_eq!(fetch_all(star, Some(pinned), offline()).unwrap(), wanted);
+    let other = fetch_all(star, Some(Sha256::of(b"")), offline()).unwrap_err();
+    assert!(other.to_string().contains("are not those that are pinned") && other.exit_code() == 2, "{other}");
+    let commit = format!("{star}@{COMMIT}");
+    assert!(fetch_all(&commit, None, offline()).unwrap_err().to_string().contains("offline nothing is fetched"));
+    assert_eq!(fetch_all(&commit, None, hub.settings()).unwrap(), wanted);
+    let before = hub.requests().len();
+    assert_eq!(fetch_all(&commit, None, hub.settings()).unwrap(), wanted);
+    assert_eq!(hub.requests().len(), before, "a commit is listed once");
+
+    hub.add("datasets/owner/repo/data/train-4.bin", Kind::Plain, "train-4.bin");
+    assert_eq!(fetch_all(star, None, hub.settings()).unwrap().len(), 4, "a branch is asked each time");
+    let error = |address: &str| fetch_all(address, None, hub.settings()).unwrap_err().to_string();
+    assert!(error("hf:datasets/owner/repo/data/none-*.bin").contains("no file is named like"));
+    assert!(error("hf:datasets/owner/repo/da*/x.bin").contains("not of a folder"));
+    assert!(error("hf:datasets/owner/repo/data/*@next").contains("has no revision `next`"));
+    hub.go_down();
+    assert_eq!(fetch_all(star, None, hub.settings()).unwrap().len(), 4, "without the hub the last list holds");
+}

@@ -189,6 +189,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, storage: Option<u16>) -> s
             state.objects.insert(path, request.body);
             answer(&mut stream, 200, &[], false, b"")
         }
+        Some(_) if request.path.starts_with("/api/") => list(&mut stream, &state, &request),
         Some(storage) => resolve(&mut stream, &mut state, &request, storage),
         None => {
             let path = decode(request.path.split('?').next().unwrap_or("").trim_start_matches('/'));
@@ -254,6 +255,49 @@ fn decode(path: &str) -> String {
         out.extend(part.bytes().skip(if byte.is_some() { 2 } else { 0 }));
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Files on one page of a folder's list.
+const PAGE: usize = 2;
+
+/// Answers `/api/{models|datasets}/{repo}/revision/{revision}` and `…/tree/{commit}/{folder}`, page by page.
+fn list(stream: &mut TcpStream, state: &State, request: &Request) -> std::io::Result<()> {
+    let (path, page) = request.path.split_once("?cursor=").unwrap_or((&request.path, "0"));
+    let path = path.trim_start_matches("/api/").replacen("models/", "", 1);
+    let (repo, rest) = path.split_once("/tree/").or_else(|| path.split_once("/revision/")).unwrap();
+    if state.gated.get(repo).is_some_and(|token| request.token.as_ref() != Some(token)) {
+        return answer(stream, 401, &["x-error-code: GatedRepo"], false, b"");
+    }
+    let (revision, folder) = rest.split_once('/').unwrap_or((rest, ""));
+    if revision != "main" && revision != COMMIT {
+        return answer(stream, 404, &["x-error-code: RevisionNotFound"], false, b"");
+    }
+    if path.contains("/revision/") {
+        return answer(stream, 200, &[], false, serde_json::json!({"sha": COMMIT}).to_string().as_bytes());
+    }
+    let begin = [repo, &decode(folder)].join("/").trim_end_matches('/').to_string() + "/";
+    let mut names: Vec<(&str, String)> = Vec::new();
+    for name in state.files.keys().filter_map(|name| name.strip_prefix(&begin)) {
+        let path = |name: &str| format!("{begin}{name}").split_off(repo.len() + 1);
+        names.push(match name.split_once('/') {
+            Some((folder, _)) => ("directory", path(folder)),
+            None => ("file", path(name)),
+        });
+    }
+    if names.is_empty() {
+        return answer(stream, 404, &["x-error-code: EntryNotFound"], false, b"");
+    }
+    names.sort();
+    names.dedup();
+    let page: usize = page.parse().unwrap();
+    let entries = names.iter().skip(page * PAGE).take(PAGE);
+    let entries: Vec<_> =
+        entries.map(|(kind, path)| serde_json::json!({"type": kind, "path": path, "oid": ""})).collect();
+    let url = request.path.split('?').next().unwrap();
+    let link = format!("link: <{url}?cursor={}>; rel=\"next\"", page + 1);
+    let more = names.len() > (page + 1) * PAGE;
+    let headers: &[&str] = if more { &[&link] } else { &[] };
+    answer(stream, 200, headers, false, serde_json::Value::from(entries).to_string().as_bytes())
 }
 
 /// Answers `…/resolve/{revision}/{path}`.

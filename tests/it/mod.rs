@@ -7,6 +7,7 @@ mod fetch;
 mod fill;
 mod headline;
 mod hub;
+mod hub_data;
 mod images;
 mod pip;
 mod precision;
