@@ -137,7 +137,7 @@ fn a_shape_that_only_running_tells_is_learnt() {
 
 /// An interpreter that sees no installed packages, and one whose packages are stubs that "export" a file.
 #[cfg(unix)]
-fn interpreter(project: &Project, name: &str, stubs: Option<&str>) -> String {
+pub fn interpreter(project: &Project, name: &str, stubs: Option<&str>) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let path = stubs.map(|folder| format!("PYTHONPATH={} ", project.path(folder).display())).unwrap_or_default();
     project.write(name, &format!("#!/bin/sh\n{path}exec python3 -S \"$@\"\n"));

@@ -99,3 +99,25 @@ fn a_model_that_mixes_a_batch_runs_one_sample_at_a_time() {
     let built = project.run(&["engine", "build", "backbone.onnx", "-o", "f=/Mul_output_0"]);
     assert!(built.stdout.contains("DEPEND ON ITS BATCH, from the node `/DynamicQuantizeLinear`"), "{built:?}");
 }
+
+#[test]
+#[cfg(unix)]
+fn every_precision_is_measured_and_what_python_lacks_is_said() {
+    let project = Project::new(1);
+    let bare = super::engine::interpreter(&project, "bare", None);
+    let fixed = ["bench", "engine", "backbone.onnx", "--json", "--batch=2", "--seconds=1", "--rounds=1", "--python"];
+    let ran = project.run(&[&fixed[..], &[&bare, "--precisions=fp16,int8", "--min-cosine=0"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let told = ran.json();
+    let of = |precision: &str| {
+        let rows = told["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["provider"] == "cpu" && row["precision"] == precision).unwrap().clone()
+    };
+    assert_eq!(of("fp32")["ratio"], 1.0, "{told}");
+    for precision in ["fp16", "int8"] {
+        assert!(of(precision)["cosine"].as_f64().unwrap() > 0.9 && of(precision)["batch_invariant"] == true, "{told}");
+    }
+    assert!(told["absent"][0].as_str().unwrap().contains("No module named 'numpy'"), "{told}");
+    let refused = project.run(&[&fixed[..], &[&bare, "--precisions=int8", "--min-cosine=1"]].concat()).json();
+    assert!(refused["absent"][0].as_str().unwrap().starts_with("cpu int8: `int8` on cpu has a cosine of"), "{refused}");
+}

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::median;
 use crate::base::Cancel;
 use crate::base::home::Home;
 use crate::base::progress::Silent;
@@ -167,9 +168,4 @@ impl Drop for Torch {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }

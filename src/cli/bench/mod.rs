@@ -45,3 +45,9 @@ impl Args {
         }
     }
 }
+
+/// The middle of some rates; 0 of none.
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
+}

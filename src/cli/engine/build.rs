@@ -234,7 +234,10 @@ impl Check {
 }
 
 /// A value of a recipe by its name.
-pub(super) fn named<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+///
+/// # Errors
+/// There is none of this name; the message lists those there are.
+pub fn named<T: DeserializeOwned>(word: &str) -> Result<T, String> {
     serde_json::from_value(word.into()).map_err(|error| error.to_string())
 }
 

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+pub use build::named;
+
 use super::Globals;
 use super::surroundings::Surroundings;
 use crate::backbone::{Entry, catalogue};
