@@ -12,9 +12,9 @@ use crate::graph::onnx::proto::{DataType, ModelProto, NodeProto};
 use crate::graph::onnx::{self, describe, shape};
 
 /// An engine that is given one sample at a time, whatever it is asked for.
-pub struct OneByOne(pub Box<dyn Engine>);
+pub struct OneByOne<'a>(pub Box<dyn Engine + 'a>);
 
-impl Engine for OneByOne {
+impl Engine for OneByOne<'_> {
     fn inputs(&self) -> &[Port] {
         self.0.inputs()
     }
@@ -40,6 +40,10 @@ impl Engine for OneByOne {
             outputs.iter_mut().zip(&one).for_each(|(all, row)| all.extend_from_slice(row));
         }
         Ok(())
+    }
+
+    fn parts(&mut self) -> Vec<Box<dyn Engine + '_>> {
+        self.0.parts().into_iter().map(|part| Box::new(OneByOne(part)) as Box<dyn Engine + '_>).collect()
     }
 }
 

@@ -147,4 +147,10 @@ pub trait Engine: Send {
     /// # Errors
     /// The runtime's own, and inputs or outputs that do not fit the model.
     fn run(&mut self, inputs: &[InputTensor<'_>], outputs: &mut [Vec<f32>]) -> Result<()>;
+
+    /// Engines that give the same and may run at the same time, a batch each, on a part of the threads: who has many
+    /// batches loses no time at the end of each. None where the engine is of one piece.
+    fn parts(&mut self) -> Vec<Box<dyn Engine + '_>> {
+        Vec::new()
+    }
 }

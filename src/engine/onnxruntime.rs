@@ -75,11 +75,8 @@ impl OnnxRuntime {
             for session in &mut self.lanes {
                 scope.spawn(|| {
                     while let Some(rows) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape_of(rows)).collect();
-                        let part: Vec<InputTensor<'_>> =
-                            inputs.iter().zip(&shapes).map(|(input, shape)| input.rows(rows, shape)).collect();
                         let mut part_outputs = vec![Vec::new(); ports.1.len()];
-                        let outcome = run_session(session, ports, &part, &mut part_outputs);
+                        let outcome = run_piece(session, ports, inputs, rows, &mut part_outputs);
                         let entry = (rows.start, outcome.map(|()| part_outputs));
                         done.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
                     }
@@ -135,18 +132,79 @@ impl Engine for OnnxRuntime {
     }
 
     fn run(&mut self, inputs: &[InputTensor<'_>], outputs: &mut [Vec<f32>]) -> Result<()> {
-        if inputs.len() != self.inputs.len() || outputs.len() != self.outputs.len() {
-            let (i, o) = (self.inputs.len(), self.outputs.len());
-            return Err(Error::failed(format!("the model has {i} inputs and {o} outputs, the caller another number")));
-        }
-        let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
-        let whole = |input: &InputTensor<'_>| input.shape().first() == Some(&batch) && input.is_whole();
+        let batch = check(inputs, outputs, (&self.inputs, &self.outputs))?;
         let pieces = pieces(batch, self.lanes.len());
-        if self.lanes.len() > 1 && pieces.len() > 1 && inputs.iter().all(whole) {
+        if self.lanes.len() > 1 && pieces.len() > 1 && inputs.iter().all(|input| is_whole(input, batch)) {
             return self.run_in_lanes(inputs, &pieces, outputs);
         }
         run_session(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, outputs)
     }
+
+    fn parts(&mut self) -> Vec<Box<dyn Engine + '_>> {
+        if self.lanes.len() < 2 {
+            return Vec::new();
+        }
+        let ports = (&self.inputs[..], &self.outputs[..]);
+        self.lanes.iter_mut().map(|session| Box::new(Part { session, ports }) as Box<dyn Engine + '_>).collect()
+    }
+}
+
+/// One session of several.
+struct Part<'a> {
+    session: &'a mut Session,
+    ports: (&'a [Port], &'a [Port]),
+}
+
+impl Engine for Part<'_> {
+    fn inputs(&self) -> &[Port] {
+        self.ports.0
+    }
+
+    fn outputs(&self) -> &[Port] {
+        self.ports.1
+    }
+
+    fn run(&mut self, inputs: &[InputTensor<'_>], outputs: &mut [Vec<f32>]) -> Result<()> {
+        let batch = check(inputs, outputs, self.ports)?;
+        let pieces = pieces(batch, 1);
+        if pieces.len() < 2 || !inputs.iter().all(|input| is_whole(input, batch)) {
+            return run_session(self.session, self.ports, inputs, outputs);
+        }
+        outputs.iter_mut().for_each(Vec::clear);
+        let mut piece_outputs = vec![Vec::new(); outputs.len()];
+        for rows in &pieces {
+            run_piece(self.session, self.ports, inputs, rows, &mut piece_outputs)?;
+            outputs.iter_mut().zip(&piece_outputs).for_each(|(out, values)| out.extend_from_slice(values));
+        }
+        Ok(())
+    }
+}
+
+/// The batch, if there are as many inputs and outputs as the model has.
+fn check(inputs: &[InputTensor<'_>], outputs: &[Vec<f32>], ports: (&[Port], &[Port])) -> Result<usize> {
+    if inputs.len() != ports.0.len() || outputs.len() != ports.1.len() {
+        let (i, o) = (ports.0.len(), ports.1.len());
+        return Err(Error::failed(format!("the model has {i} inputs and {o} outputs, the caller another number")));
+    }
+    Ok(inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0))
+}
+
+fn is_whole(input: &InputTensor<'_>, batch: usize) -> bool {
+    input.shape().first() == Some(&batch) && input.is_whole()
+}
+
+/// Runs some rows of whole inputs.
+fn run_piece(
+    session: &mut Session,
+    ports: (&[Port], &[Port]),
+    inputs: &[InputTensor<'_>],
+    rows: &Range<usize>,
+    outputs: &mut [Vec<f32>],
+) -> Result<()> {
+    let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape_of(rows)).collect();
+    let piece: Vec<InputTensor<'_>> =
+        inputs.iter().zip(&shapes).map(|(input, shape)| input.rows(rows, shape)).collect();
+    run_session(session, ports, &piece, outputs)
 }
 
 fn run_session(

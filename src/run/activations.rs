@@ -1,18 +1,18 @@
 //! The pass that runs the engine over every sample whose activations are not stored yet.
 
 use std::collections::HashSet;
-use std::thread::available_parallelism;
 
+use super::pump::{Done, Pump, with_engine};
 use super::record::Activations;
-use super::share::Share;
+use super::share::{Next, Share};
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Digest, Progress, Result};
 use crate::cache::{Claims, Column, LEASE, Store, Writer};
 use crate::data::{Dataset, OnError};
-use crate::engine::{Engine, run_on};
+use crate::engine::Engine;
 use crate::sample::Ready;
 use crate::sample::image::augment::view_digest;
-use crate::sample::pipeline::{Batch, Item, Options, prepare, refuse, scan};
+use crate::sample::pipeline::{Buffers, Item, Options, refuse, scan, stream};
 
 /// What the pass works on.
 pub struct Task<'a> {
@@ -30,6 +30,9 @@ pub struct Task<'a> {
     pub store: &'a Store,
     /// Samples in one pass.
     pub batch_size: usize,
+    /// Threads that prepare samples: as many as there are cores, for they wait when they are ahead of the engine and use
+    /// what it leaves.
+    pub threads: usize,
     /// What happens to a sample that cannot be decoded.
     pub on_error: OnError,
     /// Where progress goes.
@@ -86,56 +89,25 @@ impl Task<'_> {
         engine: &mut dyn Engine,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let mut writers = self.columns.iter().map(Column::writer).collect::<Result<Vec<_>>>()?;
-        let mut outputs = vec![Vec::new(); writers.len()];
+        let writers = self.columns.iter().map(Column::writer).collect::<Result<Vec<_>>>()?;
         if self.on_error == OnError::Fail {
             // Headers take seconds; what they show must not come up after hours.
-            let bad = scan(&self.items(missing), available_parallelism().map_or(1, usize::from), self.cancel)?;
+            let bad = scan(&self.items(missing), self.threads, self.cancel)?;
             refuse(bad, missing.len())?;
         }
         let keys: Vec<Digest> = self.columns.iter().map(|column| column.spec().key).collect();
         // A folder that takes no claims takes no rows either, and the writers say so better.
         let claims = Claims::open(self.store, &keys, LEASE).ok();
-        let mut share = Share::new(claims, (distinct, missing), self.digests, self.columns);
-        let (mut done, mut pushed) = (0, 0);
-        let result = loop {
-            let flush = || writers.iter_mut().try_for_each(Writer::flush);
-            let rows = match share.next(pushed, self.cancel, flush) {
-                Ok(rows) if rows.is_empty() => break Ok(()),
-                Ok(rows) => rows,
-                Err(error) => break Err(error),
-            };
-            let step = |batch: &Batch| -> Result<()> {
-                let count = batch.indices.len();
-                outcome.skipped.extend(batch.failed.iter().map(|(row, error)| (*row, error.to_string())));
-                done += (count + batch.failed.len()) as u64;
-                if count > 0 {
-                    run_on(engine, &batch.inputs, &mut outputs)?;
-                    for (writer, values) in writers.iter_mut().zip(&outputs) {
-                        // The digest of the very bytes that were decoded, should a file change meanwhile.
-                        for (digest, row) in batch.digests.iter().zip(values.chunks_exact(values.len() / count.max(1)))
-                        {
-                            writer.push(view_digest(digest, self.view), row)?;
-                        }
-                    }
-                    pushed += count as u64;
-                    outcome.activations.computed += count as u64;
-                    share.stored(writers.iter().map(Writer::stored_pushes).min().unwrap_or(0));
-                }
-                self.progress.event(Event::WorkAdvanced { done, detail: Self::share_of_cache(distinct, missing) });
-                Ok(())
-            };
-            let options = Options {
-                batch_size: self.batch_size,
-                // The engine keeps the cores busy; one thread stays ahead of it with decoding.
-                threads: 1,
-                cancel: self.cancel,
-                skip_bad: self.on_error == OnError::Skip,
-            };
-            if let Err(error) = prepare(&self.items(&rows), self.ready, &options, step) {
-                break Err(error);
-            }
-        };
+        let share = Share::new(claims, (distinct, missing), self.digests, self.columns);
+        let detail = Self::share_of_cache(distinct, missing);
+        let mut pass = Pass { task: self, share, writers, outcome, pushed: 0, handled: 0, detail };
+        let skip_bad = self.on_error == OnError::Skip;
+        let options = Options { batch_size: self.batch_size, threads: self.threads, cancel: self.cancel, skip_bad };
+        let buffers = Buffers::default();
+        let result = with_engine(engine, |pump| {
+            self.feed(&mut pass, pump, &options, &buffers).inspect_err(|_| pump.stop(|done| pass.take(done, &buffers)))
+        });
+        let Pass { share, writers, .. } = pass;
         // What was computed before an error or an interruption is kept; claims are given back after that.
         let stored = writers.into_iter().zip(self.columns.iter()).try_for_each(|(writer, column)| {
             let (written, spec) = (writer.finish()?, column.spec());
@@ -147,6 +119,24 @@ impl Task<'_> {
         });
         drop(share);
         result.and(stored)
+    }
+
+    /// Sends the rows through the engine, as this process comes to compute them.
+    fn feed(&self, pass: &mut Pass<'_, '_>, pump: &mut Pump, options: &Options<'_>, buffers: &Buffers) -> Result<()> {
+        loop {
+            match pass.share.next()? {
+                Next::Rows(rows) => {
+                    let push = |batch| pump.push(batch, |done| pass.take(done, buffers));
+                    stream(&self.items(&rows), self.ready, options, buffers, push)?;
+                }
+                Next::Wait => {
+                    pump.drain(|done| pass.take(done, buffers))?;
+                    pass.writers.iter_mut().try_for_each(Writer::flush)?;
+                    pass.share.wait(self.cancel)?;
+                }
+                Next::Nothing => return pump.drain(|done| pass.take(done, buffers)),
+            }
+        }
     }
 
     fn items(&self, rows: &[usize]) -> Vec<Item<'_>> {
@@ -163,5 +153,42 @@ impl Task<'_> {
             0 => String::new(),
             reused => format!("{reused} ({:.0} %) from the cache", 100.0 * reused as f64 / distinct.len() as f64),
         }
+    }
+}
+
+/// A pass under way.
+struct Pass<'a, 'b> {
+    task: &'a Task<'a>,
+    share: Share<'a>,
+    writers: Vec<Writer>,
+    outcome: &'b mut Outcome,
+    /// Rows pushed to each writer, and those with the rows left out.
+    pushed: u64,
+    handled: u64,
+    detail: String,
+}
+
+impl Pass<'_, '_> {
+    /// Stores what came out of the engine.
+    fn take(&mut self, Done { mut batch, outputs }: Done, buffers: &Buffers) -> Result<()> {
+        let count = batch.indices.len();
+        let failed = std::mem::take(&mut batch.failed);
+        let handled = count + failed.len();
+        self.outcome.skipped.extend(failed.into_iter().map(|(row, error)| (row, error.to_string())));
+        for (writer, values) in self.writers.iter_mut().zip(&outputs).filter(|_| count > 0) {
+            // The digest of the very bytes that were decoded, should a file change meanwhile.
+            for (digest, row) in batch.digests.iter().zip(values.chunks_exact((values.len() / count).max(1))) {
+                writer.push(view_digest(digest, self.task.view), row)?;
+            }
+        }
+        buffers.give(batch);
+        self.pushed += count as u64;
+        self.outcome.activations.computed += count as u64;
+        self.share.handled(handled, self.pushed);
+        self.share.stored(self.writers.iter().map(Writer::stored_pushes).min().unwrap_or(0));
+        self.handled += handled as u64;
+        let (done, detail) = (self.handled, self.detail.clone());
+        self.task.progress.event(Event::WorkAdvanced { done, detail });
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::thread::available_parallelism;
 
 use super::activations::{Outcome, Task};
 use super::context::Context;
@@ -88,6 +89,7 @@ fn fill_one(
             store: &store,
             ready: &view.ready,
             batch_size: plan.engine.batch_size,
+            threads: available_parallelism().map_or(1, usize::from),
             on_error: plan.data.common.on_error,
             progress: context.progress,
             cancel: context.cancel,

@@ -100,7 +100,11 @@ fn one(
     Ok(Resolved { plan, dataset, digests, source, tail, field: None, others: Vec::new() })
 }
 
-fn sample_digests(
+/// The digest of every row's sample.
+///
+/// # Errors
+/// A sample cannot be read, unless those are skipped; [`Error::Interrupted`].
+pub fn sample_digests(
     dataset: &Dataset,
     on_error: OnError,
     table: &DigestTable,

@@ -58,9 +58,24 @@ pub struct Share<'a> {
     open: VecDeque<Part>,
     /// Parts that others have claimed.
     elsewhere: Vec<Part>,
-    /// Parts of this process, with the number of rows pushed when they were done.
+    /// Parts of this process whose rows are on their way, with the number of rows given out when theirs were.
+    in_work: VecDeque<(u64, Digest)>,
+    /// Parts of this process, with the number of rows pushed when theirs were.
     done: VecDeque<(u64, Digest)>,
-    in_work: Vec<Digest>,
+    /// Rows given out, and those of them that are done with.
+    given: u64,
+    handled: u64,
+}
+
+/// What a process is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// To compute these rows.
+    Rows(Vec<usize>),
+    /// To store what it has, and to [`Share::wait`] for rows that others compute.
+    Wait,
+    /// Nothing: all is stored or known to be bad.
+    Nothing,
 }
 
 impl<'a> Share<'a> {
@@ -81,63 +96,83 @@ impl<'a> Share<'a> {
         };
         let parts: Vec<Part> = distinct.chunks(PART).map(part).collect();
         let open = parts.into_iter().filter(|part| !part.rows.is_empty()).collect();
-        let (elsewhere, done, in_work) = Default::default();
-        Self { claims, digests, columns, open, elsewhere, done, in_work }
+        let (elsewhere, in_work, done) = Default::default();
+        Self { claims, digests, columns, open, elsewhere, in_work, done, given: 0, handled: 0 }
     }
 
-    /// The next rows to compute; none when all are stored or known to be bad. `pushed` is how many rows were pushed
-    /// so far. Where only rows are left that others compute, `flush` is called, and they are waited for.
+    /// What to do next.
     ///
     /// # Errors
-    /// Those of the cache and of `flush`; [`Error::Interrupted`].
-    pub fn next(&mut self, pushed: u64, cancel: &Cancel, mut flush: impl FnMut() -> Result<()>) -> Result<Vec<usize>> {
-        self.done.extend(self.in_work.drain(..).map(|part| (pushed, part)));
+    /// Those of the cache.
+    pub fn next(&mut self) -> Result<Next> {
         loop {
-            let lot = self.take();
-            if self.claims.is_none() || (lot.is_empty() && self.elsewhere.is_empty()) {
-                return Ok(lot);
+            let (mut lot, names) = self.take();
+            if self.claims.is_some() && !lot.is_empty() {
+                // Whoever held these parts before may have stored them.
+                self.columns.iter().try_for_each(|column| column.refresh(&crate::base::progress::Silent))?;
+                lot.retain(|row| self.lacks(*row));
             }
-            // Whoever held these parts before may have stored them.
-            self.columns.iter().try_for_each(|column| column.refresh(&crate::base::progress::Silent))?;
-            let lacks = |row: &usize| self.columns.iter().any(|column| !column.contains(&self.digests[*row]));
-            let lot: Vec<usize> = lot.into_iter().filter(lacks).collect();
+            self.given += lot.len() as u64;
+            self.in_work.extend(names.into_iter().map(|name| (self.given, name)));
             if !lot.is_empty() {
-                return Ok(lot);
+                return Ok(Next::Rows(lot));
             }
-            if self.open.is_empty() && !self.elsewhere.is_empty() {
-                flush()?;
-                self.stored(u64::MAX);
-                for mut part in std::mem::take(&mut self.elsewhere) {
-                    let lacks = |row: &usize| self.columns.iter().any(|column| !column.contains(&self.digests[*row]));
-                    part.rows.retain(lacks);
-                    if !part.rows.is_empty() {
-                        self.open.push_back(part);
-                    }
-                }
-                if !self.open.is_empty() {
-                    cancel.check()?;
-                    std::thread::sleep(PAUSE);
-                }
+            if self.open.is_empty() {
+                return Ok(if self.elsewhere.is_empty() { Next::Nothing } else { Next::Wait });
             }
         }
     }
 
+    /// Some rows were pushed or found to be bad, `pushed` so far: first those given out first.
+    pub fn handled(&mut self, rows: usize, pushed: u64) {
+        self.handled += rows as u64;
+        while let Some((_, part)) = self.in_work.pop_front_if(|(given, _)| *given <= self.handled) {
+            self.done.push_back((pushed, part));
+        }
+    }
+
+    /// Looks whether others have stored what they claimed, once all of this process's is stored; what they left becomes
+    /// open again after a pause.
+    ///
+    /// # Errors
+    /// Those of the cache; [`Error::Interrupted`].
+    pub fn wait(&mut self, cancel: &Cancel) -> Result<()> {
+        self.handled(0, 0);
+        self.stored(u64::MAX);
+        self.columns.iter().try_for_each(|column| column.refresh(&crate::base::progress::Silent))?;
+        for mut part in std::mem::take(&mut self.elsewhere) {
+            part.rows.retain(|row| self.lacks(*row));
+            if !part.rows.is_empty() {
+                self.open.push_back(part);
+            }
+        }
+        if !self.open.is_empty() {
+            cancel.check()?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn lacks(&self, row: usize) -> bool {
+        self.columns.iter().any(|column| !column.contains(&self.digests[row]))
+    }
+
     /// Claims parts, fewer when little is left, so that all processes end at about the same time.
-    fn take(&mut self) -> Vec<usize> {
+    fn take(&mut self) -> (Vec<usize>, Vec<Digest>) {
         let left: usize = self.open.iter().map(|part| part.rows.len()).sum();
         let most = if self.claims.is_none() { usize::MAX } else { (left / 8).clamp(4 * PART, LOT) };
-        let mut lot = Vec::new();
+        let (mut lot, mut names) = (Vec::new(), Vec::new());
         while lot.len() < most
             && let Some(part) = self.open.pop_front()
         {
             if self.claims.as_ref().is_none_or(|claims| claims.take(&part.name)) {
-                self.in_work.push(part.name);
+                names.push(part.name);
                 lot.extend(part.rows);
             } else {
                 self.elsewhere.push(part);
             }
         }
-        lot
+        (lot, names)
     }
 
     /// Gives back the parts of which all is stored: those done before the `pushes`th row was pushed.

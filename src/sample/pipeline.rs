@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
 
 use super::image::augment::Augment;
 use super::image::decode::{self, Pixels};
@@ -56,6 +56,24 @@ pub fn unit_digest(digests: &[Digest]) -> Digest {
     if let [one] = digests { *one } else { KeyWriter::new("pair").json("samples", &digests).finish() }
 }
 
+/// The memory of batches that are done with, for those that come: taking it anew from the system costs as much as
+/// reading a picture.
+#[derive(Debug, Default)]
+pub struct Buffers(Mutex<Vec<Vec<f32>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<f32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Takes back what a batch was made in.
+    pub fn give(&self, batch: Batch) {
+        if let Some(Values::F32(buffer)) = batch.inputs.into_iter().next().map(|tensor| tensor.data) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
 /// Prepares samples and gives them to `consume`, on the calling thread, batch by batch: pictures in the order of
 /// the items, texts by length. The results do not depend on the number of threads or on the batches.
 ///
@@ -65,49 +83,69 @@ pub fn prepare(
     items: &[Item<'_>],
     ready: &Ready,
     options: &Options<'_>,
-    consume: impl FnMut(&Batch) -> Result<()>,
+    mut consume: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let buffers = Buffers::default();
+    stream(items, ready, options, &buffers, |batch| {
+        consume(&batch)?;
+        buffers.give(batch);
+        Ok(())
+    })
+}
+
+/// As [`prepare`], for a consumer that keeps batches while the next ones are made; it gives them back to `buffers`.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn stream(
+    items: &[Item<'_>],
+    ready: &Ready,
+    options: &Options<'_>,
+    buffers: &Buffers,
+    consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     match ready {
-        Ready::Image(steps) => prepare_images(items, (steps, None), options, consume),
+        Ready::Image(steps) => stream_images(items, (steps, None), options, buffers, consume),
         Ready::View(steps, augment, number) => {
-            prepare_images(items, (steps, Some((augment, *number))), options, consume)
+            stream_images(items, (steps, Some((augment, *number))), options, buffers, consume)
         }
-        Ready::Text(encoder) => text::prepare(items, encoder, options, consume),
+        Ready::Text(encoder) => text::stream(items, encoder, options, consume),
     }
 }
 
 /// Prepares images batch by batch in the order of the items, while other threads prepare the next ones. At most
-/// `threads + 2` batches exist at a time.
+/// `threads + 2` batches are ready or in work at a time, beside those that the consumer keeps.
 ///
 /// # Errors
 /// The first bad sample in the order of the items, with its origin, unless they are skipped; what
 /// `consume` returns; [`Error::Interrupted`].
-fn prepare_images(
+fn stream_images(
     items: &[Item<'_>],
     (steps, view): (&ImagePreprocess, Option<(&Augment, u32)>),
     options: &Options<'_>,
-    mut consume: impl FnMut(&Batch) -> Result<()>,
+    buffers: &Buffers,
+    mut consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     steps.check()?;
     let batches: Vec<&[Item<'_>]> = items.chunks(options.batch_size.max(1)).collect();
     let threads = options.threads.clamp(1, batches.len().max(1));
     let next = AtomicUsize::new(0);
-    let (empty_sender, empty) = mpsc::channel();
+    let (permit_sender, permits) = mpsc::channel();
     for _ in 0..threads + 2 {
-        let _ = empty_sender.send(Vec::new());
+        let _ = permit_sender.send(());
     }
-    let empty = Mutex::new(empty);
+    let permits = Mutex::new(permits);
     let (done_sender, done) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (sender, batches, next, empty) = (done_sender.clone(), &batches, &next, &empty);
+            let (sender, batches, next, permits) = (done_sender.clone(), &batches, &next, &permits);
             scope.spawn(move || {
                 let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps, view };
-                // A buffer comes first and the number second, so that the lowest number always has one.
-                while let Some(buffer) = empty.lock().ok().and_then(|buffers| buffers.recv().ok()) {
+                // A permit comes first and the number second, so that the lowest number always has one.
+                while permits.lock().is_ok_and(|permits| permits.recv().is_ok()) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(items) = batches.get(number) else { break };
-                    let batch = worker.batch(items, buffer, options);
+                    let batch = worker.batch(items, buffers.take(), options);
                     if sender.send((number, batch)).is_err() {
                         break;
                     }
@@ -123,14 +161,12 @@ fn prepare_images(
             }
             let batch = early.remove(&wanted).unwrap_or_else(|| unreachable!("it was just found"))?;
             options.cancel.check()?;
-            consume(&batch)?;
-            if let Some(Values::F32(buffer)) = batch.inputs.into_iter().next().map(|tensor| tensor.data) {
-                let _ = empty_sender.send(buffer);
-            }
+            consume(batch)?;
+            let _ = permit_sender.send(());
             Ok(())
         });
-        // Whoever waits for a buffer, or has a batch to send, sees that nobody is left.
-        drop(empty_sender);
+        // Whoever waits for a permit, or has a batch to send, sees that nobody is left.
+        drop(permit_sender);
         drop(done);
         result
     })

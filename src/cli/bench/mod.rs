@@ -4,6 +4,7 @@ mod cache;
 mod data;
 mod engine;
 mod exact;
+mod extract;
 mod sweep;
 mod tails;
 mod train;
@@ -26,6 +27,7 @@ enum What {
     Cache(cache::Args),
     Data(data::Args),
     Engine(engine::Args),
+    Extract(extract::Args),
     Sweep(sweep::Args),
     Train(train::Args),
 }
@@ -40,6 +42,7 @@ impl Args {
             What::Cache(args) => args.run(globals),
             What::Data(args) => args.run(globals),
             What::Engine(args) => args.run(globals),
+            What::Extract(args) => args.run(globals),
             What::Sweep(args) => args.run(globals),
             What::Train(args) => args.run(globals),
         }

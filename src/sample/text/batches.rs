@@ -9,12 +9,12 @@ use crate::sample::tensor::{Tensor, Values};
 /// Texts that are encoded and sorted by their length at once: many, so that batches of one length are full.
 const WINDOW: usize = 1 << 14;
 
-/// As [`crate::sample::pipeline::prepare`], but within each window of items in the order of their lengths.
-pub fn prepare(
+/// As [`crate::sample::pipeline::stream`], but within each window of items in the order of their lengths.
+pub fn stream(
     items: &[Item<'_>],
     encoder: &Encoder,
     options: &Options<'_>,
-    mut consume: impl FnMut(&Batch) -> Result<()>,
+    mut consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     for window in items.chunks(WINDOW) {
         let encoded = in_parallel(window, options.threads, options.cancel, |item, buffer| {
@@ -29,7 +29,7 @@ pub fn prepare(
             }
         }
         if !failed.is_empty() {
-            consume(&Batch { indices: Vec::new(), digests: Vec::new(), inputs: Vec::new(), failed })?;
+            consume(Batch { indices: Vec::new(), digests: Vec::new(), inputs: Vec::new(), failed })?;
         }
         // The longest first, so that memory is short early or never.
         good.sort_by_key(|(_, _, tokens)| std::cmp::Reverse(tokens.ids.len()));
@@ -37,7 +37,7 @@ pub fn prepare(
             for chunk in same.chunks(options.batch_size.max(1)) {
                 options.cancel.check()?;
                 let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), encoder);
-                consume(&Batch {
+                consume(Batch {
                     indices: chunk.iter().map(|(index, _, _)| *index).collect(),
                     digests: chunk.iter().map(|(_, digest, _)| *digest).collect(),
                     inputs,

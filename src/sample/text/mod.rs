@@ -8,7 +8,7 @@ mod batches;
 mod config;
 mod encoder;
 
-pub(super) use batches::{prepare, probe};
+pub(super) use batches::{probe, stream};
 pub use config::TextSteps;
 pub use encoder::Encoder;
 
