@@ -6,7 +6,7 @@
 use std::mem;
 
 use super::op::Op;
-use super::{Graph, Node, Origin, Real, Shape, ValueId, Weights};
+use super::{Arithmetic, Graph, Node, Origin, Real, Shape, ValueId, Weights};
 use crate::base::{Error, Result};
 
 /// What one pass is for.
@@ -18,11 +18,13 @@ pub struct Pass {
     pub seed: u64,
     /// The step, which random operators draw from.
     pub step: u64,
+    /// In what numbers products are computed.
+    pub arithmetic: Arithmetic,
 }
 
 impl Pass {
     /// An evaluation pass: nothing is random.
-    pub const EVALUATION: Self = Self { training: false, seed: 0, step: 0 };
+    pub const EVALUATION: Self = Self { training: false, seed: 0, step: 0, arithmetic: Arithmetic::Fp32 };
 }
 
 /// A graph with its values, ready to run on batches.

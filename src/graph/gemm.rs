@@ -39,6 +39,22 @@ impl<'a, F> Matrix<'a, F> {
         Self { data: &self.data[skipped..], columns: range.len(), ..self }
     }
 
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns it has.
+    pub fn column_count(&self) -> usize {
+        self.columns
+    }
+
+    /// The numbers from a row on, with the strides from row to row and from column to column.
+    pub(super) fn strided(self, row: usize) -> (&'a [F], usize, usize) {
+        let (row_stride, column_stride) = (self.row_stride, self.column_stride);
+        (self.from(row, 0).data, row_stride, column_stride)
+    }
+
     /// What begins at a row and a column; the counts stay to be set.
     fn from(self, row: usize, column: usize) -> Self {
         let skipped = (row * self.row_stride + column * self.column_stride).min(self.data.len());

@@ -5,6 +5,8 @@
 //! are functions that add nodes; [`Execution`] runs a graph forwards and backwards; [`mod@print`] gives its ONNX
 //! form. Each operator is one file under [`op`].
 
+mod arithmetic;
+pub mod bf16;
 pub mod execution;
 mod gemm;
 pub mod import;
@@ -17,6 +19,7 @@ mod shape;
 mod target;
 mod weights;
 
+pub use arithmetic::Arithmetic;
 pub use execution::Execution;
 pub use gemm::{Matrix, gemm, gemm_alone};
 pub use op::Op;

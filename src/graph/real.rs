@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use super::{Matrix, bf16, gemm};
+
 /// A floating-point type. `f32` trains; `f64` exists so that every backward is held to finite differences.
 pub trait Real:
     Copy
@@ -41,6 +43,8 @@ pub trait Real:
     fn erf(self) -> Self;
     /// The larger of two.
     fn max(self, other: Self) -> Self;
+    /// A product in bf16 ([`bf16::gemm`](super::bf16::gemm)), for those that bf16 stands for.
+    fn gemm_bf16(out: &mut [Self], a: Matrix<'_, Self>, b: Matrix<'_, Self>, accumulate: bool);
 }
 
 /// The error function to 4e-7, which is near f32's own precision (Abramowitz and Stegun, 7.1.26).
@@ -66,7 +70,7 @@ fn erf_f64(x: f64) -> f64 {
 }
 
 macro_rules! real {
-    ($type:ty, $erf:ident) => {
+    ($type:ty, $erf:ident, $gemm_bf16:path) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -94,9 +98,12 @@ macro_rules! real {
             fn max(self, other: Self) -> Self {
                 <$type>::max(self, other)
             }
+            fn gemm_bf16(out: &mut [Self], a: Matrix<'_, Self>, b: Matrix<'_, Self>, accumulate: bool) {
+                $gemm_bf16(out, a, b, accumulate);
+            }
         }
     };
 }
 
-real!(f32, erf_f32);
-real!(f64, erf_f64);
+real!(f32, erf_f32, bf16::gemm);
+real!(f64, erf_f64, gemm);

@@ -330,7 +330,7 @@ mod tests {
         }
         let mut run: Execution<f32> = Execution::new(&graph, &weights, 2, true).unwrap();
         run.value_mut(x).copy_from_slice(rows);
-        run.forward(2, Pass { training, seed: 0, step: 1 });
+        run.forward(2, Pass { training, seed: 0, step: 1, ..Pass::EVALUATION });
         (run.value(y).to_vec(), run.weights())
     }
 

@@ -130,7 +130,7 @@ mod tests {
             for id in graph.inputs().to_vec() {
                 run.value_mut(id).iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7 % 11) as f64 / 5.0 - 1.0);
             }
-            run.forward(2, Pass { training: true, seed: 0, step: 1 });
+            run.forward(2, Pass { training: true, seed: 0, step: 1, ..Pass::EVALUATION });
             run.value_and_grad_mut(out).1.iter_mut().enumerate().for_each(|(i, g)| *g = 1.0 - 0.1 * i as f64);
             run.backward(&[out]);
             for id in run.parameters() {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::FeatureAugment;
+use crate::graph::Arithmetic;
 use crate::loss::LossConfig;
 use crate::optim::{EarlyStopping, Ema, OptimizerConfig, ParameterGroup, SchedulerConfig};
 use crate::sampler::SamplerConfig;
@@ -59,6 +60,8 @@ pub struct TrainConfig {
     pub fraction: Option<f64>,
     /// What trains.
     pub backend: Backend,
+    /// In what numbers the matrix products of its steps are computed. Weights, losses and all that is measured are f32.
+    pub precision: Arithmetic,
     /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -92,6 +95,7 @@ impl Default for TrainConfig {
             early_stopping: None,
             fraction: None,
             backend: Backend::default(),
+            precision: Arithmetic::default(),
             seed: None,
             order_seed: None,
         }

@@ -8,7 +8,7 @@ use super::{Batch, StepUpdate, TrainConfig, Trainer};
 use crate::base::{Error, Result};
 use crate::graph::execution::Pass;
 use crate::graph::parallel::CHUNK;
-use crate::graph::{Execution, Graph, Origin, ValueId, Weights};
+use crate::graph::{Arithmetic, Execution, Graph, Origin, ValueId, Weights};
 use crate::loss::{Loss, LossSum, TargetFacts};
 use crate::optim::{Factors, MAX_SLOTS, Optimizer, Update, factors};
 
@@ -30,6 +30,8 @@ pub struct Embedded {
     row_losses: Vec<f64>,
     clip_norm: Option<f64>,
     seed: u64,
+    /// Of steps; what is measured is f32.
+    arithmetic: Arithmetic,
 }
 
 impl Embedded {
@@ -62,6 +64,7 @@ impl Embedded {
             loss: train.loss().build(facts)?,
             clip_norm: train.clip_norm,
             seed: config.seed,
+            arithmetic: train.precision,
             run,
         })
     }
@@ -97,7 +100,7 @@ impl Embedded {
     }
 
     fn training(&self, step: u64) -> Pass {
-        Pass { training: true, seed: self.seed, step }
+        Pass { training: true, seed: self.seed, step, arithmetic: self.arithmetic }
     }
 
     /// Updates all parameters by their gradients.
@@ -171,7 +174,8 @@ impl Trainer for Embedded {
     }
 
     fn accumulate(&mut self, batch: &mut Batch, step: Option<u64>) -> Result<LossSum> {
-        let loss = self.differentiate(batch, step.map_or(Pass::EVALUATION, |step| self.training(step)));
+        let fixed = Pass { arithmetic: self.arithmetic, ..Pass::EVALUATION };
+        let loss = self.differentiate(batch, step.map_or(fixed, |step| self.training(step)));
         let (sums, weight) = &mut self.sums;
         if sums.is_empty() {
             *sums = self.run.parameters().iter().map(|id| vec![0.0; self.run.grad(*id).len()]).collect();

@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::base::random::Stream;
-    use crate::graph::Targets;
+    use crate::graph::{Arithmetic, Targets};
     use crate::head::HeadConfig;
     use crate::loss::{ClassWeighting, ClassWeights, CrossEntropy, LossConfig};
     use crate::metric::MetricName;
@@ -136,7 +136,7 @@ mod tests {
         (InMemory::new(rows).with("cls", &[WIDTH], values).unwrap(), classes)
     }
 
-    fn members(features: &InMemory) -> Vec<Member> {
+    fn members(features: &InMemory, precision: Arithmetic) -> Vec<Member> {
         let neck = NeckChain(vec![NeckConfig::Standardize(Standardize::default())]);
         let inputs = crate::train::Features::inputs(features).to_vec();
         let graph = build_graph(&neck, &HeadConfig::default(), &inputs, CLASSES).unwrap();
@@ -151,6 +151,7 @@ mod tests {
                 let recipe = recipe::TrainConfig {
                     epochs: 2 + (number as u32 % 3),
                     batch_size: 32,
+                    precision,
                     optimizer: optimizers[number % 5].clone(),
                     scheduler: match number % 2 {
                         0 => SchedulerConfig::default(),
@@ -209,12 +210,12 @@ mod tests {
     #[test]
     fn each_stacked_head_has_the_bits_that_it_has_alone() {
         // The last batch has 5, 1 and 2 rows.
-        for rows in [101, 97, 98] {
+        for (rows, precision) in [(101, Arithmetic::Fp32), (97, Arithmetic::Bf16), (98, Arithmetic::Fp32)] {
             let (features, classes) = dataset(rows + 40);
             let (train_rows, valid): (Vec<u32>, Vec<u32>) = (0..rows as u32 + 40).partition(|row| *row < rows as u32);
             let data =
                 Data { features: &features, targets: Targets::Classes(&classes), train: &train_rows, valid: &valid };
-            let members = members(&features);
+            let members = members(&features, precision);
             for threads in [1, 3] {
                 let mut notes = Notes::default();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -236,7 +237,7 @@ mod tests {
         let (features, classes) = dataset(100);
         let all: Vec<u32> = (0..100).collect();
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &all[..30] };
-        let mut members = members(&features);
+        let mut members = members(&features, Arithmetic::Fp32);
         let OptimizerConfig::Sgd(sgd) = &mut members[2].config.recipe.optimizer else { unreachable!() };
         sgd.lr = 1e300;
         members[5].graph = {

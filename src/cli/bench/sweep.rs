@@ -11,7 +11,8 @@ use crate::base::random::Stream;
 use crate::base::{self, Cancel};
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
-use crate::graph::Targets;
+use crate::graph::bf16::Units;
+use crate::graph::{Arithmetic, Targets};
 use crate::head::HeadConfig;
 use crate::neck::NeckChain;
 use crate::optim::{AdamW, OptimizerConfig};
@@ -19,7 +20,7 @@ use crate::recipe;
 use crate::train::{self, Data, Ended, Features, InMemory, Member, Session, TrainConfig, TrialLog, Watch};
 
 /// Measure the trials of a sweep: linear heads on features in memory, each with a learning rate of its own, AdamW,
-/// cross-entropy, in fp32, on all cores.
+/// cross-entropy, on all cores, in fp32; together also with products in bf16 where the processor has units for it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Heads that are trained together.
@@ -55,9 +56,20 @@ struct Measured {
     together_secs: f64,
     /// Multiply-adds count two.
     gflops: f64,
+    /// With products in bf16, on these units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bf16: Option<Bf16>,
     alone_secs: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     others: Option<Others>,
+}
+
+/// Seconds for all heads, together, with products in bf16.
+#[derive(Debug, Serialize)]
+struct Bf16 {
+    units: &'static str,
+    together_secs: f64,
+    gflops: f64,
 }
 
 /// What the script prints: seconds per head.
@@ -99,39 +111,54 @@ impl Args {
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
         let inputs = features.inputs();
         let graph = train::build_graph(&NeckChain::default(), &HeadConfig::default(), inputs, self.classes as usize)?;
-        let member = |number: u32| {
-            let lr = 1e-4 * 1000f64.powf(f64::from(number) / f64::from(self.heads));
-            let recipe = recipe::TrainConfig {
-                epochs: self.epochs,
-                batch_size: self.batch_size,
-                optimizer: OptimizerConfig::AdamW(AdamW { lr, ..AdamW::default() }),
-                ..recipe::TrainConfig::default()
+        let members = |precision| -> Vec<Member> {
+            let member = |number: u32| {
+                let lr = 1e-4 * 1000f64.powf(f64::from(number) / f64::from(self.heads));
+                let recipe = recipe::TrainConfig {
+                    epochs: self.epochs,
+                    batch_size: self.batch_size,
+                    optimizer: OptimizerConfig::AdamW(AdamW { lr, ..AdamW::default() }),
+                    precision,
+                    ..recipe::TrainConfig::default()
+                };
+                let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: number.into() };
+                Member { number: number as usize, graph: graph.clone(), config }
             };
-            let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: number.into() };
-            Member { number: number as usize, graph: graph.clone(), config }
+            (0..self.heads).map(member).collect()
         };
-        let members: Vec<Member> = (0..self.heads).map(member).collect();
         let cancel = Cancel::default();
         let alone = self.alone.min(self.heads);
         let begin = Instant::now();
-        for member in &members[..alone as usize] {
+        for member in &members(Arithmetic::Fp32)[..alone as usize] {
             let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
             train::train(&member.graph, &data, &member.config, session)?;
         }
         let alone_secs = begin.elapsed().as_secs_f64() * f64::from(self.heads) / f64::from(alone);
-        let begin = Instant::now();
-        let mut count = Count::default();
-        train::train_trials(&members, &data, &cancel, &mut count)?;
-        let together_secs = begin.elapsed().as_secs_f64();
-        if count.0 != self.heads {
-            bail!("{} of {} heads ended", count.0, self.heads);
-        }
+        let together = |precision| -> Result<f64> {
+            let members = members(precision);
+            let begin = Instant::now();
+            let mut count = Count::default();
+            train::train_trials(&members, &data, &cancel, &mut count)?;
+            if count.0 != self.heads {
+                bail!("{} of {} heads ended", count.0, self.heads);
+            }
+            Ok(begin.elapsed().as_secs_f64())
+        };
+        let together_secs = together(Arithmetic::Fp32)?;
         // Logits and the weights' gradient, two operations for each term.
         let operations =
             4.0 * [self.heads, self.classes, self.rows, self.width, self.epochs].map(f64::from).iter().product::<f64>();
         let others = self.python.as_deref().map(|python| self.others(python)).transpose()?;
-        let gflops = operations / together_secs / 1e9;
-        let measured = Measured { heads: self.heads, together_secs, gflops, alone_secs, others };
+        let gflops = |seconds: f64| operations / seconds / 1e9;
+        let bf16 = match Units::here() {
+            Units::Plain => None,
+            units => {
+                let together_secs = together(Arithmetic::Bf16)?;
+                Some(Bf16 { units: units.name(), together_secs, gflops: gflops(together_secs) })
+            }
+        };
+        let measured =
+            Measured { heads: self.heads, together_secs, gflops: gflops(together_secs), bf16, alone_secs, others };
         if globals.json {
             print_json(&measured)?;
         } else {
@@ -164,6 +191,10 @@ fn table(measured: &Measured) -> String {
     let together = measured.together_secs;
     row(format!("caft, together ({:.0} GFLOP/s)", measured.gflops), together, String::new());
     let ratio = |seconds: f64| format!("{:.1} times as fast", seconds / together);
+    if let Some(Bf16 { units, together_secs, gflops }) = &measured.bf16 {
+        let by = format!("caft, together, `train.precision: bf16` on {units} ({gflops:.0} GFLOP/s)");
+        row(by, *together_secs, ratio(*together_secs));
+    }
     row("caft, one after the other".into(), measured.alone_secs, ratio(measured.alone_secs));
     if let Some(others) = &measured.others {
         let Others { pytorch, sklearn, threads, slicing, loader, stacked, logistic } = others;

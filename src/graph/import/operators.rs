@@ -43,7 +43,7 @@ fn outputs(graph: &Graph, training: bool) -> Vec<f32> {
     let mut run: Execution<f32> = Execution::new(graph, &graph.initial_weights(0), ROWS, true).unwrap();
     let x = run.value_mut(graph.inputs()[0]);
     x.iter_mut().enumerate().for_each(|(i, x)| *x = 2.0 * ((i * 37 % 101) as f32 / 50.0 - 1.0));
-    run.forward(ROWS, Pass { training, seed: 0, step: 1 });
+    run.forward(ROWS, Pass { training, seed: 0, step: 1, ..Pass::EVALUATION });
     run.value(graph.outputs()[0].1).to_vec()
 }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::softmax::Softmax;
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape, Tensor};
 use crate::base::Result;
-use crate::graph::{Matrix, gemm};
+use crate::graph::Matrix;
 
 /// `softmax(scale · q · kᵀ + mask) · v` (Vaswani et al., 2017): q `[heads, queries, dim]`, k
 /// `[heads, keys, dim]`, v `[heads, keys, width]` → `[heads, queries, width]`. The mask is added to the scores
@@ -128,6 +128,7 @@ impl<F: Real> Kernel<F> for Attention {
     }
 
     fn forward(&self, run: &mut Forward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let Ok(sizes) = Sizes::of(&[run.input_shape(0), run.input_shape(1), run.input_shape(2)]) else { return };
         let (q, k, v) = (run.input(0), run.input(1), run.input(2));
         let mask = (run.inputs() == 4).then(|| (run.input(3), run.input_shape(3)));
@@ -135,7 +136,7 @@ impl<F: Real> Kernel<F> for Attention {
         let (scores, outputs) = (sizes.queries * sizes.keys, sizes.queries * sizes.width);
         let parts = run.saved.par_chunks_exact_mut(scores).zip(run.output.par_chunks_exact_mut(outputs));
         parts.enumerate().for_each(|(i, (scores, y))| {
-            gemm(scores, sizes.q(q, i), sizes.k(k, i).t(), false);
+            arithmetic.gemm(scores, sizes.q(q, i), sizes.k(k, i).t(), false);
             scores.iter_mut().for_each(|score| *score *= scale);
             if let Some((mask, shape)) = mask {
                 add_mask(scores, mask, shape, &sizes, i);
@@ -143,11 +144,12 @@ impl<F: Real> Kernel<F> for Attention {
             scores.chunks_exact_mut(sizes.keys).for_each(|row| {
                 Softmax::row(row);
             });
-            gemm(y, Matrix::new(scores, sizes.queries, sizes.keys), sizes.v(v, i), false);
+            arithmetic.gemm(y, Matrix::new(scores, sizes.queries, sizes.keys), sizes.v(v, i), false);
         });
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let Ok(sizes) = Sizes::of(&[run.input_shape(0), run.input_shape(1), run.input_shape(2)]) else { return };
         let scale = F::of(f64::from(self.scale));
         let saved = run.saved;
@@ -155,14 +157,14 @@ impl<F: Real> Kernel<F> for Attention {
         run.grad(2, |dv, accumulate, run| {
             let dy = run.output_grad();
             dv.par_chunks_exact_mut(sizes.keys * sizes.width).enumerate().for_each(|(i, dv)| {
-                gemm(dv, sizes.scores(saved, i).t(), sizes.y(dy, i), accumulate);
+                arithmetic.gemm(dv, sizes.scores(saved, i).t(), sizes.y(dy, i), accumulate);
             });
         });
         // The gradient of the scores, times the scale.
         let scores = &mut scratch[..run.rows * sizes.heads * sizes.queries * sizes.keys];
         let (v, dy) = (run.input(2), run.output_grad());
         scores.par_chunks_exact_mut(sizes.queries * sizes.keys).enumerate().for_each(|(i, ds)| {
-            gemm(ds, sizes.y(dy, i), sizes.v(v, i).t(), false);
+            arithmetic.gemm(ds, sizes.y(dy, i), sizes.v(v, i).t(), false);
             let probabilities = &saved[i * sizes.queries * sizes.keys..];
             for (ds, p) in ds.chunks_exact_mut(sizes.keys).zip(probabilities.chunks_exact(sizes.keys)) {
                 let dot = ds.iter().zip(p).fold(F::ZERO, |sum, (ds, p)| sum + *ds * *p);
@@ -173,13 +175,13 @@ impl<F: Real> Kernel<F> for Attention {
         run.grad(0, |dq, accumulate, run| {
             let k = run.input(1);
             dq.par_chunks_exact_mut(sizes.queries * sizes.dim).enumerate().for_each(|(i, dq)| {
-                gemm(dq, sizes.scores(scores, i), sizes.k(k, i), accumulate);
+                arithmetic.gemm(dq, sizes.scores(scores, i), sizes.k(k, i), accumulate);
             });
         });
         run.grad(1, |dk, accumulate, run| {
             let q = run.input(0);
             dk.par_chunks_exact_mut(sizes.keys * sizes.dim).enumerate().for_each(|(i, dk)| {
-                gemm(dk, sizes.scores(scores, i).t(), sizes.q(q, i), accumulate);
+                arithmetic.gemm(dk, sizes.scores(scores, i).t(), sizes.q(q, i), accumulate);
             });
         });
     }

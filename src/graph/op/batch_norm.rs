@@ -181,7 +181,7 @@ mod tests {
         run.value_mut(x).copy_from_slice(&[1.0, 2.0, 3.0, 6.0]);
         run.forward(2, Pass::EVALUATION);
         assert_eq!((run.value(mean)[0], run.value(variance)[0]), (0.0, 1.0));
-        run.forward(2, Pass { training: true, seed: 0, step: 1 });
+        run.forward(2, Pass { training: true, seed: 0, step: 1, ..Pass::EVALUATION });
         // The mean is 3 and the sample's variance 14 / 3.
         assert!((run.value(mean)[0] - 0.3).abs() < 1e-7);
         assert!((run.value(variance)[0] - (0.9 + 1.4 / 3.0)).abs() < 1e-7);

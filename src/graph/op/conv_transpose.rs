@@ -4,6 +4,7 @@ use super::conv::{Columns, Plan, channel_sums, depthwise, window_attributes};
 use super::window::{Map, Window};
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape};
 use crate::base::Result;
+use crate::graph::Arithmetic;
 use crate::graph::parallel::{CHUNK, chunks};
 
 /// The gradient of a convolution as an operator of its own: maps `[batch, in, height, width]`, a weight
@@ -72,7 +73,8 @@ impl Operator for ConvTranspose {
 impl<F: Real> Kernel<F> for ConvTranspose {
     fn scratch_len(&self, inputs: &[&Shape], rows: usize) -> usize {
         // The last part holds a gradient that is to be added to another.
-        self.plan(inputs).map_or(0, |plan| Columns::new(plan, rows).room() + rows * plan.out_row())
+        self.plan(inputs)
+            .map_or(0, |plan| Columns::new(plan, rows, Arithmetic::default()).room() + rows * plan.out_row())
     }
 
     fn forward(&self, run: &mut Forward<'_, F>) {
@@ -88,13 +90,19 @@ impl<F: Real> Kernel<F> for ConvTranspose {
         if plan.is_depthwise() {
             depthwise::input_grad(&plan, weight, x, run.output, accumulate);
         } else {
-            Columns::new(plan, run.rows).input_grad(weight, x, run.output, accumulate, run.scratch);
+            Columns::new(plan, run.rows, run.pass.arithmetic).input_grad(
+                weight,
+                x,
+                run.output,
+                accumulate,
+                run.scratch,
+            );
         }
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
         let Some(plan) = self.plan(&[run.input_shape(0), run.input_shape(1)]) else { return };
-        let columns = Columns::new(plan, run.rows);
+        let columns = Columns::new(plan, run.rows, run.pass.arithmetic);
         let (scratch, apart) = std::mem::take(&mut run.scratch).split_at_mut(columns.room());
         run.grad(1, |dw, accumulate, run| {
             let (x, dy) = (run.input(0), run.output_grad());

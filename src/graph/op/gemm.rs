@@ -2,8 +2,8 @@
 
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape};
 use crate::base::Result;
+use crate::graph::Matrix;
 use crate::graph::parallel::{row_chunks, sum_rows};
-use crate::graph::{Matrix, gemm};
 
 /// `x · weightᵀ (+ bias)`: x `[batch, …, in]`, weight `[out, in]`, bias `[out]` → `[batch, …, out]`. ONNX
 /// `Gemm` with `transB = 1` for rows of one dimension, else `MatMul` and `Add`.
@@ -51,6 +51,7 @@ impl Operator for Gemm {
 
 impl<F: Real> Kernel<F> for Gemm {
     fn forward(&self, run: &mut Forward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let (inner, out) = (run.input_shape(0).last(), run.output_shape().last());
         let rows = run.output.len() / out.max(1);
         let (x, weight) = (run.input(0), run.input(1));
@@ -59,19 +60,20 @@ impl<F: Real> Kernel<F> for Gemm {
             let bias = run.input(2);
             row_chunks(run.output, out, |_, y| y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(bias)));
         }
-        gemm(run.output, Matrix::new(x, rows, inner), Matrix::new(weight, out, inner).t(), biased);
+        arithmetic.gemm(run.output, Matrix::new(x, rows, inner), Matrix::new(weight, out, inner).t(), biased);
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let (inner, out) = (run.input_shape(0).last(), run.output_shape().last());
         let rows = run.output_grad().len() / out.max(1);
         run.grad(1, |dw, accumulate, run| {
             let (dy, x) = (Matrix::new(run.output_grad(), rows, out), Matrix::new(run.input(0), rows, inner));
-            gemm(dw, dy.t(), x, accumulate);
+            arithmetic.gemm(dw, dy.t(), x, accumulate);
         });
         run.grad(0, |dx, accumulate, run| {
             let (dy, w) = (Matrix::new(run.output_grad(), rows, out), Matrix::new(run.input(1), out, inner));
-            gemm(dx, dy, w, accumulate);
+            arithmetic.gemm(dx, dy, w, accumulate);
         });
         if run.inputs() == 3 {
             run.grad(2, |db, accumulate, run| sum_rows(run.output_grad(), out, db, accumulate));

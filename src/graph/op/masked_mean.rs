@@ -111,7 +111,7 @@ mod tests {
         let mut run: Execution<f64> = Execution::new(&graph, &graph.initial_weights(0), 2, false).unwrap();
         run.value_mut(x).copy_from_slice(&[1.0, 2.0, 3.0, 6.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
         run.value_mut(mask).copy_from_slice(&[1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
-        run.forward(2, Pass { training: false, seed: 0, step: 0 });
+        run.forward(2, Pass { training: false, seed: 0, step: 0, ..Pass::EVALUATION });
         assert_eq!(run.value(y), [2.0, 4.0, 0.0, 0.0]);
     }
 }

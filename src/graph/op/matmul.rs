@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape, arity};
 use crate::base::Result;
-use crate::graph::{Matrix, gemm};
+use crate::graph::Matrix;
 
 /// `a · b` of matrices in the last two dimensions: a `[…, m, k]`, b `[…, k, n]`, or `[…, n, k]` if it is
 /// transposed; the dimensions before agree, or b is shared by all samples. ONNX `MatMul`, after `Transpose`.
@@ -79,19 +79,21 @@ impl Operator for MatMul {
 
 impl<F: Real> Kernel<F> for MatMul {
     fn forward(&self, run: &mut Forward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let Ok(sizes) = self.sizes(&[run.input_shape(0), run.input_shape(1)]) else { return };
         let (a, b) = (run.input(0), run.input(1));
         run.output.par_chunks_exact_mut((sizes.m * sizes.n).max(1)).enumerate().for_each(|(i, y)| {
-            gemm(y, sizes.a(a, i), sizes.b(b, i, self.transposed), false);
+            arithmetic.gemm(y, sizes.a(a, i), sizes.b(b, i, self.transposed), false);
         });
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
+        let arithmetic = run.pass.arithmetic;
         let Ok(sizes) = self.sizes(&[run.input_shape(0), run.input_shape(1)]) else { return };
         run.grad(0, |da, accumulate, run| {
             let (b, dy) = (run.input(1), run.output_grad());
             da.par_chunks_exact_mut((sizes.m * sizes.k).max(1)).enumerate().for_each(|(i, da)| {
-                gemm(da, sizes.y(dy, i), sizes.b(b, i, self.transposed).t(), accumulate);
+                arithmetic.gemm(da, sizes.y(dy, i), sizes.b(b, i, self.transposed).t(), accumulate);
             });
         });
         let shared = !run.input_shape(1).batched;
@@ -104,8 +106,8 @@ impl<F: Real> Kernel<F> for MatMul {
                     let i = row * sizes.of_b + i;
                     let (a, dy, accumulate) = (sizes.a(a, i), sizes.y(dy, i), accumulate || row > 0);
                     match self.transposed {
-                        true => gemm(db, dy.t(), a, accumulate),
-                        false => gemm(db, a.t(), dy, accumulate),
+                        true => arithmetic.gemm(db, dy.t(), a, accumulate),
+                        false => arithmetic.gemm(db, a.t(), dy, accumulate),
                     }
                 }
             });

@@ -20,6 +20,7 @@ use super::batch::Reader;
 use super::order::epoch_order;
 use super::{Data, Embedded, Member, TrialLog, Watch, embedded, fit};
 use crate::base::{Cancel, Error, Result};
+use crate::graph::Arithmetic;
 use head::Head;
 use shape::Shape;
 pub(super) use shape::groups;
@@ -70,14 +71,14 @@ fn run(members: &[&Member], data: &Data<'_>, cancel: &Cancel, watch: &mut dyn Wa
         let order = epoch_order(data, &first.config, epoch)?;
         let steps_per_epoch = order.len().div_ceil(batch_size) as u64;
         let mut step = u64::from(epoch) * steps_per_epoch;
-        windows.each(&mut reader, &order, cancel, |batches| {
+        windows.each(&mut reader, &order, first.config.recipe.precision, cancel, |batches| {
             Tile::all(&mut tiles, |tile| tile.train(batches, step, steps_per_epoch));
             step += batches.len() as u64;
             Ok(())
         })?;
         if !data.valid.is_empty() {
             Tile::all(&mut tiles, Tile::begin_measure);
-            windows.each(&mut reader, data.valid, cancel, |batches| {
+            windows.each(&mut reader, data.valid, Arithmetic::Fp32, cancel, |batches| {
                 Tile::all(&mut tiles, |tile| tile.measure(batches));
                 Ok(())
             })?;

@@ -58,6 +58,7 @@ fn is_plain(member: &Member, data: &Data<'_>) -> bool {
         fraction: own.fraction,
         seed: own.seed,
         order_seed: own.order_seed,
+        precision: own.precision,
         ..recipe::TrainConfig::default()
     };
     let classes = matches!(data.targets, Targets::Classes(_)) && own.loss().task() == Task::Classes;
@@ -74,7 +75,8 @@ pub(in crate::train) fn groups<'a>(members: &'a [Member], data: &Data<'_>) -> (V
             alone.push(member);
             continue;
         }
-        let batches = |member: &Member| (member.config.batch_size(), member.config.order_seed);
+        let batches =
+            |member: &Member| (member.config.batch_size(), member.config.order_seed, member.config.recipe.precision);
         let together = |group: &&mut Vec<&Member>| {
             let first = group[0];
             batches(first) == batches(member) && first.graph == member.graph && group.len() < super::stack_size(first)

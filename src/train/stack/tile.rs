@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::head::Head;
 use super::shape::Shape;
-use super::window::Ready;
+use super::window::{Features, Ready};
+use crate::graph::bf16::{self, Left, Right};
 use crate::graph::parallel::sum_rows;
 use crate::graph::{Matrix, gemm_alone};
 
@@ -27,6 +28,8 @@ pub(super) struct Tile {
     own_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
     row_losses: Vec<f64>,
+    /// Slopes and weights as factors of products in bf16.
+    packed: (Left, Right),
 }
 
 impl Tile {
@@ -52,6 +55,7 @@ impl Tile {
                 own_gradient: vec![0.0; batch_size * shape.outputs],
                 bias_gradient: vec![0.0; shape.outputs],
                 row_losses: vec![0.0; batch_size],
+                packed: Default::default(),
                 heads,
             });
         }
@@ -88,8 +92,13 @@ impl Tile {
                 scatter(&mut self.logits, columns, h * outputs, gradient, outputs);
             }
             let slopes = Matrix::new(&self.logits[..rows * columns], rows, columns).t();
-            let features = Matrix::new(&batch.features, rows, self.width);
-            gemm_alone(&mut self.gradient, slopes, features, false);
+            match batch.features() {
+                Features::Plain(features) => gemm_alone(&mut self.gradient, slopes, features, false),
+                Features::Packed(_, features) => {
+                    self.packed.0.pack(slopes);
+                    bf16::product_alone(&mut self.gradient, &self.packed.0, features, false);
+                }
+            }
             let each = outputs * self.width;
             let parts = self.weights.chunks_exact_mut(each).zip(self.gradient.chunks_exact_mut(each));
             for (h, (head, (weight, gradient))) in self.heads.iter_mut().zip(parts).enumerate() {
@@ -136,8 +145,14 @@ impl Tile {
                 }
             }
         }
-        let features = Matrix::new(&batch.features, rows, self.width);
-        gemm_alone(logits, features, Matrix::new(&self.weights, columns, self.width).t(), biased);
+        let weights = Matrix::new(&self.weights, columns, self.width).t();
+        match batch.features() {
+            Features::Plain(features) => gemm_alone(logits, features, weights, biased),
+            Features::Packed(features, _) => {
+                self.packed.1.pack(weights);
+                bf16::product_alone(logits, features, &self.packed.1, biased);
+            }
+        }
     }
 }
 

@@ -18,15 +18,16 @@ pub(in crate::graph::op) struct Columns {
     covered: usize,
     /// Whether the input itself is already in columns.
     direct: bool,
+    arithmetic: Arithmetic,
 }
 
 impl Columns {
-    pub fn new(plan: Plan, rows: usize) -> Self {
+    pub fn new(plan: Plan, rows: usize, arithmetic: Arithmetic) -> Self {
         let window = &plan.window;
         let group = PLACES.div_ceil(plan.map.stops().max(1)).clamp(1, rows.max(1));
         let covered = plan.map.channels * window.kernel[0] * window.kernel[1];
         let direct = *window == Window { ceil: window.ceil, ..Window::new([1, 1]) } && group == 1;
-        Self { plan, group, covered, direct }
+        Self { plan, group, covered, direct, arithmetic }
     }
 
     /// Elements of scratch: columns, and outputs with the channel first.
@@ -65,7 +66,12 @@ impl Columns {
         let (m, k) = (self.plan.out / self.plan.groups, self.covered / self.plan.groups);
         each_group(self.plan.groups, out, m * width, |g, out| {
             let weight = Matrix::new(&weight[g * m * k..][..m * k], m, k);
-            gemm(out, weight, Matrix::new(&columns[g * k * width..][..k * width], k, width), accumulate);
+            self.arithmetic.gemm(
+                out,
+                weight,
+                Matrix::new(&columns[g * k * width..][..k * width], k, width),
+                accumulate,
+            );
         });
     }
 
@@ -80,7 +86,7 @@ impl Columns {
             each_group(self.plan.groups, dw, m * k, |g, dw| {
                 let dy = Matrix::new(&dy[g * m * width..][..m * width], m, width);
                 let columns = Matrix::new(&columns[g * k * width..][..k * width], k, width);
-                gemm(dw, dy, columns.t(), accumulate || i > 0);
+                self.arithmetic.gemm(dw, dy, columns.t(), accumulate || i > 0);
             });
         }
     }
@@ -94,7 +100,7 @@ impl Columns {
             let dy = self.turn(dy, turned);
             let product = |g: usize, out: &mut [F], accumulate| {
                 let dy = Matrix::new(&dy[g * m * width..][..m * width], m, width);
-                gemm(out, Matrix::new(&weight[g * m * k..][..m * k], m, k).t(), dy, accumulate);
+                self.arithmetic.gemm(out, Matrix::new(&weight[g * m * k..][..m * k], m, k).t(), dy, accumulate);
             };
             if self.direct {
                 each_group(self.plan.groups, dx, k * width, |g, dx| product(g, dx, accumulate));

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::window::{Map, Window};
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape};
 use crate::base::Result;
-use crate::graph::{Matrix, gemm};
+use crate::graph::{Arithmetic, Matrix};
 
 mod columns;
 pub(super) mod depthwise;
@@ -102,7 +102,7 @@ pub(super) fn window_attributes(node: OnnxNode, window: &Window) -> OnnxNode {
 impl<F: Real> Kernel<F> for Conv {
     fn scratch_len(&self, inputs: &[&Shape], rows: usize) -> usize {
         match self.plan(inputs) {
-            Some(plan) if !plan.is_depthwise() => Columns::new(plan, rows).room(),
+            Some(plan) if !plan.is_depthwise() => Columns::new(plan, rows, Arithmetic::default()).room(),
             _ => 0,
         }
     }
@@ -114,14 +114,14 @@ impl<F: Real> Kernel<F> for Conv {
         if plan.is_depthwise() {
             depthwise::forward(&plan, x, weight, bias, run.output);
         } else {
-            Columns::new(plan, run.rows).forward(x, weight, bias, run.output, run.scratch);
+            Columns::new(plan, run.rows, run.pass.arithmetic).forward(x, weight, bias, run.output, run.scratch);
         }
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
         let Some(plan) = self.plan(&[run.input_shape(0), run.input_shape(1)]) else { return };
         let scratch = std::mem::take(&mut run.scratch);
-        let columns = Columns::new(plan, run.rows);
+        let columns = Columns::new(plan, run.rows, run.pass.arithmetic);
         run.grad(1, |dw, accumulate, run| {
             let (x, dy) = (run.input(0), run.output_grad());
             if plan.is_depthwise() {
