@@ -91,8 +91,7 @@ fn summary(finished: &Finished) -> String {
     if !others.is_empty() {
         text += &format!("  {}\n", others.join(", "));
     }
-    let cost = finished.record.precision_cost.as_ref().zip(finished.record.main_metric.as_ref());
-    if let Some(line) = cost.and_then(|(cost, metric)| cost.in_words(metric)) {
+    if let Some(line) = finished.record.precision_cost_in_words() {
         text += &format!("  {line}\n");
     }
     if finished.was_there {

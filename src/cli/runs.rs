@@ -108,6 +108,9 @@ impl Show {
             let main = if record.main_metric.as_ref() == Some(name) { "  (main)" } else { "" };
             text += &format!("  {name} {value:.4}{main}\n");
         }
+        if let Some(line) = record.precision_cost_in_words() {
+            text += &format!("  {line}\n");
+        }
         let stages: Vec<String> = record.stages.iter().map(|(stage, secs)| format!("{stage} {secs:.1} s")).collect();
         let (computed, reused) = (record.activations.computed, record.activations.reused);
         text += &format!("  activations: {computed} computed, {reused} reused; {}\n", stages.join(", "));

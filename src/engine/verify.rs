@@ -128,7 +128,8 @@ pub fn verify(
 /// Makes the inputs of a sample, each `[1, …]`: the same for the same number, and of one shape.
 pub type Probe<'a> = &'a dyn Fn(u64) -> Vec<Tensor>;
 
-pub(super) fn random_tensor(row: &[usize], seed: u64) -> Tensor {
+/// Normal random numbers in the shape of one sample, `[1, …row]`: the same for the same seed.
+pub fn random_tensor(row: &[usize], seed: u64) -> Tensor {
     let shape = std::iter::once(1).chain(row.iter().copied()).collect();
     Tensor { name: String::new(), shape, data: Values::F32(random_row(row, seed)) }
 }

@@ -1,16 +1,16 @@
 //! Which samples an engine in int8 is calibrated on: some of the training rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::thread::available_parallelism;
 
 use super::context::Context;
-use super::resolve::{Resolved, resolve};
+use super::resolve::{Resolved, resolve_field};
 use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{Dataset, OnError};
 use crate::engine::precision::CalibrationSamples;
 use crate::plan::{Plan, ResolvedPlan};
+use crate::sample::Tensor;
 use crate::sample::pipeline::{Batch, Item, Options, prepare};
-use crate::sample::{Tensor, Values};
 
 /// Raised when the same samples and settings would give another engine.
 const CALIBRATION_VERSION: u32 = 1;
@@ -50,38 +50,26 @@ pub fn digest(plan: &Plan, dataset: &Dataset, digests: &[Digest]) -> Option<Dige
 /// The samples as network inputs. Of fewer rows than were asked for, a fifth is held out.
 ///
 /// # Errors
-/// They are no pictures; there are fewer than two; one cannot be decoded, unless those are skipped.
+/// There are fewer than two; one cannot be read, unless those are skipped.
 pub fn samples(resolved: &Resolved, context: &Context<'_>) -> Result<CalibrationSamples> {
     let plan = &resolved.plan.plan;
-    let Some(steps) = plan.model.backbone.preprocess.image() else {
-        return Err(Error::bad_input("`int8` is calibrated on pictures, and these samples are texts")
-            .hint("use `precision: bf16` or `fp32`"));
-    };
-    if !plan.model.towers.is_empty() {
-        return Err(Error::bad_input("`int8` is for one backbone, and this recipe has towers")
-            .hint("use `precision: bf16` or `fp32`"));
-    }
     let rows = rows(plan, &resolved.dataset, &resolved.digests);
-    let pixels = |inputs: Vec<Tensor>| match inputs.into_iter().next().map(|tensor| tensor.data) {
-        Some(Values::F32(values)) => Some(values),
-        _ => None,
-    };
-    let mut inputs: Vec<Vec<f32>> = inputs(resolved, &rows, context)?.into_iter().filter_map(pixels).collect();
+    let mut inputs = inputs(resolved, &rows, context)?;
     if inputs.len() < 2 {
         return Err(Error::bad_input("`int8` is calibrated on training samples, and there are fewer than two"));
     }
     let wanted = plan.engine.calibration.as_ref().map_or(0, |config| config.samples as usize);
     let measured = wanted.min(inputs.len() - held_out(inputs.len() * 4 / 5));
     let held_out = inputs.split_off(measured);
-    Ok(CalibrationSamples { row: steps.output_shape().to_vec(), measured: inputs, held_out })
+    Ok(CalibrationSamples::new(inputs, held_out))
 }
 
-/// The samples of a run once more, for an engine in int8 that is gone.
+/// The samples of a run once more, for an engine in int8 that is gone; `field` is the tower's, where each has its own.
 ///
 /// # Errors
 /// Those of resolving the plan and of [`samples`]; the samples are no longer those of the run.
-pub fn again(plan: &ResolvedPlan, context: &Context<'_>) -> Result<CalibrationSamples> {
-    let resolved = resolve(&plan.plan, context)?;
+pub fn again(plan: &ResolvedPlan, field: Option<&str>, context: &Context<'_>) -> Result<CalibrationSamples> {
+    let resolved = resolve_field(&plan.plan, field, context)?;
     if resolved.plan.calibration != plan.calibration {
         let what = "the engine of this run is gone, and the samples it was calibrated on have changed";
         return Err(Error::bad_input(what).hint("run the recipe again"));
@@ -107,10 +95,10 @@ pub fn inputs(resolved: &Resolved, rows: &[usize], context: &Context<'_>) -> Res
     };
     let mut inputs = Vec::new();
     prepare(&items, &resolved.source.ready, &options, |batch: &Batch| {
-        if !batch.indices.is_empty() {
-            inputs.push(batch.inputs.clone());
-        }
+        inputs.extend(batch.indices.first().map(|row| (*row, batch.inputs.clone())));
         Ok(())
     })?;
-    Ok(inputs)
+    // Texts come by their lengths.
+    let mut in_order: HashMap<usize, Vec<Tensor>> = inputs.into_iter().collect();
+    Ok(rows.iter().filter_map(|row| in_order.remove(row)).collect())
 }

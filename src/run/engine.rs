@@ -265,10 +265,12 @@ pub fn build_engine(
     context: &Context<'_>,
 ) -> Result<Built> {
     let plan = &resolved.plan;
+    let probe = |seed| source.ready.probe(seed, 0);
     let calibration = plan.engine.calibration.as_ref().zip(resolved.calibration).map(|(config, digest)| Calibration {
         config,
         digest,
         samples,
+        probe: &probe,
         target: &source.engine,
         progress: context.progress,
         cancel: context.cancel,

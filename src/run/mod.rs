@@ -163,12 +163,10 @@ fn stages(
     record.main_metric = main_metric(&resolved.plan.plan, &record.metrics);
     record.stages.insert("evaluate".into(), took);
     if resolved.plan.plan.engine.precision != Precision::Fp32 {
-        let (cost, took) = context.stage("compare", || {
-            let cost = cost::measure(resolved, &training, &weights, context)?;
-            let shown = cost.as_ref().zip(record.main_metric.as_ref()).and_then(|(cost, metric)| cost.in_words(metric));
-            Ok((cost, shown.unwrap_or_default()))
+        let ((), took) = context.stage("compare", || {
+            record.precision_cost = cost::measure(resolved, &training, &weights, context)?;
+            Ok(((), record.precision_cost_in_words().unwrap_or_default()))
         })?;
-        record.precision_cost = cost;
         record.stages.insert("compare".into(), took);
     }
 

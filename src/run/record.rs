@@ -81,6 +81,11 @@ impl RunRecord {
         Ok(record)
     }
 
+    /// What the precision cost of the main metric, where that was measured.
+    pub fn precision_cost_in_words(&self) -> Option<String> {
+        self.precision_cost.as_ref()?.in_words(self.main_metric.as_ref()?)
+    }
+
     /// Writes the record into a run directory.
     ///
     /// # Errors

@@ -63,8 +63,7 @@ const WIDE: usize = 8192;
 /// The files of the run directory are damaged; an interruption.
 pub fn gather(record: &RunRecord, extent: &Extent, context: &Context<'_>) -> Result<Run> {
     let mut run = from_files(record)?;
-    let directory = Path::new(&record.path);
-    match from_rows(directory, &mut run, extent, context) {
+    match from_rows(record, &mut run, extent, context) {
         Err(error) if context.cancel.check().is_ok() => {
             run.notes.push(format!("Predictions and features could not be looked at again: {error}."));
         }
@@ -83,7 +82,7 @@ pub(super) fn write(
     (training, weights): (&Training, &Weights),
 ) -> Result<PathBuf> {
     let mut run = from_files(record)?;
-    run.engine = engine_facts(resolved, columns);
+    run.engine = engine_facts(record, resolved, columns);
     if let Some(rows) = Rows::of_classifier(resolved, training, weights, &mut run)? {
         rows.show(&mut run, &Extent::default())?;
         rows.track(&run, Path::new(&record.path), weights)?;
@@ -172,7 +171,8 @@ fn flatten(path: &str, value: &serde_json::Value, settings: &mut BTreeMap<String
 }
 
 /// What the stored rows say under the run's weights.
-fn from_rows(directory: &Path, run: &mut Run, extent: &Extent, context: &Context<'_>) -> Result<()> {
+fn from_rows(record: &RunRecord, run: &mut Run, extent: &Extent, context: &Context<'_>) -> Result<()> {
+    let directory = Path::new(&record.path);
     let plan = ResolvedPlan::read(directory)?;
     let resolved = resolve(&plan.plan, context)?;
     if resolved.plan.id() != plan.id() {
@@ -180,7 +180,7 @@ fn from_rows(directory: &Path, run: &mut Run, extent: &Extent, context: &Context
             .push("The data, the backbone or the runtime changed since the run; what follows is of today's.".into());
     }
     let (columns, _) = engine::columns(&resolved, context)?;
-    run.engine = engine_facts(&resolved, &columns);
+    run.engine = engine_facts(record, &resolved, &columns);
     let (training, weights) = stored(directory, &resolved, &columns)?;
     match Rows::of_classifier(&resolved, &training, &weights, run)? {
         Some(rows) => rows.show(run, extent),
@@ -210,7 +210,7 @@ fn stored(directory: &Path, resolved: &Resolved, columns: &Columns) -> Result<(T
     Ok((training, weights))
 }
 
-fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
+fn engine_facts(record: &RunRecord, resolved: &Resolved, columns: &Columns) -> Engine {
     let plan = &resolved.plan.plan;
     let outputs: Vec<&str> = resolved.plan.cut().iter().map(|output| output.name.as_str()).collect();
     let facts = [
@@ -228,7 +228,9 @@ fn engine_facts(resolved: &Resolved, columns: &Columns) -> Engine {
         cosine: parity.cosine,
         max_difference: parity.max_difference,
     });
-    Engine { facts: facts.map(|(name, value)| (name.to_string(), value)).into(), parity: parity.collect() }
+    let mut facts: BTreeMap<String, String> = facts.map(|(name, value)| (name.to_string(), value)).into();
+    facts.extend(record.precision_cost_in_words().map(|words| ("precision's cost".to_string(), words)));
+    Engine { facts, parity: parity.collect() }
 }
 
 /// The rows of a run with its probabilities for them.

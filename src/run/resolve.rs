@@ -38,13 +38,26 @@ pub struct Resolved {
 /// # Errors
 /// Something cannot be fetched or read, or is not what its digest says.
 pub fn resolve(plan: &Plan, context: &Context<'_>) -> Result<Resolved> {
+    resolve_field(plan, None, context)
+}
+
+/// Resolves the plan of one tower, which takes one field of the rows; without a field as [`resolve`].
+///
+/// # Errors
+/// Those of [`resolve`].
+pub fn resolve_field(plan: &Plan, field: Option<&str>, context: &Context<'_>) -> Result<Resolved> {
     let fetcher = context.fetcher();
     let load = LoadContext { fetcher: &fetcher, home: context.home, seed: plan.seeds.data };
     if plan.model.towers.is_empty() {
         // What cannot be had or trained is told before the data are read.
         let source = Source::fetch(plan, context)?;
         let tail = tail::find(plan, &source)?;
-        return one(plan, (source, tail), data::load(&plan.data, &load)?, context);
+        let dataset = data::load(&plan.data, &load)?;
+        let dataset = match field {
+            Some(field) => only(&dataset, field)?,
+            None => dataset,
+        };
+        return one(plan, (source, tail), dataset, context);
     }
     let sources = plan.model.towers.values().map(|backbone| Source::fetch(&plan.tower(backbone), context));
     let sources = sources.collect::<Result<Vec<_>>>()?;

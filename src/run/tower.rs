@@ -48,7 +48,7 @@ impl Tower {
             return Err(Error::bad_input(format!("`{backbone}` is not the file that this run was trained with"))
                 .hint("its contents or its tokenizer's changed; run the recipe again"));
         }
-        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, context), context)?;
+        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, field, context), context)?;
         let mut engine = source.open(&built)?;
         if !may_batch(&built, &mut *engine, &|seed| source.ready.probe(seed, 0), &source.engine.describe())? {
             engine = Box::new(OneByOne(engine));

@@ -54,6 +54,11 @@ fn fp16_says_what_it_cost() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("fp16 costs: test/accuracy"), "{ran:?}");
     assert!(ran.stderr.contains("fp16 on cpu") && ran.stderr.contains(" to fp32"), "{ran:?}");
+    let shown = project.run(&["runs", "show", "warmth"]);
+    assert!(shown.stdout.contains("fp16 costs: test/accuracy"), "{shown:?}");
+    let run = project.run(&["runs", "--json"]).json()[0]["path"].as_str().unwrap().to_string();
+    let page = std::fs::read_to_string(project.path(&run).join("report.html")).unwrap();
+    assert!(page.contains("fp16 costs: test/accuracy"), "the page says so too");
 }
 
 /// A convolution's features, quantised by a scale of the whole batch.

@@ -130,3 +130,34 @@ fn recipes_whose_fields_and_backbones_differ_are_told_so() {
     assert_eq!(neck.code, Some(2), "{neck:?}");
     assert!(neck.stderr.contains("neck `gap` would take padding for tokens"), "{neck:?}");
 }
+
+#[test]
+fn texts_and_towers_run_in_less_than_fp32_and_say_what_it_cost() {
+    let project = project();
+    for (recipe, precision) in
+        [("text.yaml", "int8"), ("text.yaml", "fp16"), ("both.yaml", "int8"), ("both.yaml", "fp16")]
+    {
+        let engine = [format!("engine.precision={precision}"), "engine.provider=cpu".into()];
+        let record = run(&project, recipe, &[&engine[0], &engine[1]]);
+        let cost = &record["precision_cost"];
+        assert_eq!(cost["precision"], precision, "{recipe}: {record}");
+        assert!(cost["in_fp32"]["test/accuracy"].is_f64() && cost["metrics"]["test/accuracy"].is_f64(), "{record}");
+        assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{recipe} {precision}: {record}");
+        if (recipe, precision) != ("both.yaml", "int8") {
+            continue;
+        }
+        let engines = project.run(&["engine", "ls", "--json"]).json();
+        let quantised = |inputs: usize| {
+            let all = engines.as_array().unwrap().iter().map(|engine| &engine["manifest"]);
+            let mut int8 = all.filter(|manifest| manifest["precision"] == "int8");
+            int8.any(|manifest| manifest["inputs"].as_array().unwrap().len() == inputs)
+        };
+        assert!(quantised(1) && quantised(3), "an engine of pictures and one of texts: {engines}");
+        let path = record["path"].as_str().unwrap();
+        let evaluate = || project.run(&["eval", path, "--json"]);
+        let before = evaluate();
+        assert_eq!(before.code, Some(0), "{before:?}");
+        std::fs::remove_dir_all(project.path("home/engines")).unwrap();
+        assert_eq!(evaluate().stdout, before.stdout, "both are calibrated again, on the same samples");
+    }
+}

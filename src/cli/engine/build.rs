@@ -16,7 +16,7 @@ use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
 use crate::engine::precision::{Calibration, Conversion};
-use crate::engine::verify::{Reference, Scratch, verify};
+use crate::engine::verify::{Reference, Scratch, random_tensor, verify};
 use crate::engine::{
     BuildRequest, Built, OnnxRuntime, Samples, build, culprit, fetch_model, runtime, shelf, weights_digest,
 };
@@ -128,10 +128,12 @@ impl Args {
         let preprocess = request.preprocess.cloned().map_or_else(plain, Ok)?;
         let pictures = self.calibrate.read(self.check.pictures.as_deref(), &preprocess, request.outputs)?;
         let samples = || Ok(pictures.samples());
+        let probe = |seed| vec![random_tensor(&pictures.row, seed)];
         let calibration = Calibration {
             config: &pictures.config,
             digest: pictures.digest,
             samples: &samples,
+            probe: &probe,
             target: &target,
             progress: &here.progress,
             cancel: &here.cancel,

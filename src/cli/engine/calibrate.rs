@@ -28,7 +28,8 @@ pub struct Pictures {
     pub config: CalibrationConfig,
     pub digest: Digest,
     rows: Vec<Vec<f32>>,
-    row: Vec<usize>,
+    /// The shape of each.
+    pub row: Vec<usize>,
 }
 
 impl Calibrate {
@@ -71,6 +72,6 @@ impl Pictures {
             let rows = self.rows.iter().enumerate().filter(|(at, _)| is_held_out(*at) == held_out);
             rows.map(|(_, row)| row.clone()).collect()
         };
-        CalibrationSamples { row: self.row.clone(), measured: part(false), held_out: part(true) }
+        CalibrationSamples::of_rows(&self.row, part(false), part(true))
     }
 }

@@ -8,11 +8,12 @@ use crate::base::{Cancel, Digest, Error, Result};
 use crate::engine::Engine;
 use crate::engine::manifest::{Calibrated, Checks, Parity};
 use crate::engine::runtime::Prepared;
-use crate::engine::verify::{Agreement, batch_invariant, random_tensor};
+use crate::engine::verify::{Agreement, Probe, batch_invariant};
 use crate::graph::onnx;
 use crate::graph::onnx::proto::ModelProto;
 use crate::graph::onnx::quantize::{self, Range, Site};
 use crate::recipe::CalibrationConfig;
+use crate::sample::{Tensor, Values};
 
 /// What an engine is calibrated on, and how.
 pub struct Calibration<'a> {
@@ -22,6 +23,8 @@ pub struct Calibration<'a> {
     pub digest: Digest,
     /// Gives the samples; only called where the engine is not there yet.
     pub samples: &'a dyn Fn() -> Result<CalibrationSamples>,
+    /// Makes samples that it is checked with that a batch changes nothing.
+    pub probe: Probe<'a>,
     /// The provider that will run the engine.
     pub target: &'a Prepared,
     /// Where progress goes.
@@ -30,14 +33,35 @@ pub struct Calibration<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// Ready inputs of one row each.
+/// Ready inputs of one sample each, `[1, …]`.
+#[derive(Debug, Clone)]
 pub struct CalibrationSamples {
-    /// The shape of a row.
-    pub row: Vec<usize>,
-    /// Those that are measured.
-    pub measured: Vec<Vec<f32>>,
-    /// Those that the result is judged on.
-    pub held_out: Vec<Vec<f32>>,
+    measured: Vec<Vec<Tensor>>,
+    held_out: Vec<Vec<Tensor>>,
+}
+
+impl CalibrationSamples {
+    /// Those that are measured, and those that the result is judged on.
+    pub fn new(mut measured: Vec<Vec<Tensor>>, mut held_out: Vec<Vec<Tensor>>) -> Self {
+        // Samples of one size run together; the largest first, so that memory is short early or never.
+        let size = |sample: &Vec<Tensor>| std::cmp::Reverse(sample.first().map(|tensor| tensor.shape.clone()));
+        measured.sort_by_key(size);
+        held_out.sort_by_key(size);
+        Self { measured, held_out }
+    }
+
+    /// The same of rows of one shape, for a model of one input.
+    pub fn of_rows(row: &[usize], measured: Vec<Vec<f32>>, held_out: Vec<Vec<f32>>) -> Self {
+        let shape: Vec<usize> = std::iter::once(1).chain(row.iter().copied()).collect();
+        let tensor = |data| vec![Tensor { name: String::new(), shape: shape.clone(), data: Values::F32(data) }];
+        let all = |rows: Vec<Vec<f32>>| rows.into_iter().map(tensor).collect();
+        Self { measured: all(measured), held_out: all(held_out) }
+    }
+
+    /// The shape of the largest sample, which fills the sizes that the model leaves open.
+    fn row(&self) -> Option<&[usize]> {
+        self.measured.first()?.first()?.shape.get(1..)
+    }
 }
 
 /// A quantised model.
@@ -71,7 +95,7 @@ pub fn quantise(mut model: ModelProto, calibration: &Calibration<'_>, bench: &Be
     let mut tensors: Vec<String> = sites.iter().flat_map(Site::tensors).map(str::to_string).collect();
     tensors.sort_unstable();
     tensors.dedup();
-    let ranges = bench.ranges(&model, &tensors, (&samples.row, &samples.measured), calibration.config)?;
+    let ranges = bench.ranges(&model, &tensors, (samples.row(), &samples.measured), calibration.config)?;
     let judge = Judge::new(&model, &sites, &ranges, &samples, calibration, bench)?;
     let all = judge.trial(0, &[])?;
     let (cosine_in_full, least) = (all.cosine(), calibration.config.min_cosine);
@@ -96,7 +120,7 @@ pub fn quantise(mut model: ModelProto, calibration: &Calibration<'_>, bench: &Be
         samples: samples.held_out.len(),
         samples_of: "held-out samples of the calibration".into(),
         parity: trial.parity,
-        batch_invariant: batch_invariant(&mut engine, &|seed| vec![random_tensor(&samples.row, seed)], 8)?,
+        batch_invariant: batch_invariant(&mut engine, calibration.probe, 8)?,
         batch_culprit: None,
     };
     Ok(Quantised { model: trial.model, calibrated, checks })
@@ -141,7 +165,7 @@ impl<'a> Judge<'a> {
     ) -> Result<Self> {
         let mut wanted = Vec::new();
         let mut engine = bench.open(model, bench.processor)?;
-        bench.pass(&mut engine, &samples.row, &samples.held_out, BATCH, |outputs| {
+        bench.pass(&mut engine, &samples.held_out, BATCH, |outputs| {
             wanted.push(outputs.to_vec());
             Ok(())
         })?;
@@ -158,7 +182,7 @@ impl<'a> Judge<'a> {
         let names: Vec<String> = names.collect();
         let mut sums = vec![Agreement::default(); names.len()];
         let mut wanted = self.wanted.iter();
-        self.bench.pass(&mut engine, &self.samples.row, &self.samples.held_out, BATCH, |outputs| {
+        self.bench.pass(&mut engine, &self.samples.held_out, BATCH, |outputs| {
             for ((sum, ours), theirs) in sums.iter_mut().zip(outputs).zip(wanted.next().into_iter().flatten()) {
                 let sizes = || Error::failed("the quantised model gives another number of values");
                 sum.add(ours, theirs).ok_or_else(sizes)?;
@@ -207,7 +231,7 @@ impl<'a> Judge<'a> {
         let mut engine = self.bench.open(&model, self.bench.processor)?;
         let mut sums = vec![0f64; engine.outputs().len()];
         let rows = &self.samples.measured[..self.samples.measured.len().min(RANKING)];
-        self.bench.pass(&mut engine, &self.samples.row, rows, BATCH, |outputs| {
+        self.bench.pass(&mut engine, rows, BATCH, |outputs| {
             sums.iter_mut()
                 .zip(outputs)
                 .for_each(|(sum, value)| *sum += value.iter().map(|&v| f64::from(v)).sum::<f64>());
@@ -222,7 +246,7 @@ impl<'a> Judge<'a> {
 
     /// How many of the ranked sites may stay in float: those with at most half of the work.
     fn most(&self, ranked: &[&Site]) -> Result<usize> {
-        let facts = onnx::inspect::facts(self.model, Some(&self.samples.row))?;
+        let facts = onnx::inspect::facts(self.model, self.samples.row())?;
         let nodes = self.model.graph.iter().flat_map(|graph| &graph.node);
         let work: HashMap<&str, u64> = nodes
             .filter_map(|node| Some((node.output.first()?.as_str(), onnx::shape::flops(&facts, node).unwrap_or(1))))

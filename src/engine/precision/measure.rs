@@ -9,11 +9,12 @@ use super::histogram::Histogram;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Error, Progress, Result};
 use crate::engine::runtime::Prepared;
-use crate::engine::{Engine, InputTensor, OnnxRuntime};
+use crate::engine::{Engine, OnnxRuntime, run_on};
 use crate::graph::onnx::proto::{DataType, ModelProto};
 use crate::graph::onnx::quantize::Range;
 use crate::graph::onnx::{self, make};
 use crate::recipe::CalibrationConfig;
+use crate::sample::Tensor;
 
 /// What runs a model for a moment.
 #[derive(Clone, Copy)]
@@ -44,29 +45,34 @@ impl Bench<'_> {
         OnnxRuntime::trial(on, &path, self.threads)
     }
 
-    /// Runs a model over rows of the shape `row`, and gives its outputs batch by batch to `take`.
+    /// Runs a model over samples, those of one size behind each other together, and gives its outputs batch by batch to
+    /// `take`.
     ///
     /// # Errors
     /// Those of the engine and of `take`; an interruption.
     pub fn pass(
         &self,
         engine: &mut dyn Engine,
-        row: &[usize],
-        rows: &[Vec<f32>],
+        samples: &[Vec<Tensor>],
         batch: usize,
         mut take: impl FnMut(&[Vec<f32>]) -> Result<()>,
     ) -> Result<()> {
         let mut outputs = vec![Vec::new(); engine.outputs().len()];
-        for rows in rows.chunks(batch.max(1)) {
+        let same = |a: &Vec<Tensor>, b: &Vec<Tensor>| a.iter().zip(b).all(|(a, b)| a.shape == b.shape);
+        for samples in samples.chunk_by(same).flat_map(|same| same.chunks(batch.max(1))) {
             self.cancel.check()?;
-            let shape: Vec<usize> = std::iter::once(rows.len()).chain(row.iter().copied()).collect();
-            engine.run(&[InputTensor::F32 { shape: &shape, data: &rows.concat() }], &mut outputs)?;
+            let inputs = (0..samples[0].len()).map(|input| {
+                let parts: Option<Vec<&Tensor>> = samples.iter().map(|sample| sample.get(input)).collect();
+                let joined = parts.and_then(|parts| Tensor::join(&parts));
+                joined.ok_or_else(|| Error::failed("samples have inputs of different types"))
+            });
+            run_on(engine, &inputs.collect::<Result<Vec<_>>>()?, &mut outputs)?;
             take(&outputs)?;
         }
         Ok(())
     }
 
-    /// The range of every tensor over some rows.
+    /// The range of every tensor over some samples, of which `row` is the shape of the largest.
     ///
     /// # Errors
     /// Those of the engine; a value that is not finite.
@@ -74,18 +80,18 @@ impl Bench<'_> {
         &self,
         model: &ModelProto,
         tensors: &[String],
-        (row, rows): (&[usize], &[Vec<f32>]),
+        (row, samples): (Option<&[usize]>, &[Vec<Tensor>]),
         config: &CalibrationConfig,
     ) -> Result<HashMap<String, Range>> {
         let groups = groups(model, tensors, row)?;
         let mut ranges = HashMap::new();
-        let total = (rows.len() * groups.len()) as u64;
+        let total = (samples.len() * groups.len()) as u64;
         work(self.progress, "calibration", Some(total), Unit::Samples, || {
             let mut done = 0;
             for Group { tensors, batch } in &groups {
                 let mut engine = self.open(&with_outputs(model, tensors), self.processor)?;
                 let mut histograms = vec![Histogram::default(); tensors.len()];
-                self.pass(&mut engine, row, rows, *batch, |outputs| {
+                self.pass(&mut engine, samples, *batch, |outputs| {
                     let counted =
                         histograms.par_iter_mut().zip(outputs).map(|(histogram, values)| histogram.add(values));
                     let counted: Vec<Option<()>> = counted.collect();
@@ -111,9 +117,9 @@ struct Group {
     batch: usize,
 }
 
-fn groups(model: &ModelProto, tensors: &[String], row: &[usize]) -> Result<Vec<Group>> {
+fn groups(model: &ModelProto, tensors: &[String], row: Option<&[usize]>) -> Result<Vec<Group>> {
     const UNKNOWN: usize = 4 << 20;
-    let facts = onnx::inspect::facts(model, Some(row))?;
+    let facts = onnx::inspect::facts(model, row)?;
     let bytes = |tensor: &String| {
         let shape = facts.get(tensor).and_then(onnx::shape::Fact::row_shape);
         let shape: Option<Vec<usize>> = shape.and_then(|shape| shape.into_iter().collect());

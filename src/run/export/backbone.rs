@@ -8,9 +8,10 @@ use crate::graph::onnx;
 use crate::graph::onnx::proto::ModelProto;
 use crate::plan::ResolvedPlan;
 use crate::recipe::{CalibrationConfig, Precision, Provider};
+use crate::run::calibration;
 use crate::run::context::Context;
 use crate::run::engine::{self, Source};
-use crate::run::{calibration, resolve};
+use crate::run::resolve::resolve_field;
 
 /// A cut backbone.
 pub struct Backbone {
@@ -31,14 +32,19 @@ pub fn kept_in(plan: &ResolvedPlan) -> Precision {
 }
 
 /// The cut backbone of a run, or of one of its towers, in a precision: as its engine is kept, or converted from the one
-/// in fp32 in the way that engines are.
+/// in fp32 in the way that engines are; `field` is the tower's, where each has its own.
 ///
 /// # Errors
-/// The backbone is not here in fp32; those of the conversion, which for `int8` needs the run's training pictures.
-pub fn backbone(plan: &ResolvedPlan, wanted: Precision, scratch: &Scratch, context: &Context<'_>) -> Result<Backbone> {
+/// The backbone is not here in fp32; those of the conversion, which for `int8` needs the run's training samples.
+pub fn backbone(
+    (plan, field): (&ResolvedPlan, Option<&str>),
+    wanted: Precision,
+    scratch: &Scratch,
+    context: &Context<'_>,
+) -> Result<Backbone> {
     if wanted == kept_in(plan) {
         let source = Source::fetch(&plan.plan, context)?;
-        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, context), context)?;
+        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, field, context), context)?;
         return Ok(Backbone { model: onnx::read(&built.model())?, target: source.engine, note: None });
     }
     let mut plain = plan.clone();
@@ -60,11 +66,12 @@ pub fn backbone(plan: &ResolvedPlan, wanted: Precision, scratch: &Scratch, conte
     // The samples are those that a run in `int8` would take.
     let config = plan.plan.engine.calibration.clone().unwrap_or_else(CalibrationConfig::default);
     plain.plan.engine.calibration = Some(config.clone());
-    let resolved = resolve(&plain.plan, context)?;
+    let resolved = resolve_field(&plain.plan, field, context)?;
     let calibration = Calibration {
         config: &config,
         digest: resolved.plan.calibration.unwrap_or(plan.dataset),
         samples: &|| calibration::samples(&resolved, context),
+        probe: &|seed| resolved.source.ready.probe(seed, 0),
         target: &target,
         progress: context.progress,
         cancel: context.cancel,

@@ -91,7 +91,7 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     };
     let (mut frozen, mut targets, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for ((plan, field), tower) in plans.iter().zip(fields).zip(predictor.towers()) {
-        let Backbone { model, target, note } = backbone(plan, precision, &scratch, context)?;
+        let Backbone { model, target, note } = backbone((plan, field), precision, &scratch, context)?;
         let transform = &plan.plan.model.backbone.preprocess;
         let outputs = tower.outputs.iter().map(|(name, shape)| (name.clone(), shape.per_token)).collect();
         frozen.push(Frozen { model, field, transform, outputs });

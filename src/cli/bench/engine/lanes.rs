@@ -12,7 +12,7 @@ use crate::base::{Cancel, Digest, Error};
 use crate::cli::progress::Terminal;
 use crate::engine::precision::{Bench as Quantiser, Calibration, CalibrationSamples, quantise, write_half};
 use crate::engine::runtime::{Machine, Prepared, ProviderInfo};
-use crate::engine::verify::{Agreement, Scratch};
+use crate::engine::verify::{Agreement, Scratch, random_tensor};
 use crate::engine::{Engine, InputTensor, OnnxRuntime, Samples};
 use crate::graph::onnx;
 use crate::recipe::{CalibrationConfig, Precision, Provider};
@@ -116,11 +116,13 @@ impl Bench<'_> {
             let wanted = usize::from(self.args.calibration_samples);
             let mut measured = self.samples(&row, wanted + wanted.div_ceil(4))?;
             let held_out = measured.split_off(measured.len() - measured.len().div_ceil(5));
-            Ok(CalibrationSamples { row: row.clone(), measured, held_out })
+            Ok(CalibrationSamples::of_rows(&row, measured, held_out))
         };
         // The digest names engines that are kept, and a bench keeps none.
         let digest = Digest::of(b"bench engine");
-        let calibration = Calibration { config: &config, digest, samples: &samples, target, progress, cancel };
+        let probe = |seed| vec![random_tensor(&row, seed)];
+        let (config, samples, probe) = (&config, &samples, &probe);
+        let calibration = Calibration { config, digest, samples, probe, target, progress, cancel };
         let processor = &target.on_processor()?;
         let (threads, scratch) = (self.args.threads(), self.scratch.path());
         let bench = Quantiser { processor, threads, scratch, progress, cancel };
