@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::index::Index;
 use super::layout::{DIGEST, EXTENSION};
 use super::reader::RowReader;
+use super::rows::{PIECE, Piece, Rows};
 use super::shard::{self, Shard, Unusable};
 use super::sorted::Sorted;
 use super::spec::ColumnSpec;
@@ -53,6 +54,12 @@ impl Column {
         self.snapshot().rows
     }
 
+    /// What the stored dtype lost when rows were last added: the root mean square of the differences, relative to
+    /// that of the values. Unknown where no writer has told.
+    pub fn error(&self) -> Option<f64> {
+        super::spec::ColumnFile::read(&self.folder).ok()?.error
+    }
+
     /// Whether there is a row for a sample.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.snapshot().find(digest).is_some()
@@ -63,7 +70,8 @@ impl Column {
         let snapshot = self.snapshot();
         let rows = snapshot.find_all(digests.len(), &|sample| digests[sample]);
         let mut seen = std::collections::HashSet::new();
-        (0..digests.len()).filter(|&i| rows[i] == NONE && seen.insert(digests[i])).collect()
+        let missing = rows.iter().zip(0..).filter(|(row, i)| *row == NONE && seen.insert(digests[*i]));
+        missing.map(|(_, i)| i).collect()
     }
 
     /// Looks for shards that this or another process wrote since.
@@ -115,15 +123,15 @@ impl Column {
     pub fn reader_of(&self, count: usize, digest_of: &(dyn Fn(usize) -> Digest + Sync)) -> Result<RowReader> {
         let snapshot = self.snapshot();
         let rows = snapshot.find_all(count, digest_of);
-        if let Some(first) = rows.iter().position(|&row| row == NONE) {
-            let missing = rows.iter().filter(|&&row| row == NONE).count();
+        if let Some(first) = rows.iter().position(|row| row == NONE) {
+            let missing = rows.iter().filter(|row| *row == NONE).count();
             let (tensor, digest) = (self.spec.tensor(), digest_of(first));
             return Err(Error::failed(format!(
                 "{missing} of {count} rows of tensor `{tensor}` are not in the cache; the first is sample {first}, \
                  `{digest}`"
             )));
         }
-        Ok(RowReader::new(self.spec.clone(), snapshot, rows))
+        Ok(RowReader::new(self.spec.clone(), &snapshot, rows))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -137,9 +145,6 @@ impl Column {
 
 /// Stands for no row; a column has fewer rows than this.
 const NONE: u32 = u32::MAX;
-
-/// Digests that one task looks up.
-const RUN: usize = 4096;
 
 /// How often a folder is listed when shards vanish from it meanwhile.
 const LISTINGS: usize = 5;
@@ -193,14 +198,15 @@ impl Snapshot {
     }
 
     /// The numbers of many digests' rows, [`NONE`] for those without.
-    fn find_all(&self, count: usize, digest_of: &(dyn Fn(usize) -> Digest + Sync)) -> Vec<u32> {
-        let mut rows = vec![NONE; count];
-        rows.par_chunks_mut(RUN).enumerate().for_each(|(chunk, rows)| {
+    fn find_all(&self, count: usize, digest_of: &(dyn Fn(usize) -> Digest + Sync)) -> Rows {
+        let piece = |number: usize| {
+            let begin = number * PIECE;
+            let mut rows = vec![NONE; (count - begin).min(PIECE)];
             // Samples are mostly asked for in the order in which they were stored. Where digests are unique a
             // row that matches is the row; there is no need to look it up.
             let mut run: &[[u8; DIGEST]] = &[];
             let mut next = 0;
-            for (row, sample) in rows.iter_mut().zip(chunk * RUN..) {
+            for (row, sample) in rows.iter_mut().zip(begin..) {
                 let digest = digest_of(sample);
                 if let Some((_, rest)) = run.split_first().filter(|(first, _)| **first == digest.0) {
                     (*row, run) = (next, rest);
@@ -214,15 +220,21 @@ impl Snapshot {
                     (run, next) = (&shard.digests()[at + 1..], found + 1);
                 }
             }
-        });
-        rows
+            Piece::of(rows, NONE)
+        };
+        Rows::new((0..count.div_ceil(PIECE)).into_par_iter().map(piece).collect(), count)
     }
 
     /// The shard that a row is in, and its place there.
     pub fn locate(&self, row: u32) -> (&Shard, usize) {
-        let shard = self.starts.partition_point(|&start| start <= row) - 1;
-        (&self.shards[shard], (row - self.starts[shard]) as usize)
+        locate(&self.shards, &self.starts, row)
     }
+}
+
+/// The shard that a row is in, and its place there; `starts` are the numbers of the shards' first rows.
+pub(super) fn locate<'a>(shards: &'a [Arc<Shard>], starts: &[u32], row: u32) -> (&'a Shard, usize) {
+    let shard = starts.partition_point(|&start| start <= row) - 1;
+    (&shards[shard], (row - starts[shard]) as usize)
 }
 
 /// Moves the shards of an index to the front, in its order, and says how many they are. An index that

@@ -92,7 +92,7 @@ impl<'a> Rows<'a> {
                 rows.push(row);
             }
         }
-        let reader = RowReader::new(Arc::new(column.spec().clone()), snapshot, rows);
+        let reader = RowReader::new(Arc::new(column.spec().clone()), &snapshot, rows.into());
         Ok(Self { digests, reader, cancel })
     }
 

@@ -28,6 +28,7 @@
 //! | `ragged` | `true` for a ragged column, else absent |
 //! | `dtype` | `f32`, `f16`, `bf16` or `i8` |
 //! | `ingredients` | an object: what the key was made of |
+//! | `error` | what the dtype lost when rows were last added: the root mean square of the differences, relative to that of the values; may be absent |
 //!
 //! It is written anew when it is missing or unreadable, and reading rows does not need it.
 //!
@@ -97,6 +98,7 @@ mod index;
 mod info;
 mod layout;
 mod reader;
+mod rows;
 mod shard;
 mod sorted;
 mod spec;

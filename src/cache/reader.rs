@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::column::Snapshot;
+use super::column::{Snapshot, locate};
 use super::decode::decode;
+use super::rows::Rows;
 use super::shard::{self, Damage, Shard};
 use super::spec::ColumnSpec;
 use crate::base::{Error, Result};
@@ -15,8 +16,10 @@ use crate::base::{Error, Result};
 /// nothing is loaded whole, and any number of threads may read at once.
 pub struct RowReader {
     spec: Arc<ColumnSpec>,
-    snapshot: Arc<Snapshot>,
-    rows: Vec<u32>,
+    shards: Vec<Arc<Shard>>,
+    /// The number of each shard's first row.
+    starts: Vec<u32>,
+    rows: Rows,
     /// Of a ragged column: the number of items of each row.
     lengths: Vec<u32>,
     /// Bytes of rows announced so far.
@@ -31,13 +34,15 @@ const TASK: usize = 64;
 const TICK: u64 = 512 << 20;
 
 impl RowReader {
-    pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: Arc<Snapshot>, rows: Vec<u32>) -> Self {
-        let length = |row: &u32| {
-            let (shard, at) = snapshot.locate(*row);
+    /// Of the snapshot only the shards are kept, and not the index, which may be large.
+    pub(super) fn new(spec: Arc<ColumnSpec>, snapshot: &Snapshot, rows: Rows) -> Self {
+        let length = |row: u32| {
+            let (shard, at) = snapshot.locate(row);
             shard.items(at).len() as u32
         };
         let lengths = if spec.ragged { rows.iter().map(length).collect() } else { Vec::new() };
-        Self { spec, snapshot, rows, lengths, announced: AtomicU64::new(0) }
+        let (shards, starts) = (snapshot.shards.clone(), snapshot.starts.clone());
+        Self { spec, shards, starts, rows, lengths, announced: AtomicU64::new(0) }
     }
 
     /// Number of rows.
@@ -47,7 +52,7 @@ impl RowReader {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.len() == 0
     }
 
     /// The shape of one row, or of one item of a ragged column.
@@ -95,7 +100,7 @@ impl RowReader {
         let bytes = (rows.len() * self.row_bytes()) as u64;
         let tick = (self.announced.fetch_add(bytes, Ordering::Relaxed) / TICK) as u32 + 1;
         for number in rows.iter().filter_map(|row| self.rows.get(*row as usize)) {
-            let (shard, at) = self.snapshot.locate(*number);
+            let (shard, at) = locate(&self.shards, &self.starts, number);
             shard.visit(at, tick);
         }
     }
@@ -104,7 +109,7 @@ impl RowReader {
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
             let number = self.rows.get(row);
             let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
-            let (shard, at) = self.snapshot.locate(*number);
+            let (shard, at) = locate(&self.shards, &self.starts, number);
             let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
             let values = bytes.len() / self.spec.dtype.size();
             if values > out.len() {

@@ -79,6 +79,8 @@ pub(super) struct ColumnFile {
     pub ragged: bool,
     pub dtype: DType,
     pub ingredients: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
 }
 
 impl ColumnFile {
@@ -95,6 +97,7 @@ impl ColumnFile {
             ragged: spec.ragged,
             dtype: spec.dtype,
             ingredients: spec.ingredients.clone(),
+            error: None,
         }
     }
 

@@ -176,6 +176,12 @@ impl Writer {
         super::info::touch(&self.folder);
         let [values, differences] = self.rows.energy;
         self.written.error = if values > 0.0 { (differences / values).sqrt() } else { 0.0 };
+        if self.written.rows > 0 {
+            // For people; a column without it is as good.
+            let told = ColumnFile { error: Some(self.written.error), ..ColumnFile::new(&self.spec) };
+            let known = ColumnFile::read(&self.folder).map(|file| ColumnFile { error: told.error, ..file });
+            let _ = known.unwrap_or(told).write(&self.folder);
+        }
         Ok(self.written)
     }
 }

@@ -109,14 +109,7 @@ impl Task<'_> {
         });
         let Pass { share, writers, .. } = pass;
         // What was computed before an error or an interruption is kept; claims are given back after that.
-        let stored = writers.into_iter().zip(self.columns.iter()).try_for_each(|(writer, column)| {
-            let (written, spec) = (writer.finish()?, column.spec());
-            let (tensor, dtype) = (spec.tensor(), spec.dtype.name());
-            let text =
-                format!("tensor `{tensor}` is stored as {dtype}, with a relative error of {:.1e}", written.error);
-            self.progress.event(Event::Detail(text));
-            Ok(())
-        });
+        let stored = writers.into_iter().try_for_each(|writer| writer.finish().map(|_| ()));
         drop(share);
         result.and(stored)
     }

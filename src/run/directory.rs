@@ -163,6 +163,7 @@ mod tests {
             metrics: std::collections::BTreeMap::new(),
             activations: Activations::default(),
             skipped: 0,
+            stored: std::collections::BTreeMap::new(),
             stages: std::collections::BTreeMap::new(),
             started_secs: 5,
             precision_cost: None,

@@ -1,9 +1,11 @@
 //! The engine of a run: what it is made of, its building, and the columns that it fills.
 
+use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 
 use super::calibration;
 use super::context::Context;
+use super::record::Stored;
 use super::resolve::Resolved;
 use crate::base::progress::Event;
 use crate::base::{Digest, Error, Home, Result};
@@ -61,6 +63,13 @@ impl Columns {
     /// The columns of the views, in the order of the outputs; none where samples have one view.
     pub fn views(&self) -> &[Column] {
         &self.views
+    }
+
+    /// How each output is stored.
+    pub fn stored(&self) -> BTreeMap<String, Stored> {
+        let all = std::iter::once(self).chain(&self.others).flat_map(Self::iter);
+        let stored = |column: &Column| Stored { dtype: column.spec().dtype, error: column.error() };
+        all.map(|(name, column)| (name.to_string(), stored(column))).collect()
     }
 
     /// Each output with its column.

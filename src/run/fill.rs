@@ -125,7 +125,7 @@ fn fill_one(
     }
     let Activations { computed, reused } = total.activations;
     if computed == 0 && total.skipped.is_empty() {
-        return Ok((total, format!("0 computed, {reused} reused")));
+        return Ok((total, format!("0 computed, {reused} reused{}", lost(columns))));
     }
     let secs = secs.max(1e-9);
     History::open(context.home)?.add(&resolved.plan, computed, secs)?;
@@ -134,8 +134,17 @@ fn fill_one(
         0 => String::new(),
         count => format!(", {count} skipped"),
     };
-    let summary = format!("{computed} computed at {rate:.1} samples/s, {reused} reused{skipped}");
+    let summary = format!("{computed} computed at {rate:.1} samples/s, {reused} reused{skipped}{}", lost(columns));
     Ok((total, summary))
+}
+
+/// What the stored dtype lost, of the output that lost most.
+fn lost(columns: &Columns) -> String {
+    let errors = columns.iter().filter_map(|(_, column)| Some((column.error()?, column.spec().dtype)));
+    match errors.filter(|(error, _)| *error > 0.0).max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((error, dtype)) => format!(", stored as {} with a relative error of {error:.1e}", dtype.name()),
+        None => String::new(),
+    }
 }
 
 /// The engine of some columns, and how many samples it may take at once.

@@ -96,6 +96,7 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
         metrics: BTreeMap::new(),
         activations: Activations::default(),
         skipped: 0,
+        stored: BTreeMap::new(),
         stages: BTreeMap::from([("resolve".into(), took)]),
         started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         precision_cost: None,
@@ -150,6 +151,7 @@ fn stages(
 
     let (outcome, took) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
     record.activations = outcome.activations;
+    record.stored = columns.stored();
     record.stages.insert("activations".into(), took);
     let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;
     record.skipped = (skipped.len() + resolved.dataset.left_out.len()) as u64;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::cost::PrecisionCost;
-use crate::base::{Digest, Error, Result, file};
+use crate::base::{DType, Digest, Error, Result, file};
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,16 @@ pub struct Activations {
     pub reused: u64,
 }
 
+/// How an output of the cut is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The element type.
+    pub dtype: DType,
+    /// What it lost: the root mean square of the differences, relative to that of the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
+}
+
 /// One run, as `run.json` in its directory holds it and as `caft runs --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -52,6 +62,9 @@ pub struct RunRecord {
     /// Rows left out because they are bad; `skipped.jsonl` lists them.
     #[serde(default)]
     pub skipped: u64,
+    /// How each output of the cut is stored.
+    #[serde(default)]
+    pub stored: BTreeMap<String, Stored>,
     /// Wall time of each stage in seconds, of the process that ran it to its end.
     pub stages: BTreeMap<String, f64>,
     /// When the run began, in seconds since 1970.

@@ -140,6 +140,27 @@ fn a_bad_picture_stops_the_run_or_is_skipped_and_told() {
     }
 }
 
+#[test]
+fn every_stored_type_trains_and_tells_what_it_lost() {
+    let project = Project::new(12);
+    for (dtype, least, most) in [("f32", 0.0, 0.0), ("f16", 1e-5, 1e-3), ("bf16", 1e-4, 8e-3), ("i8", 1e-3, 3e-2)] {
+        let word = format!("cache.dtype={dtype}");
+        let ran = project.run(&["run", "recipe.yaml", "--json", &word]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let record = ran.json();
+        assert_eq!(record["activations"], serde_json::json!({"computed": 48, "reused": 0}), "{dtype}");
+        assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.8, "{dtype}: {record}");
+        let stored = &record["stored"]["/Flatten_output_0"];
+        let error = stored["error"].as_f64().unwrap();
+        assert!(stored["dtype"] == dtype && (least..=most).contains(&error), "{dtype}: {error}");
+        let told = format!("stored as {dtype} with a relative error of {error:.1e}");
+        assert_eq!(ran.stderr.matches(&told).count(), usize::from(error > 0.0), "{told}: {ran:?}");
+        let again = project.run(&["run", "recipe.yaml", "--json", "train.seed=9", &word]);
+        assert_eq!((&again.json()["stored"], &again.json()["activations"]["computed"]), (&record["stored"], &0.into()));
+        assert_eq!(again.stderr.matches(&told).count(), usize::from(error > 0.0), "{again:?}");
+    }
+}
+
 /// Waits until the only run of a project has logged so many epochs.
 #[cfg(unix)]
 fn wait_for_epochs(project: &Project, wanted: usize) {
