@@ -15,7 +15,7 @@ use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
 
 /// Raised when the same request gives another file, so that engines built before are not reused.
-const BUILD_VERSION: &str = "3";
+const BUILD_VERSION: &str = "4";
 
 /// What to build.
 #[derive(Clone, Copy)]

@@ -23,4 +23,5 @@ mod solved;
 mod sweep;
 mod tails;
 mod text;
+mod topologies;
 mod views;

@@ -71,7 +71,7 @@ fn dynamic() -> onnx::proto::ModelProto {
     let maps = b.op("Relu", &[&maps], Vec::new());
     let pooled = b.op("GlobalAveragePool", &[&maps], Vec::new());
     let vector = b.op("Flatten", &[&pooled], vec![make::int("axis", 1)]);
-    let quantised = b.op_of("DynamicQuantizeLinear", &[&vector], 3);
+    let quantised = b.op_of("DynamicQuantizeLinear", &[&vector], 3, Vec::new());
     let values: Vec<u8> = (0..16 * 8).map(|i| (i * 37 % 255) as u8).collect();
     let matrix = TensorProto::from_raw("matrix", onnx::proto::DataType::Uint8, &[16, 8], values.into());
     let matrix = b.op("Constant", &[], vec![make::tensor("value", matrix)]);

@@ -116,7 +116,7 @@ pub fn ran(output: Output) -> Ran {
 }
 
 /// The pinned runtime of the user's own home, so that a project's home need not fetch it again.
-fn onnx_runtime() -> &'static Path {
+pub fn onnx_runtime() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let home = Home::from_environment().unwrap();

@@ -2,13 +2,14 @@
 
 use super::cut::Names;
 use super::make;
-use super::proto::{DataType, GraphProto, ModelProto, NodeProto};
-use super::shape::{self, Facts, Known, axis_of};
+use super::proto::{DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+use super::shape::{self, Dim, Facts, Known, axis_of};
 
-/// Turns every `ReduceMean` over the places of a map or the tokens of a sequence into a `GlobalAveragePool`.
+/// Turns every `ReduceMean` over the places of a map or the tokens of a sequence into a `GlobalAveragePool`, and sums
+/// and means over the channels of a map into a convolution.
 ///
 /// How ONNX Runtime splits the sums of a `ReduceMean` depends on the size of the batch, and with it the last bit
-/// of a sample's features; a pool sums each channel of a sample by itself. Means over the last axis, as in
+/// of a sample's features; pools and convolutions take each sample by itself. Means over the last axis, as in
 /// norms, stay as they are: the runtime fuses them. Constants that nothing uses afterwards go, but for those in
 /// `keep`.
 pub fn steady_means(model: &mut ModelProto, opset: i64, keep: &[&str]) {
@@ -17,9 +18,16 @@ pub fn steady_means(model: &mut ModelProto, opset: i64, keep: &[&str]) {
     let mut names = Names::of(graph);
     let mut nodes = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
-        match pooled_axes(&facts, &node, opset) {
-            Some(order) => pool(&node, order, &mut names, &mut nodes),
-            None => nodes.push(node),
+        match (pooled_axes(&facts, &node, opset), channel_weight(&facts, &node, opset)) {
+            (Some(order), _) => pool(&node, order, &mut names, &mut nodes),
+            (None, Some((channels, weight))) => {
+                let name = names.fresh(&format!("{}/weight", node.name));
+                graph.initializer.push(TensorProto::from_f32(&name, &[1, channels, 1, 1], &vec![weight; channels]));
+                let mut conv = make::node("Conv", &[&node.input[0], &name], &[&node.output[0]], Vec::new());
+                conv.name = format!("{}/Conv", node.name);
+                nodes.push(conv);
+            }
+            _ => nodes.push(node),
         }
     }
     graph.node = nodes;
@@ -43,6 +51,24 @@ fn pooled_axes(facts: &Facts, node: &NodeProto, opset: i64) -> Option<&'static [
         (3, [1], false) => Some(&[0, 2, 1]),
         _ => None,
     }
+}
+
+/// How many channels a sum or mean over the channels of a map has, and what each counts.
+fn channel_weight(facts: &Facts, node: &NodeProto, opset: i64) -> Option<(usize, f32)> {
+    if !(node.is("ReduceSum") || node.is("ReduceMean"))
+        || facts.get(node.input.first()?)?.element != DataType::Float
+        || node.int_or("keepdims", 1) == 0
+    {
+        return None;
+    }
+    let known = Known::new(facts, node, opset);
+    let &[Dim::BATCH, Dim::Known(channels), _, _] = known.dims(0)? else { return None };
+    let axes = known.ints_input_or_attribute(1, "axes")?;
+    if axes != [1] && axes != [-3] {
+        return None;
+    }
+    let weight = if node.is("ReduceSum") { 1.0 } else { 1.0 / channels as f32 };
+    Some((usize::try_from(channels).ok().filter(|channels| *channels > 0)?, weight))
 }
 
 fn pool(mean: &NodeProto, order: &[i64], names: &mut Names, nodes: &mut Vec<NodeProto>) {
@@ -103,6 +129,23 @@ mod tests {
         assert_eq!(operators(&[1], 0, &[1, 9, 8]), ["Transpose", "GlobalAveragePool", "Flatten", "Identity"]);
         assert_eq!(operators(&[1, 2], 0, &[1, 3, 3, 8]), ["Transpose", "GlobalAveragePool", "Flatten", "Identity"]);
         assert_eq!(operators(&[-1], 1, &[1, 9, 8]), ["ReduceMean", "Identity"]);
+    }
+
+    #[test]
+    fn sums_over_channels_become_convolutions() {
+        let mut b = Builder::new("sum", 13, 0);
+        let x = b.input("x", [1, 8, 4, 4].map(make::Size::from).to_vec());
+        let axes = b.ints(&[1]);
+        let y = b.op("ReduceSum", &[&x, &axes], Vec::new());
+        b.output(&y, "y", vec![]);
+        let mut model = b.finish();
+        let before = shape::infer(&model)[&y].dims.clone();
+        steady_means(&mut model, 13, &[]);
+        assert_eq!(shape::infer(&model)[&y].dims, before);
+        let graph = model.graph.unwrap();
+        let operators: Vec<&str> = graph.node.iter().map(|node| node.op_type.as_str()).collect();
+        assert_eq!(operators, ["Conv", "Identity"]);
+        assert_eq!(graph.initializer[0].to_f32().unwrap(), [1.0; 8]);
     }
 
     #[test]

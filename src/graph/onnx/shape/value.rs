@@ -278,8 +278,7 @@ mod tests {
                 let zero = b.float(0.0);
                 let lacking = b.op("Clip", &[&lacking, &zero, ""], Vec::new());
                 let lacking = b.op("Cast", &[&lacking], vec![make::int("to", 7)]);
-                let zero = b.ints(&[0]);
-                b.op("Unsqueeze", &[&lacking, &zero], Vec::new())
+                b.unsqueeze(&lacking, 0)
             })
             .collect();
         let nothing = b.ints(&[0, 0, 0, 0, 0, 0]);

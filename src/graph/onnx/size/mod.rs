@@ -3,6 +3,7 @@
 mod resample;
 
 use super::cut::{Names, default_opset, describe};
+use super::make;
 use super::proto::{DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::shape::{self, Described, Dim, Fact, Facts, Known};
 use crate::base::{Error, Result};
@@ -40,7 +41,8 @@ pub fn set_image_size(model: &mut ModelProto, [height, width]: [usize; 2]) -> Re
     let mut names = Names::of(graph);
     nodes.iter().flat_map(|node| &node.output).for_each(|output| names.take(output));
     let facts = shape::begin(graph);
-    let mut resizing = Resizing { before, facts, names, opset, graph, sizes: Vec::new() };
+    let changed = [old[0] != Some(height), old[1] != Some(width)];
+    let mut resizing = Resizing { before, facts, names, opset, graph, changed, sizes: Vec::new() };
     resizing.saw(&name);
     let nothing = GraphProto::default();
     let described = Described::of(&nothing);
@@ -82,6 +84,8 @@ struct Resizing<'a> {
     facts: Facts,
     names: Names,
     opset: i64,
+    /// Whether height and width of pictures change.
+    changed: [bool; 2],
     /// Heights and widths of maps, old and new, the latest last.
     sizes: Vec<(Grid, Grid)>,
 }
@@ -96,7 +100,8 @@ impl Resizing<'_> {
             _ => None,
         };
         if let (Some(old), Some(new)) = (grid(&self.before), grid(&self.facts))
-            && old != new
+            // Other tensors of four axes, such as heads of an attention, change otherwise.
+            && [old.rows != new.rows, old.columns != new.columns] == self.changed
             && self.sizes.last() != Some(&(old, new))
         {
             self.sizes.push((old, new));
@@ -118,10 +123,7 @@ impl Resizing<'_> {
             "Add" | "Sub" | "Mul" | "Div" | "Where" => self.broadcast(node),
             "MatMul" | "Gemm" => self.multiply(node),
             "AveragePool" | "MaxPool" => self.pool(node),
-            "Resize" | "Upsample" => {
-                let constant = node.input_name(3).is_some_and(|sizes| self.constant(sizes).is_some());
-                if constant { Self::prevents(node, "resizes to a constant size") } else { Ok(()) }
-            }
+            "Resize" | "Upsample" => self.resize(node),
             "Concat" => self.concat(node),
             _ => Ok(()),
         }
@@ -137,11 +139,28 @@ impl Resizing<'_> {
         })
     }
 
+    fn fresh(&mut self, tensor: &str, what: &str) -> String {
+        self.names.fresh(&format!("{tensor}/{what}"))
+    }
+
+    fn ints(&mut self, tensor: &str, what: &str, values: &[i64]) -> String {
+        let name = self.fresh(tensor, what);
+        let constant = TensorProto::from_i64(&name, &[values.len()], values);
+        self.facts.insert(name.clone(), Fact::of_constant(&constant));
+        self.graph.initializer.push(constant);
+        name
+    }
+
+    fn add(&mut self, node: NodeProto) {
+        shape::step(&mut self.facts, &Described::of(&GraphProto::default()), &node, self.opset);
+        self.graph.node.push(node);
+    }
+
     /// Constants of a target that were old sizes become the new ones, where that is the only way for it to fit.
     fn reshape(&mut self, node: &mut NodeProto) -> Result<()> {
         let Some(input) = node.input_name(0).and_then(|name| Self::dims(&self.facts, name)) else { return Ok(()) };
-        let Some(target) = Known::new(&self.facts, node, self.opset).ints(1) else { return Ok(()) };
-        let Some(target) = target.iter().map(|dim| dim.at(1)).collect::<Option<Vec<i64>>>() else { return Ok(()) };
+        let Some(asked) = Known::new(&self.facts, node, self.opset).ints(1) else { return Ok(()) };
+        let Some(target) = asked.iter().map(|dim| dim.at(1)).collect::<Option<Vec<i64>>>() else { return Ok(()) };
         let Some(made) = node.output.first().and_then(|name| Self::dims(&self.before, name)) else { return Ok(()) };
         if made.len() != target.len() {
             return Ok(());
@@ -158,6 +177,7 @@ impl Resizing<'_> {
                 // Where the batch stands, a `-1` may not take up what else is left over.
                 -1 if made.is_batch() => made.at(1).into_iter().collect(),
                 -1 => vec![-1],
+                size if asked[place].is_batch() => vec![size],
                 size => std::iter::once(size).chain(self.renewed(node, size)).collect(),
             })
             .collect();
@@ -185,22 +205,65 @@ impl Resizing<'_> {
             return Ok(());
         }
         // Where several fit, the one that leaves most axes where they were; most reshapes merge or split neighbours.
-        let kept = |choice: &Vec<i64>| {
-            let front = choice.iter().zip(&all).take_while(|(a, b)| a == b).count();
-            front + choice.iter().rev().zip(all.iter().rev()).take_while(|(a, b)| a == b).count()
+        // Of these, the one in which height and width of a map change together, and then the one that changes least.
+        let grids = |choice: &Vec<i64>| {
+            let is = |grid: &Grid, pair: &[i64]| *pair == [grid.rows as i64, grid.columns as i64];
+            let pairs = target.windows(2).zip(choice.windows(2));
+            pairs.filter(|(old, new)| self.sizes.iter().any(|(from, to)| is(from, old) && is(to, new))).count()
         };
-        let most = fitting.iter().map(kept).max().unwrap_or(0);
-        let mut best = fitting.iter().filter(|choice| kept(choice) == most);
+        let rank = |choice: &Vec<i64>| {
+            let front = choice.iter().zip(&all).take_while(|(a, b)| a == b).count();
+            let kept = front + choice.iter().rev().zip(all.iter().rev()).take_while(|(a, b)| a == b).count();
+            (kept, grids(choice), choice.iter().zip(&target).filter(|(new, old)| new == old).count())
+        };
+        let most = fitting.iter().map(rank).max();
+        let mut best = fitting.iter().filter(|choice| Some(rank(choice)) == most);
         let (Some(new), None) = (best.next(), best.next()) else {
             return Self::prevents(node, "reshapes to sizes that are constants of the old one");
         };
-        let written = target.iter().zip(new).map(|(old, new)| if *old > 0 { *new } else { *old });
-        let values: Vec<i64> = written.collect();
-        let name = self.names.fresh(&format!("{}/shape", node.output[0]));
-        let tensor = TensorProto::from_i64(&name, &[values.len()], &values);
-        self.facts.insert(name.clone(), Fact::of_constant(&tensor));
-        self.graph.initializer.push(tensor);
-        node.input[1] = name;
+        let copies_zero = node.int_or("allowzero", 0) == 0;
+        let written = |place: usize| match target[place] {
+            // The batch stays one: what it was copied from, or what is left over.
+            _ if asked[place].is_batch() && copies_zero && input.get(place) == Some(&asked[place]) => 0,
+            _ if asked[place].is_batch() => -1,
+            old if old > 0 => new[place],
+            old => old,
+        };
+        let values: Vec<i64> = (0..target.len()).map(written).collect();
+        if values.iter().filter(|size| **size == -1).count() > 1 {
+            return Self::prevents(node, "reshapes to sizes that are constants of the old one");
+        }
+        node.input[1] = self.ints(&node.output[0], "shape", &values);
+        Ok(())
+    }
+
+    /// A size that is that of an old map becomes the new one's.
+    fn resize(&mut self, node: &mut NodeProto) -> Result<()> {
+        if node.input_name(3).is_none() || node.attribute("axes").is_some() {
+            return Ok(());
+        }
+        let [old, new] = [&self.before, &self.facts].map(|facts| Known::new(facts, node, self.opset).ints(3));
+        // One that is computed from a map follows by itself.
+        let Some(sizes) = new.filter(|new| old.as_ref() == Some(new)) else { return Ok(()) };
+        let [_, _, Dim::Known(rows), Dim::Known(columns)] = sizes[..] else { return Ok(()) };
+        let is = |grid: &Grid| (grid.rows as i64, grid.columns as i64) == (rows, columns);
+        let mut found: Vec<Grid> = Vec::new();
+        for (_, new) in self.sizes.iter().filter(|(old, _)| is(old)) {
+            if !found.contains(new) {
+                found.push(*new);
+            }
+        }
+        let [grid] = found[..] else { return Self::prevents(node, "resizes to a constant size") };
+        let input = node.input[0].clone();
+        let shape = self.fresh(&input, "shape");
+        self.add(make::node("Shape", &[&input], &[&shape], Vec::new()));
+        let [from, to] = [("from", 0), ("to", 2)].map(|(name, value)| self.ints(&input, name, &[value]));
+        let own = self.fresh(&input, "batch_channels");
+        self.add(make::node("Slice", &[&shape, &from, &to], &[&own], Vec::new()));
+        let wanted = self.ints(&input, "size", &[grid.rows as i64, grid.columns as i64]);
+        node.input[3] = self.fresh(&input, "sizes");
+        let joined = node.input[3].clone();
+        self.add(make::node("Concat", &[&own, &wanted], &[&joined], vec![make::int("axis", 0)]));
         Ok(())
     }
 

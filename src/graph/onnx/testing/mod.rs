@@ -1,7 +1,9 @@
 //! Tiny models of real topologies, with seeded weights, for tests. Nodes are named by scopes and shapes are
 //! computed as PyTorch's exporter does it.
 
+mod blocks;
 mod cnn;
+pub mod families;
 mod text;
 mod vit;
 
@@ -49,10 +51,18 @@ impl Builder {
 
     /// Runs `body` with a scope added to the names of nodes and weights.
     pub fn scope<T>(&mut self, name: &str, body: impl FnOnce(&mut Self) -> T) -> T {
-        self.scopes.push(name.into());
+        self.enter(name.into());
         let result = body(self);
-        self.scopes.pop();
+        self.leave();
         result
+    }
+
+    fn enter(&mut self, scope: String) {
+        self.scopes.push(scope);
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
     }
 
     /// A weight `mean + deviation * normal`.
@@ -70,6 +80,12 @@ impl Builder {
     /// An integer constant, as a node like the exporter's.
     pub fn ints(&mut self, values: &[i64]) -> String {
         let tensor = TensorProto::from_i64("", &[values.len()], values);
+        self.op("Constant", &[], vec![make::tensor("value", tensor)])
+    }
+
+    /// A float constant, as a node like the exporter's.
+    pub fn floats(&mut self, values: &[f32]) -> String {
+        let tensor = TensorProto::from_f32("", &[values.len()], values);
         self.op("Constant", &[], vec![make::tensor("value", tensor)])
     }
 
@@ -97,8 +113,14 @@ impl Builder {
     }
 
     /// Adds a node of several outputs; gives their names.
-    pub fn op_of(&mut self, op_type: &str, inputs: &[&str], outputs: usize) -> Vec<String> {
-        let first = self.op(op_type, inputs, Vec::new());
+    pub fn op_of(
+        &mut self,
+        op_type: &str,
+        inputs: &[&str],
+        outputs: usize,
+        attributes: Vec<AttributeProto>,
+    ) -> Vec<String> {
+        let first = self.op(op_type, inputs, attributes);
         let stem = first.trim_end_matches('0').to_string();
         let more: Vec<String> = (1..outputs).map(|at| self.names.fresh(&format!("{stem}{at}"))).collect();
         if let Some(node) = self.graph.node.last_mut() {
@@ -116,17 +138,24 @@ impl Builder {
 
     /// A shape made of scalars and constants, as a vector.
     pub fn shape_of(&mut self, parts: &[Part<'_>]) -> String {
-        let zero = self.ints(&[0]);
         let parts: Vec<String> = parts
             .iter()
             .map(|part| match part {
                 Part::Size(size) => self.ints(&[*size]),
-                Part::Tensor(name) if self.opset >= 13 => self.op("Unsqueeze", &[name, &zero], Vec::new()),
-                Part::Tensor(name) => self.op("Unsqueeze", &[name], vec![make::ints("axes", &[0])]),
+                Part::Tensor(name) => self.unsqueeze(name, 0),
             })
             .collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         self.op("Concat", &parts, vec![make::int("axis", 0)])
+    }
+
+    /// A tensor with a new axis of one; since version 13 of the operators the axis is an input.
+    pub fn unsqueeze(&mut self, tensor: &str, axis: i64) -> String {
+        if self.opset < 13 {
+            return self.op("Unsqueeze", &[tensor], vec![make::ints("axes", &[axis])]);
+        }
+        let axes = self.ints(&[axis]);
+        self.op("Unsqueeze", &[tensor, &axes], Vec::new())
     }
 
     /// The model.

@@ -128,7 +128,7 @@ fn embed(b: &mut Builder, spec: &Vit<'_>, image: &str, tokens: usize) -> String 
 }
 
 /// The shape of `expand(batch, -1, -1)`, in the exporter's roundabout way.
-fn expansion(b: &mut Builder, image: &str) -> String {
+pub(super) fn expansion(b: &mut Builder, image: &str) -> String {
     let batch = b.size_of(image, 0);
     let wanted = b.shape_of(&[Part::Tensor(&batch), Part::Size(-1), Part::Size(-1)]);
     let shape = b.op("Shape", &[&wanted], Vec::new());
@@ -216,7 +216,7 @@ pub(super) fn layer_norm(b: &mut Builder, x: &str, dim: usize) -> String {
 }
 
 /// GELU by the error function.
-fn gelu(b: &mut Builder, x: &str) -> String {
+pub(super) fn gelu(b: &mut Builder, x: &str) -> String {
     let root = b.float(std::f32::consts::SQRT_2);
     let scaled = b.op("Div", &[x, &root], Vec::new());
     let erf = b.op("Erf", &[&scaled], Vec::new());
