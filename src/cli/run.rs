@@ -34,6 +34,9 @@ pub struct Args {
     /// Send the finished run to this MLflow server, such as `http://localhost:5000`.
     #[arg(long, value_name = "URL")]
     mlflow: Option<String>,
+    /// Not of this command: training needs all rows.
+    #[arg(long, value_name = "I/N", hide = true)]
+    shard: Option<String>,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -44,6 +47,14 @@ impl Args {
     /// # Errors
     /// Those of the recipe and of every stage.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
+        if let Some(shard) = &self.shard {
+            let recipe = self.recipe.display();
+            return Err(Error::bad_input("`caft run` trains, which needs all rows").hint(format!(
+                "`caft cache fill {recipe} --shard {shard}` computes a part of them on each machine; `caft run {recipe}` then \
+                 finds all of them"
+            ))
+            .into());
+        }
         if self.multirun {
             return super::sweep::Args::of_run(&self.recipe, &self.overrides, self.offline, &self.place).run(globals);
         }

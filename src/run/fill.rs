@@ -164,17 +164,23 @@ fn open_for(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Re
 }
 
 /// One pass: which rows in which form go into which columns.
-struct View<'a> {
-    columns: &'a [Column],
-    ready: Cow<'a, Ready>,
+pub struct View<'a> {
+    /// In the order of the engine's outputs.
+    pub columns: &'a [Column],
+    /// How samples become the network's inputs.
+    pub ready: Cow<'a, Ready>,
     /// Of every row of the data set.
-    digests: Cow<'a, [Digest]>,
-    rows: Vec<usize>,
+    pub digests: Cow<'a, [Digest]>,
+    /// Those that have this view.
+    pub rows: Vec<usize>,
 }
 
 impl<'a> View<'a> {
     /// View 0 is of all rows, the others are of those for training.
-    fn of(resolved: &'a Resolved, columns: &'a Columns, number: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What is no picture has no views but the plain one.
+    pub fn of(resolved: &'a Resolved, columns: &'a Columns, number: u32) -> Result<Self> {
         let (digests, ready) = (&resolved.digests, &resolved.source.ready);
         let Some((augment, _)) = resolved.plan.plan.augment().filter(|_| number > 0) else {
             let (digests, ready) = (Cow::Borrowed(digests.as_slice()), Cow::Borrowed(ready));

@@ -203,6 +203,42 @@ fn a_full_disk_and_a_read_only_one_are_clear_errors_and_what_was_stored_stays() 
     assert_eq!(rows(folder), whole);
 }
 
+/// A folder that is mounted at another place and unmounted while a writer adds rows there.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_mount_that_vanishes_is_a_clear_error_and_what_was_stored_stays() {
+    let (disk, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mount = || {
+        let status =
+            Command::new("mount").arg("--bind").args([disk.path(), place.path()]).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !mount() {
+        return;
+    }
+    let unmount = || assert!(Command::new("umount").arg("--lazy").arg(place.path()).status().unwrap().success());
+    let stored = 100;
+    fill(place.path(), &(0..stored).collect::<Vec<_>>(), Duration::ZERO).unwrap();
+    let open = column(place.path());
+    let mut writer = open.writer_with(Limits { bytes: 16 * ROW * 2, age: Duration::from_secs(60) }).unwrap();
+    let reader = open.reader(&[digest(3)]).unwrap();
+    writer.push(digest(stored), &row(stored)).unwrap();
+    unmount();
+    let error = (stored + 1..TOTAL).find_map(|i| writer.push(digest(i), &row(i)).err()).unwrap();
+    assert!(error.to_string().ends_with("is gone"), "{error}");
+    assert!(error.hint_text().unwrap().contains("unmounted"), "{error:?}");
+    drop(writer);
+    assert!(walk(place.path()).is_empty(), "nothing is written below the place where the disk was");
+    let mut out = vec![0.0; ROW];
+    reader.read(&[0], &mut out).unwrap();
+
+    assert!(mount());
+    assert_eq!(rows(place.path()).len(), stored);
+    fill(place.path(), &(0..TOTAL).collect::<Vec<_>>(), Duration::ZERO).unwrap();
+    assert_eq!(rows(place.path()), uninterrupted());
+    unmount();
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

@@ -46,6 +46,8 @@ fn shards_are_computed_apart_and_are_together_the_whole() {
     assert_eq!(project.run(&FILL).json(), serde_json::json!({"computed": 0, "reused": 160}));
     let wrong = project.run(&["cache", "fill", "recipe.yaml", "--shard", "4/3"]);
     assert!(wrong.code == Some(2) && wrong.stderr.contains("is not a shard"), "{wrong:?}");
+    let run = project.run(&["run", "recipe.yaml", "--shard", "1/3"]);
+    assert!(run.code == Some(2) && run.stderr.contains("`caft cache fill recipe.yaml --shard 1/3`"), "{run:?}");
 }
 
 #[test]

@@ -30,6 +30,17 @@ fn views_are_rows_of_their_own_and_the_plain_ones_are_shared() {
     let repeated = run(&[VIEWS, "--fresh"]);
     assert_eq!(repeated["metrics"], viewed["metrics"], "views and draws are functions of the seed");
 
+    project.write(
+        "views.yaml",
+        &format!("extends: [recipe.yaml]\n{}", VIEWS.replace("data.augment=", "data:\n  augment: ")),
+    );
+    let verified = project.run(&["cache", "verify", "--json", "--recipe", "views.yaml", "--sample", "5"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let recomputed = verified.json()["recomputed"].as_array().unwrap().clone();
+    let views: Vec<_> =
+        recomputed.iter().map(|of_view| (of_view["view"].as_u64().unwrap(), &of_view["rows"])).collect();
+    assert_eq!(views, [(0, &5.into()), (1, &5.into()), (2, &5.into())]);
+
     // More views of the same kind cost what is new; another seed costs the views; valid and test stay plain.
     assert_eq!(computed(&run(&[VIEWS, "data.augment.views=4"])), 12);
     assert_eq!(computed(&run(&[VIEWS, "data.augment.seed=7"])), 24);

@@ -16,7 +16,8 @@ use crate::run::{self, Context, Rechecked};
 /// Check every stored byte against its checksum.
 ///
 /// Damaged shards are set aside, and the next run computes their rows again. Exits with 1 if there are any. With
-/// `--recipe` some stored samples of that recipe are computed again as well, and the difference is printed.
+/// `--recipe` some stored samples of that recipe are computed again as well, of every tower and view, and the difference
+/// is printed.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     /// The first digits of the keys of the columns to check; all columns if none is given.
@@ -86,10 +87,11 @@ impl Verify {
             return Ok(code);
         }
         for result in rechecked.iter().flatten() {
-            let Rechecked { output, rows, largest_difference, relative_error, tolerance, .. } = result;
+            let Rechecked { output, view, rows, largest_difference, relative_error, tolerance, .. } = result;
+            let view = if *view > 0 { format!(", view {view},") } else { String::new() };
             let verdict = if result.is_good() { "good" } else { "NOT what is stored" };
             print(&format!(
-                "{}  `{output}` computed again for {rows} samples: {verdict}, relative error {relative_error:.1e} (at most \
+                "{}  `{output}`{view} computed again for {rows} samples: {verdict}, relative error {relative_error:.1e} (at most \
                  {tolerance:.0e}), largest difference {largest_difference:.1e}\n",
                 result.key.short(12)
             ))?;
