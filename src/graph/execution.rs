@@ -87,8 +87,6 @@ impl<F: Real> Execution<F> {
         }
         let grads =
             (0..count).map(|i| if needs_grad[i] { vec![F::ZERO; values[i].len()] } else { Vec::new() }).collect();
-        let trained = |i: &usize| matches!(graph.values()[*i].origin, Origin::Parameter { .. });
-        let parameters = (0..count).filter(trained).map(ValueId).collect();
         Ok(Self {
             graph: graph.clone(),
             max_rows,
@@ -99,7 +97,7 @@ impl<F: Real> Execution<F> {
             started: vec![false; count],
             saved,
             scratch: vec![F::ZERO; scratch],
-            parameters,
+            parameters: graph.parameters().collect(),
             rows: 0,
             pass: Pass::EVALUATION,
         })

@@ -299,10 +299,19 @@ impl Graph {
         weights
     }
 
+    /// All values with what they are called by here.
+    pub fn ids(&self) -> impl Iterator<Item = (ValueId, &Value)> {
+        self.values.iter().enumerate().map(|(i, value)| (ValueId(i), value))
+    }
+
+    /// What is trained, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = ValueId> {
+        self.ids().filter(|(_, value)| matches!(value.origin, Origin::Parameter { .. })).map(|(id, _)| id)
+    }
+
     /// How many numbers are trained.
     pub fn parameter_count(&self) -> usize {
-        let trained = |v: &&Value| matches!(v.origin, Origin::Parameter { .. });
-        self.values.iter().filter(trained).map(|v| v.shape.elements()).sum()
+        self.parameters().map(|id| self.shape(id).elements()).sum()
     }
 
     fn value(&mut self, name: &str, shape: Shape, origin: Origin) -> Result<ValueId> {

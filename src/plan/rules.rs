@@ -10,7 +10,9 @@ use crate::graph::{Arithmetic, Task};
 use crate::head::{HeadConfig, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
-use crate::recipe::{BackboneConfig, Backend, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
+use crate::recipe::{
+    BackboneConfig, Backend, Device, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig,
+};
 use crate::sample::{Modality, Transform};
 use crate::sampler::SamplerConfig;
 
@@ -322,8 +324,17 @@ fn engine_is_available(check: &mut Check<'_>) {
 }
 
 fn trainer_is_available(check: &mut Check<'_>) {
-    if check.recipe.train.backend == Backend::Libtorch {
-        check.problem("train.backend", "this build has no libtorch trainer; use `embedded`");
+    let train = &check.recipe.train;
+    if train.backend == Backend::Libtorch {
+        if !cfg!(feature = "libtorch") {
+            let message = "this build has no libtorch trainer; use `embedded`, or build caft from source with \
+                `LIBTORCH=$(.ci/libtorch) cargo build --release --features libtorch`";
+            check.problem("train.backend", message);
+        }
+        return;
+    }
+    if train.device == Device::Cuda {
+        check.problem("train.device", "the `embedded` trainer computes on the processor; `backend: libtorch` takes GPUs");
     }
 }
 
@@ -355,7 +366,7 @@ fn solved_heads_take_no_steps(check: &mut Check<'_>) {
     };
     let usual = keys(&TrainConfig::default());
     // Of seeds one holds rows out to choose with.
-    let read = ["seed", "order_seed", "backend", "fraction"];
+    let read = ["seed", "order_seed", "backend", "device", "precision", "fraction"];
     for (key, value) in keys(&check.recipe.train) {
         if !read.contains(&key.as_str()) && usual.get(&key) != Some(&value) {
             let message = format!(

@@ -24,6 +24,6 @@ pub use calibration::{CalibrationConfig, CalibrationMethod};
 pub use feature_augment::{FeatureAugment, FeatureDropout, Mixup, Noise, Scale};
 pub use layers::Overrides;
 pub use load::{Checked, Loaded, Provenance, Varied, check_file, load};
-pub use train::{Backend, TrainConfig};
+pub use train::{Backend, Device, TrainConfig};
 pub use tree::{KeyPath, Segment};
 pub use types::*;

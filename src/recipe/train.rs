@@ -60,6 +60,9 @@ pub struct TrainConfig {
     pub fraction: Option<f64>,
     /// What trains.
     pub backend: Backend,
+    /// Where `libtorch` computes.
+    #[serde(skip_serializing_if = "Device::is_default")]
+    pub device: Device,
     /// In what numbers the matrix products of its steps are computed. Weights, losses and all that is measured are f32.
     pub precision: Arithmetic,
     /// Seed of weights and dropout; the recipe's top `seed` if it is not given.
@@ -95,6 +98,7 @@ impl Default for TrainConfig {
             early_stopping: None,
             fraction: None,
             backend: Backend::default(),
+            device: Device::default(),
             precision: Arithmetic::default(),
             seed: None,
             order_seed: None,
@@ -109,6 +113,25 @@ pub enum Backend {
     /// The trainer inside caft, in pure Rust.
     #[default]
     Embedded,
-    /// PyTorch's C++ library.
+    /// PyTorch's C++ library, in builds with the cargo feature `libtorch`: the same losses within rounding.
     Libtorch,
+}
+
+/// Where a trainer computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// On the first GPU if there is one, else on the processor.
+    #[default]
+    Auto,
+    /// On the processor.
+    Cpu,
+    /// On the first GPU of CUDA.
+    Cuda,
+}
+
+impl Device {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -13,6 +13,7 @@ use super::{Data, EpochLog, TrainConfig, Trainer};
 use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::graph::{Graph, Targets, Weights};
 use crate::loss::LossSum;
+use crate::recipe;
 
 /// The file's name in the checkpoint folder.
 const FILE: &str = "checkpoint.safetensors";
@@ -57,7 +58,8 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Checkpoints in a folder, of one graph, data and config. Not part of the fingerprint are the features'
-    /// values: whoever names the folder names it by their digests too.
+    /// values: whoever names the folder names it by their digests too; nor what trains, for all trainers take up
+    /// each other's.
     pub fn new(folder: &Path, graph: &Graph, data: &Data<'_>, config: &TrainConfig) -> Self {
         let rows = |rows: &[u32]| -> Vec<u8> { rows.iter().flat_map(|r| r.to_le_bytes()).collect() };
         let targets = match data.targets {
@@ -66,9 +68,11 @@ impl Checkpoints {
                 values.iter().flat_map(|v| v.to_le_bytes()).collect()
             }
         };
+        let (backend, device) = Default::default();
+        let recipe = recipe::TrainConfig { backend, device, ..config.recipe.clone() };
         let fingerprint = KeyWriter::new("checkpoint")
             .field("graph", format!("{graph:?}"))
-            .json("config", config)
+            .json("config", &TrainConfig { recipe, ..config.clone() })
             .field("train", rows(data.train))
             .field("valid", rows(data.valid))
             .field("targets", targets)
@@ -80,7 +84,7 @@ impl Checkpoints {
     pub fn save(&self, trainer: &mut dyn Trainer, method: Weights, best: &Weights, state: &State) -> Result<()> {
         let mut all = Weights::default();
         let groups = [
-            ("weights", trainer.weights()),
+            ("weights", trainer.weights()?),
             ("optimizer", trainer.optimizer_state()),
             ("method", method),
             ("best", best.clone()),

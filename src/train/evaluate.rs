@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Reader, check_rows};
-use super::{Data, Embedded, Features, TrainConfig, Trainer, embedded};
+use super::{Data, Features, TrainConfig, Trainer, embedded};
 use crate::base::Result;
 use crate::graph::execution::Pass;
 use crate::graph::op::Softmax;
@@ -57,9 +57,9 @@ pub fn evaluate(
     let facts = data.facts(graph, config)?;
     let bound = if facts.class_counts.is_empty() && facts.moments.is_empty() { usize::MAX } else { facts.width };
     check_rows(data.features, data.targets, bound, &[rows])?;
-    let mut trainer = Embedded::new(graph, weights, config, &facts)?;
+    let mut trainer = super::trainer(graph, weights, config, &facts)?;
     let mut reader = Reader::new(graph, data.features, data.targets, config.batch_size())?;
-    embedded::on_workers(|| measure(&mut trainer, &mut reader, rows, facts.width, &config.metrics, split))
+    embedded::on_workers(|| measure(&mut *trainer, &mut reader, rows, facts.width, &config.metrics, split))
 }
 
 /// The loss and metrics of some rows by a trainer's present weights.

@@ -23,7 +23,7 @@ pub(super) fn statistics(
             trainer.value(i, batch, &mut |values| moments.add(values))
         })?;
         let (mean, inverse) = moments.finish(fit.eps)?;
-        let mut weights = trainer.weights();
+        let mut weights = trainer.weights()?;
         let name = |id: ValueId| graph.values()[id.index()].name.clone();
         weights.insert(name(fit.mean), [width], mean);
         weights.insert(name(fit.inverse_deviation), [width], inverse);
@@ -39,7 +39,7 @@ pub(super) fn targets(trainer: &mut dyn Trainer, graph: &Graph, facts: &TargetFa
     if facts.moments.len() != facts.width {
         return Err(Error::bad_input("the head predicts values, and the rows are labelled with something else"));
     }
-    let mut weights = trainer.weights();
+    let mut weights = trainer.weights()?;
     let varying = |deviation: f64| if deviation > 0.0 { deviation as f32 } else { 1.0 };
     weights.insert(name(fit.mean), [facts.width], facts.moments.iter().map(|(mean, _)| *mean as f32).collect());
     weights.insert(name(fit.deviation), [facts.width], facts.moments.iter().map(|(_, d)| varying(*d)).collect());

@@ -28,7 +28,7 @@ pub(super) fn step(
     let before = trainer.point();
     let mut point = before.clone();
     let mut evaluate = |point: &[f32]| -> Result<(f64, Vec<f32>)> {
-        trainer.set_point(point);
+        trainer.set_point(point)?;
         let mut loss = LossSum::default();
         let read = reader.each(data.train, |batch| {
             cancel.check()?;
@@ -47,7 +47,7 @@ pub(super) fn step(
         Ok((loss.mean() + penalty(point), gradient))
     };
     let outcome = state.step(&mut point, &mut evaluate);
-    trainer.set_point(if outcome.is_ok() { &point } else { &before });
+    trainer.set_point(if outcome.is_ok() { &point } else { &before })?;
     let (loss, ends) = outcome?;
     if !loss.is_finite() {
         return Err(Error::failed("the loss is not finite").hint("standardize the features"));

@@ -45,7 +45,7 @@ pub(super) fn run(
         None => {
             fit::statistics(trainer, graph, data, &mut reader, cancel)?;
             fit::targets(trainer, graph, facts)?;
-            (trainer.weights(), State::default())
+            (trainer.weights()?, State::default())
         }
     };
     for log in &state.epochs {
@@ -65,15 +65,15 @@ pub(super) fn run(
             lr => lr?,
         };
         let mut metrics = BTreeMap::from([("train/loss".to_string(), state.loss().mean())]);
-        trainer.swap_average();
+        trainer.swap_average()?;
         if !data.valid.is_empty() {
             metrics.extend(measure(trainer, &mut reader, data.valid, width, &config.metrics, "valid")?);
         }
         state.epoch += 1;
         if is_best(&metrics, config, &mut state) {
-            best = trainer.weights();
+            best = trainer.weights()?;
         }
-        trainer.swap_average();
+        trainer.swap_average()?;
         let seconds = state.seconds + began.elapsed().as_secs_f64();
         let log = EpochLog { epoch: state.epoch, step: state.step, lr, metrics, seconds };
         on_epoch(&log)?;
@@ -87,8 +87,8 @@ pub(super) fn run(
             saved = Instant::now();
         }
     }
-    trainer.swap_average();
-    Ok(Trained { best, last: trainer.weights(), best_epoch: state.best_epoch, epochs: state.epochs })
+    trainer.swap_average()?;
+    Ok(Trained { best, last: trainer.weights()?, best_epoch: state.best_epoch, epochs: state.epochs })
 }
 
 /// How steps are taken, with what is to be remembered between them.

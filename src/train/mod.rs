@@ -24,7 +24,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Cancel, Error, Result};
+use crate::base::{Cancel, Result};
 use crate::graph::import::{Start, Tail};
 use crate::graph::{Graph, Targets, Task, Weights};
 use crate::head::HeadConfig;
@@ -43,15 +43,20 @@ pub mod exact;
 mod features;
 mod fit;
 mod full_batch;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod r#loop;
 mod order;
 mod stack;
 mod trials;
+mod updates;
 
 pub use batch::{Batch, read_batches};
 pub use embedded::Embedded;
 pub use evaluate::{Prediction, evaluate, predict};
 pub use features::{Features, InMemory, InputSpec};
+#[cfg(feature = "libtorch")]
+pub use libtorch::Libtorch;
 pub use order::shuffled;
 pub use trials::{Ended, Member, TrialLog, Watch, train_trials};
 
@@ -156,14 +161,20 @@ pub trait Trainer: Send {
     fn point(&self) -> Vec<f32>;
 
     /// Replaces all parameters.
-    fn set_point(&mut self, point: &[f32]);
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn set_point(&mut self, point: &[f32]) -> Result<()>;
 
     /// The mean of all gradients since the last update, laid out as [`Trainer::point`].
     fn take_gradient(&mut self) -> Vec<f32>;
 
     /// Exchanges the parameters for their running average, if there is one: called before and after whatever
     /// is to see the average.
-    fn swap_average(&mut self);
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn swap_average(&mut self) -> Result<()>;
 
     /// Forward in evaluation mode, with the loss; `outputs` is called with the first output, `[rows, …]`.
     ///
@@ -178,7 +189,10 @@ pub trait Trainer: Send {
     fn value(&mut self, fit: usize, batch: &mut Batch, values: &mut dyn FnMut(&[f32])) -> Result<()>;
 
     /// Parameters and buffers.
-    fn weights(&self) -> Weights;
+    ///
+    /// # Errors
+    /// The backend failed.
+    fn weights(&self) -> Result<Weights>;
 
     /// Replaces parameters and buffers.
     ///
@@ -252,11 +266,25 @@ pub fn build_graph_above(
 pub fn train(graph: &Graph, data: &Data<'_>, config: &TrainConfig, session: Session<'_>) -> Result<Trained> {
     let facts = data.facts(graph, config)?;
     let weights = graph.initial_weights(config.seed);
-    if config.recipe.backend == Backend::Libtorch {
-        return Err(Error::bad_input("this build has no libtorch trainer").hint("use `train.backend: embedded`"));
+    let mut trainer = trainer(graph, &weights, config, &facts)?;
+    embedded::on_workers(|| r#loop::run(&mut *trainer, graph, data, &facts, config, session))
+}
+
+/// The trainer that a config names, with a graph's weights.
+///
+/// # Errors
+/// This build does not have it; the graph, the loss or the device is not one for it.
+fn trainer(graph: &Graph, weights: &Weights, config: &TrainConfig, facts: &TargetFacts) -> Result<Box<dyn Trainer>> {
+    match config.recipe.backend {
+        Backend::Embedded => Ok(Box::new(Embedded::new(graph, weights, config, facts)?)),
+        #[cfg(feature = "libtorch")]
+        Backend::Libtorch => Ok(Box::new(Libtorch::new(graph, weights, config, facts)?)),
+        #[cfg(not(feature = "libtorch"))]
+        Backend::Libtorch => {
+            let error = crate::base::Error::bad_input("this build has no libtorch trainer");
+            Err(error.hint("use `train.backend: embedded`, or build caft with the cargo feature `libtorch`"))
+        }
     }
-    let mut trainer = Embedded::new(graph, &weights, config, &facts)?;
-    embedded::on_workers(|| r#loop::run(&mut trainer, graph, data, &facts, config, session))
 }
 
 impl Data<'_> {
@@ -291,5 +319,7 @@ impl Data<'_> {
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod suite;
 #[cfg(test)]
 mod tests;

@@ -68,8 +68,8 @@ fn train(change: impl FnOnce(&mut recipe::TrainConfig)) -> (Vec<f64>, Weights) {
             if together > 1 && (losses.len() as u64).is_multiple_of(together) { trainer.update(update) } else { Ok(()) }
         })
         .unwrap();
-    trainer.swap_average();
-    (losses, trainer.weights())
+    trainer.swap_average().unwrap();
+    (losses, trainer.weights().unwrap())
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::cli::{Globals, print, print_json};
 use crate::graph::{Graph, Targets};
 use crate::head::{Activation, HeadConfig, Mlp};
 use crate::neck::NeckChain;
-use crate::recipe;
+use crate::recipe::{self, Backend, Device};
 use crate::train::{Data, InMemory, InputSpec, Session, TrainConfig, build_graph, train};
 
 /// Measure training on features in memory: shuffled, AdamW, cross-entropy, in f32, on all cores. Speeds are
@@ -57,6 +57,9 @@ pub struct Args {
 struct Case {
     head: String,
     rows_per_sec: f64,
+    /// The same by the trainer on libtorch, in builds that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    libtorch: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pytorch: Option<PyTorch>,
 }
@@ -96,20 +99,21 @@ impl Args {
         for (head, config, hidden) in heads {
             let input = InputSpec { name: "features".into(), shape: vec![width] };
             let graph = build_graph(&NeckChain::default(), &config, &[input], classes)?;
-            let rows_per_sec = self.ours(&graph, [self.rows, self.batch_size])?;
+            let (rows_per_sec, libtorch) = self.trainers(&graph, [self.rows, self.batch_size])?;
             let words =
                 [self.rows, self.width, hidden, self.classes, self.batch_size, self.epochs].map(|n| n.to_string());
             let script = |python: &Path| pytorch(python, include_str!("train.py"), &words);
-            cases.push(Case { head, rows_per_sec, pytorch: self.python.as_deref().map(script).transpose()? });
+            let pytorch = self.python.as_deref().map(script).transpose()?;
+            cases.push(Case { head, rows_per_sec, libtorch, pytorch });
         }
         for tail in TAILS {
             let graph = tail.graph(classes)?;
-            let rows_per_sec = self.ours(&graph, [self.tail_rows, self.tail_batch_size])?;
+            let (rows_per_sec, libtorch) = self.trainers(&graph, [self.tail_rows, self.tail_batch_size])?;
             let numbers = [self.tail_rows, self.classes, self.tail_batch_size, self.epochs].map(|n| n.to_string());
             let words: Vec<String> = std::iter::once(tail.name.to_string()).chain(numbers).collect();
             let script = |python: &Path| pytorch(python, include_str!("tails.py"), &words);
             let pytorch = self.python.as_deref().map(script).transpose()?;
-            cases.push(Case { head: tail.name.into(), rows_per_sec, pytorch });
+            cases.push(Case { head: tail.name.into(), rows_per_sec, libtorch, pytorch });
         }
         let solved =
             exact::measure(self.rows as usize, self.width as usize, self.classes as usize, self.python.as_deref())?;
@@ -121,8 +125,14 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Rows per second of the embedded trainer.
-    fn ours(&self, graph: &Graph, [rows, batch_size]: [u32; 2]) -> Result<f64> {
+    /// Rows per second of the embedded trainer, and of the one on libtorch if this build has it.
+    fn trainers(&self, graph: &Graph, sizes: [u32; 2]) -> Result<(f64, Option<f64>)> {
+        let libtorch = cfg!(feature = "libtorch").then(|| self.ours(graph, sizes, Backend::Libtorch));
+        Ok((self.ours(graph, sizes, Backend::Embedded)?, libtorch.transpose()?))
+    }
+
+    /// Rows per second of a trainer, on the processor.
+    fn ours(&self, graph: &Graph, [rows, batch_size]: [u32; 2], backend: Backend) -> Result<f64> {
         let shape = &graph.shape(graph.inputs()[0]).dims;
         let elements = rows as usize * shape.iter().product::<usize>();
         let numbers = Stream::named(0, "bench");
@@ -130,7 +140,8 @@ impl Args {
         let features = InMemory::new(rows as usize).with("features", shape, values)?;
         let classes: Vec<u32> = (0..rows).map(|i| i % self.classes).collect();
         let all: Vec<u32> = (0..rows).collect();
-        let recipe = recipe::TrainConfig { epochs: self.epochs + 1, batch_size, ..recipe::TrainConfig::default() };
+        let (epochs, device) = (self.epochs + 1, Device::Cpu);
+        let recipe = recipe::TrainConfig { epochs, batch_size, backend, device, ..recipe::TrainConfig::default() };
         let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
         let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
         let cancel = Cancel::default();
@@ -159,6 +170,9 @@ impl Args {
         for case in cases {
             let name = &case.head;
             table.row([name.clone(), "caft embedded".into(), format!("{:.0}", case.rows_per_sec), String::new()]);
+            if let Some(libtorch) = case.libtorch {
+                table.row([name.clone(), "caft libtorch".into(), format!("{libtorch:.0}"), String::new()]);
+            }
             if let Some(pytorch) = &case.pytorch {
                 let loader = pytorch.loader.map(|speed| ("DataLoader", speed));
                 for (how, speed) in std::iter::once(("indexing", pytorch.indexing)).chain(loader) {

@@ -3,7 +3,7 @@
 use super::{Backward, Forward, Kernel, OnnxInput, OnnxNode, Operator, Real, Shape, arity};
 use crate::base::Result;
 use crate::base::random::Stream;
-use crate::graph::execution::Context;
+use crate::graph::execution::Pass;
 use crate::graph::parallel::{CHUNK, chunks};
 
 /// In training, each element is zero with probability `rate`, and else divided by `1 − rate`; in evaluation
@@ -29,9 +29,18 @@ impl Dropout {
         }
     }
 
-    fn stream<F: Real>(context: &Context<'_, F>) -> Stream {
+    fn stream(pass: Pass, node: usize) -> Stream {
         // A key of its own, so that dropout shares no numbers with the initial weights.
-        Stream::new(context.pass.seed ^ 0x6472_6f70_6f75_7400, context.pass.step << 16 | context.index as u64)
+        Stream::new(pass.seed ^ 0x6472_6f70_6f75_7400, pass.step << 16 | node as u64)
+    }
+
+    /// What the elements of the node of this number are multiplied with in a training pass.
+    #[cfg(feature = "libtorch")]
+    pub(crate) fn fill(&self, pass: Pass, node: usize, out: &mut [f32]) {
+        let stream = Self::stream(pass, node);
+        chunks(out, CHUNK, |start, out| {
+            self.factors(stream, start, out.len(), |i, factor: f32| out[i] = factor);
+        });
     }
 }
 
@@ -55,7 +64,7 @@ impl<F: Real> Kernel<F> for Dropout {
         if !run.pass.training {
             return run.output.copy_from_slice(x);
         }
-        let stream = Self::stream(run);
+        let stream = Self::stream(run.pass, run.index);
         chunks(run.output, CHUNK, |start, out| {
             let x = &x[start..];
             self.factors(stream, start, out.len(), |i, factor: F| out[i] = x[i] * factor);
@@ -63,7 +72,7 @@ impl<F: Real> Kernel<F> for Dropout {
     }
 
     fn backward(&self, run: &mut Backward<'_, F>) {
-        let stream = Self::stream(run);
+        let stream = Self::stream(run.pass, run.index);
         let training = run.pass.training;
         run.grad(0, |dx, accumulate, run| {
             let dy = run.output_grad();

@@ -59,6 +59,18 @@ impl Resize {
         }
     }
 
+    /// The shares `[to, from]` of an axis's places in those of the output.
+    #[cfg(feature = "libtorch")]
+    pub(crate) fn matrix(&self, from: usize, to: usize) -> Vec<f32> {
+        let mut shares = vec![0.0; to * from];
+        for (place, row) in shares.chunks_exact_mut(from).enumerate() {
+            let (low, high, share) = self.around(place, from, to);
+            row[low] += (1.0 - share) as f32;
+            row[high] += share as f32;
+        }
+        shares
+    }
+
     /// Calls `body(place of the output, [(place of the map, share)])` for each place.
     fn each(&self, map: [usize; 2], mut body: impl FnMut(usize, [(usize, f64); 4])) {
         for row in 0..self.size[0] {

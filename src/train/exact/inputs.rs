@@ -53,7 +53,7 @@ impl<'a> Inputs<'a> {
             let config = TrainConfig { recipe, ..config.clone() };
             let mut trainer = Embedded::new(&graph, &weights, &config, &facts)?;
             fit::statistics(&mut trainer, &graph, data, &mut reader, cancel)?;
-            weights = trainer.weights();
+            weights = trainer.weights()?;
         }
         let run = Execution::new(&graph, &weights, batch, false)?;
         Ok(Self { width: graph.shape(value).last(), weights, cancel, run, value, reader })

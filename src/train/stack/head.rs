@@ -10,7 +10,7 @@ use crate::metric::Metric;
 use crate::optim::{Factors, Optimizer, Progress, factors};
 use crate::train::checkpoint::State;
 use crate::train::r#loop::{base_lr, is_best, is_finished, not_finite};
-use crate::train::{Ended, EpochLog, Member, StepUpdate, TrainConfig, Trained, embedded};
+use crate::train::{Ended, EpochLog, Member, StepUpdate, TrainConfig, Trained, updates};
 
 /// A head with its weights, while no tile holds those.
 pub(super) struct Head {
@@ -89,7 +89,7 @@ impl Head {
         self.lr = self.config.recipe.scheduler.lr(self.base_lr, at);
         let update = StepUpdate { lr: self.lr, step: self.state.step + 1 };
         for (i, (factors, (values, grad))) in self.factors.iter().zip([weight, bias]).enumerate() {
-            embedded::apply(&*self.optimizer, update.of_parameter(*factors), values, grad, &mut self.slots[i]);
+            updates::apply(&*self.optimizer, update.of_parameter(*factors), values, grad, &mut self.slots[i]);
         }
         self.state.step += 1;
     }

@@ -55,7 +55,7 @@ fn run(members: &[&Member], data: &Data<'_>, cancel: &Cancel, watch: &mut dyn Wa
     // What is fitted depends on the rows alone, which all members share.
     let mut fitted = Embedded::new(graph, &graph.initial_weights(0), &first.config, &facts)?;
     fit::statistics(&mut fitted, graph, data, &mut reader, cancel)?;
-    let fitted = super::Trainer::weights(&fitted);
+    let fitted = super::Trainer::weights(&fitted)?;
     let mut heads = Vec::new();
     for member in members {
         match Head::new(member, &shape, &facts) {
