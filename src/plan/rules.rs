@@ -6,13 +6,11 @@ use super::build::whole_is_trained;
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
-use crate::graph::{Arithmetic, Task};
+use crate::graph::Task;
 use crate::head::{HeadConfig, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
-use crate::recipe::{
-    BackboneConfig, Backend, Device, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig,
-};
+use crate::recipe::{BackboneConfig, Backend, Device, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
 use crate::sample::{Modality, Transform};
 use crate::sampler::SamplerConfig;
 
@@ -334,7 +332,10 @@ fn trainer_is_available(check: &mut Check<'_>) {
         return;
     }
     if train.device == Device::Cuda {
-        check.problem("train.device", "the `embedded` trainer computes on the processor; `backend: libtorch` takes GPUs");
+        check.problem(
+            "train.device",
+            "the `embedded` trainer computes on the processor; `backend: libtorch` takes GPUs",
+        );
     }
 }
 
@@ -366,7 +367,7 @@ fn solved_heads_take_no_steps(check: &mut Check<'_>) {
     };
     let usual = keys(&TrainConfig::default());
     // Of seeds one holds rows out to choose with.
-    let read = ["seed", "order_seed", "backend", "device", "precision", "fraction"];
+    let read = ["seed", "order_seed", "backend", "device", "fraction"];
     for (key, value) in keys(&check.recipe.train) {
         if !read.contains(&key.as_str()) && usual.get(&key) != Some(&value) {
             let message = format!(

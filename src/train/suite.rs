@@ -265,8 +265,7 @@ fn every_family_of_tails() {
             features = features.with(&input.name, &input.shape, values).unwrap();
         }
         let (neck, head) = (NeckChain::default(), HeadConfig::default());
-        let graph =
-            build_graph_above(Some((&tail, Start::Pretrained)), &neck, &head, &inputs, CLASSES, 0).unwrap();
+        let graph = build_graph_above(Some((&tail, Start::Pretrained)), &neck, &head, &inputs, CLASSES, 0).unwrap();
         let case = Case::new(json!({"optimizer": {"kind": "sgd", "lr": 1e-3}, "clip_norm": 1.0}));
         case.check_graph(&graph, &features);
     }

@@ -3,12 +3,12 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::size;
-use crate::graph::{Arithmetic, Shape};
 use crate::graph::execution::Pass;
 use crate::graph::op::{
     Activation, Attention, BinaryKind, Conv, ConvTranspose, Coordinates, Dropout, Gem, MatMul, NeighbourWeights,
     Neighbours, Op, Pad, Pool, PoolKind, Reduce, ReduceKind, Resize, ResizeMode, Window,
 };
+use crate::graph::{Arithmetic, Shape};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -96,9 +96,7 @@ pub(super) fn compute(op: &Op, node: &Node<'_>) -> Result<Tensor> {
             let order = transpose.order.iter().map(|axis| *axis as i64 + 1);
             x.f_permute(&std::iter::once(0).chain(order).collect::<Vec<_>>()[..])
         }
-        Op::Slice(slice) => {
-            x.f_slice(slice.axis as i64 + 1, slice.start as i64, slice.end as i64, slice.step as i64)
-        }
+        Op::Slice(slice) => x.f_slice(slice.axis as i64 + 1, slice.start as i64, slice.end as i64, slice.step as i64),
         Op::Token(token) => x.f_select(1, token.index as i64),
         Op::Gather(gather) => {
             let places: Vec<i64> = gather.index.iter().map(|place| *place as i64).collect();
@@ -257,7 +255,9 @@ fn resize(resize: &Resize, x: &Tensor, node: &Node<'_>) -> Result<Tensor> {
         _ => {
             let matrix = |axis: usize| {
                 let (from, to) = (node.shapes[0].dims[axis + 1], resize.size[axis]);
-                Tensor::f_from_slice(&resize.matrix(from, to))?.f_view([to as i64, from as i64])?.f_to_device(x.device())
+                Tensor::f_from_slice(&resize.matrix(from, to))?
+                    .f_view([to as i64, from as i64])?
+                    .f_to_device(x.device())
             };
             matrix(0)?.f_matmul(x)?.f_matmul(&matrix(1)?.f_transpose(0, 1)?)
         }

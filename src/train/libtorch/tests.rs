@@ -5,7 +5,7 @@ use crate::base::Cancel;
 use crate::graph::op::*;
 use crate::graph::{Execution, Init, Op, Targets};
 use crate::neck::NeckChain;
-use crate::train::{self, Data, Embedded, EpochLog, InMemory, Session, build_graph};
+use crate::train::{self, Data, Features, Embedded, EpochLog, InMemory, Session, build_graph};
 
 const ROWS: usize = 3;
 
@@ -51,7 +51,8 @@ fn compare(op: impl Into<Op>, rows: &[&[usize]], fixed: &[&[usize]], training: b
     run.backward(&[out]);
 
     let mut network = Network::new(&graph, Device::Cpu).unwrap();
-    for (id, value) in graph.ids().filter(|(_, v)| matches!(v.origin, Origin::Parameter { .. } | Origin::Buffer { .. })) {
+    for (id, value) in graph.ids().filter(|(_, v)| matches!(v.origin, Origin::Parameter { .. } | Origin::Buffer { .. }))
+    {
         network.set(id, weights.get(&value.name, &value.shape.dims).unwrap()).unwrap();
     }
     let output = network.forward(&batch, out, pass).unwrap();
@@ -190,10 +191,9 @@ fn a_run_that_one_trainer_began_ends_with_the_other() {
         train::train(&graph, &data, &config(backend, Arithmetic::Fp32), session)
     };
     let whole = run(recipe::Backend::Embedded, None, 99).unwrap();
-    for [first, second] in [
-        [recipe::Backend::Embedded, recipe::Backend::Libtorch],
-        [recipe::Backend::Libtorch, recipe::Backend::Embedded],
-    ] {
+    for [first, second] in
+        [[recipe::Backend::Embedded, recipe::Backend::Libtorch], [recipe::Backend::Libtorch, recipe::Backend::Embedded]]
+    {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(run(first, Some(folder.path()), 3), Err(Error::Interrupted)));
         let ended = run(second, Some(folder.path()), 99).unwrap();
