@@ -209,7 +209,7 @@ fn every_optimizer_schedule_and_sampler() {
         Case::new(json!({"sampler": {"kind": "shuffle"}})),
         Case::new(json!({"sampler": {"kind": "class_balanced"}})),
         Case::new(json!({"sampler": weights})),
-        Case::new(json!({"sampler": {"kind": "pk", "rows_per_class": 4}})),
+        Case::new(json!({"sampler": {"kind": "pk", "rows_per_class": 8}})),
     ];
     check_kinds::<SamplerConfig>("sampler", cases);
 }

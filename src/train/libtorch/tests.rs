@@ -5,7 +5,7 @@ use crate::base::Cancel;
 use crate::graph::op::*;
 use crate::graph::{Execution, Init, Op, Targets};
 use crate::neck::NeckChain;
-use crate::train::{self, Data, Features, Embedded, EpochLog, InMemory, Session, build_graph};
+use crate::train::{self, Data, Embedded, EpochLog, Features, InMemory, Session, build_graph};
 
 const ROWS: usize = 3;
 
