@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cache;
 pub mod check;
 mod completions;
+mod diff;
 mod embed;
 pub mod engine;
 mod eval;
@@ -21,6 +22,7 @@ mod predict;
 pub mod progress;
 pub mod recipe;
 mod report;
+mod reproduce;
 mod run;
 pub mod runs;
 pub mod runtime;
@@ -86,6 +88,8 @@ enum Command {
     Search(search::Args),
     Export(export::Args),
     Report(report::Args),
+    Diff(diff::Args),
+    Reproduce(reproduce::Args),
     Models(models::Args),
     Recipe(recipe::Args),
     Engine(engine::Args),
@@ -108,6 +112,8 @@ impl Command {
             Self::Search(args) => args.run(globals),
             Self::Export(args) => args.run(globals),
             Self::Report(args) => args.run(globals),
+            Self::Diff(args) => args.run(globals),
+            Self::Reproduce(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
             Self::Plan(args) => args.run(globals),
             Self::Models(args) => args.run(globals),

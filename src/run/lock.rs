@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, Error, Result, file};
+use crate::graph::parallel::CHUNK;
+use crate::plan::ResolvedPlan;
 
 /// The lock's file name.
 pub const LOCK: &str = "caft.lock";
@@ -23,8 +25,23 @@ pub struct Lock {
     pub machine: Machine,
     /// Digest of the source model, before it was cut.
     pub weights: Digest,
+    /// Digest of the tokenizer, for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Digest>,
+    /// Digests of the source models of the towers behind the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<Digest>,
+    /// What of an execution provider decides its numbers.
+    #[serde(default)]
+    pub numeric_class: String,
     /// Digest of the dataset's manifest: ordered rows, targets, splits.
     pub dataset: Digest,
+    /// Rows of each split.
+    #[serde(default)]
+    pub rows: BTreeMap<String, usize>,
+    /// The names of the classes, labels or values.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// Keys of the cache's columns, by output.
     pub columns: BTreeMap<String, Digest>,
     /// The inference runtime with its version.
@@ -33,6 +50,12 @@ pub struct Lock {
     pub seeds: BTreeMap<String, u64>,
     /// The metrics that a repetition should find.
     pub metrics: BTreeMap<String, f64>,
+    /// Digest of the weights that the run is used by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Digest>,
+    /// The recipe as merged, from which the run is repeated.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub recipe: serde_json::Value,
 }
 
 /// The program and what it was built with.
@@ -55,6 +78,9 @@ pub struct Machine {
     pub architecture: String,
     /// Vector extensions that the matrix products use, widest last.
     pub features: Vec<String>,
+    /// Elements that are summed in one go: the same on any number of threads.
+    #[serde(default)]
+    pub chunk: usize,
 }
 
 impl Tool {
@@ -68,7 +94,8 @@ impl Tool {
 impl Machine {
     /// This machine.
     pub fn this() -> Self {
-        Self { os: std::env::consts::OS.into(), architecture: std::env::consts::ARCH.into(), features: features() }
+        let (os, architecture) = (std::env::consts::OS.into(), std::env::consts::ARCH.into());
+        Self { os, architecture, features: features(), chunk: CHUNK }
     }
 }
 
@@ -89,7 +116,121 @@ fn features() -> Vec<String> {
     Vec::new()
 }
 
+/// Where a difference comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Samples, targets or splits.
+    Data,
+    /// The backbone, or how it is run.
+    Engine,
+    /// What is asked for: the rest of the recipe.
+    Recipe,
+    /// The program and the libraries it uses.
+    Version,
+    /// The machine.
+    Hardware,
+}
+
+impl Origin {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 5] = [Self::Data, Self::Engine, Self::Recipe, Self::Version, Self::Hardware];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Engine => "engine",
+            Self::Recipe => "recipe",
+            Self::Version => "version",
+            Self::Hardware => "hardware",
+        }
+    }
+}
+
+/// Something that two locks do not have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What differs.
+    pub what: &'static str,
+    /// What each has.
+    pub values: [String; 2],
+}
+
 impl Lock {
+    /// What a repetition would be made of, before it runs: without columns, metrics and weights.
+    pub fn of(plan: &ResolvedPlan, rows: BTreeMap<String, usize>, recipe: serde_json::Value) -> Self {
+        let seeds = &plan.plan.seeds;
+        Self {
+            id: plan.id(),
+            tool: Tool::this(),
+            machine: Machine::this(),
+            weights: plan.weights,
+            tokenizer: plan.tokenizer,
+            towers: plan.towers.iter().map(|tower| tower.weights).collect(),
+            numeric_class: plan.numeric_class.clone(),
+            dataset: plan.dataset,
+            rows,
+            classes: plan.classes.clone(),
+            columns: BTreeMap::new(),
+            runtime: plan.runtime.clone(),
+            seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train), ("augment", seeds.augment)]
+                .map(|(name, seed)| (name.to_string(), seed))
+                .into(),
+            metrics: BTreeMap::new(),
+            checkpoint: None,
+            recipe,
+        }
+    }
+
+    /// What another lock has otherwise, beside metrics and weights. Of the recipe, only whether it asks for another run
+    /// is told.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let mut all = Vec::new();
+        let mut differ = |origin, what, a: String, b: String| {
+            if a != b {
+                all.push(Difference { origin, what, values: [a, b] });
+            }
+        };
+        let short = |digest: &Digest| digest.short(16);
+        let of_digests = |digests: &[Digest]| digests.iter().map(short).collect::<Vec<_>>().join(", ");
+        let shown = |seeds: &BTreeMap<String, u64>| {
+            seeds.iter().map(|(name, seed)| format!("{name} {seed}")).collect::<Vec<_>>().join(", ")
+        };
+        differ(Origin::Data, "rows, targets and splits", short(&self.dataset), short(&other.dataset));
+        let rows = |lock: &Self| {
+            lock.rows.iter().map(|(split, rows)| format!("{rows} {split}")).collect::<Vec<_>>().join(", ")
+        };
+        differ(Origin::Data, "number of rows", rows(self), rows(other));
+        differ(Origin::Data, "classes", self.classes.join(", "), other.classes.join(", "));
+        let weights = |lock: &Self| of_digests(&[&[lock.weights], &lock.towers[..]].concat());
+        differ(Origin::Engine, "backbone", weights(self), weights(other));
+        let tokenizer = |lock: &Self| lock.tokenizer.as_ref().map(short).unwrap_or_default();
+        differ(Origin::Engine, "tokenizer", tokenizer(self), tokenizer(other));
+        differ(Origin::Engine, "provider", self.numeric_class.clone(), other.numeric_class.clone());
+        differ(Origin::Recipe, "seeds", shown(&self.seeds), shown(&other.seeds));
+        differ(Origin::Version, "runtime", self.runtime.clone(), other.runtime.clone());
+        differ(Origin::Version, "caft", self.tool.caft.clone(), other.tool.caft.clone());
+        let crates = |lock: &Self| short(&lock.tool.dependencies);
+        differ(Origin::Version, "dependencies", crates(self), crates(other));
+        let machine = |machine: &Machine| format!("{} {}", machine.os, machine.architecture);
+        differ(Origin::Hardware, "platform", machine(&self.machine), machine(&other.machine));
+        let features = |lock: &Self| lock.machine.features.join(", ");
+        differ(Origin::Hardware, "vector extensions", features(self), features(other));
+        let chunk = |lock: &Self| lock.machine.chunk.to_string();
+        differ(Origin::Hardware, "elements of a sum", chunk(self), chunk(other));
+        // The id is made of data, engine and runtime too; where those explain it, it says nothing more.
+        let explained =
+            all.iter().any(|d| d.origin != Origin::Hardware && d.what != "caft" && d.what != "dependencies");
+        if self.id != other.id && !explained {
+            let values = [short(&self.id), short(&other.id)];
+            all.push(Difference { origin: Origin::Recipe, what: "what is asked for", values });
+        }
+        all
+    }
+
     /// Writes the lock into a run directory.
     ///
     /// # Errors
@@ -114,20 +255,54 @@ impl Lock {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_lock_is_read_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = Lock {
+    fn lock() -> Lock {
+        Lock {
             id: Digest::of(b"plan"),
             tool: Tool::this(),
             machine: Machine::this(),
             weights: Digest::of(b"weights"),
+            tokenizer: None,
+            towers: Vec::new(),
+            numeric_class: "ort-cpu".into(),
             dataset: Digest::of(b"dataset"),
+            rows: BTreeMap::from([("train".into(), 3)]),
+            classes: vec!["a".into(), "b".into()],
             columns: BTreeMap::from([("cls".into(), Digest::of(b"cls"))]),
             runtime: "onnxruntime 1.31.1".into(),
             seeds: BTreeMap::from([("train".into(), u64::MAX)]),
             metrics: BTreeMap::from([("test/accuracy".into(), 0.1 + 0.2)]),
-        };
+            checkpoint: Some(Digest::of(b"best")),
+            recipe: serde_json::json!({"name": "x", "train": {"epochs": 3, "lr": 1.0e-3}}),
+        }
+    }
+
+    #[test]
+    fn differences_are_told_by_where_they_come_from() {
+        let (a, mut b) = (lock(), lock());
+        b.metrics.clear();
+        assert_eq!(a.differences(&b), []);
+        b.id = Digest::of(b"other");
+        assert_eq!(a.differences(&b)[0].origin, Origin::Recipe);
+        b.dataset = Digest::of(b"more");
+        b.machine.features.push("amx".into());
+        b.tool.caft = "9".into();
+        let origins: Vec<Origin> = a.differences(&b).iter().map(|d| d.origin).collect();
+        assert_eq!(origins, [Origin::Data, Origin::Version, Origin::Hardware]);
+    }
+
+    #[test]
+    fn an_older_lock_is_read() {
+        let mut value = serde_json::to_value(lock()).unwrap();
+        for key in ["rows", "classes", "checkpoint", "recipe", "numeric_class"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        assert!(serde_json::from_value::<Lock>(value).unwrap().recipe.is_null());
+    }
+
+    #[test]
+    fn a_lock_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = lock();
         lock.write(folder.path()).unwrap();
         assert_eq!(Lock::read(&folder.path().join(LOCK)).unwrap(), lock);
     }

@@ -8,6 +8,7 @@ mod calibration;
 mod confusion;
 mod context;
 pub mod cost;
+pub mod diff;
 pub mod directory;
 pub mod embed;
 mod engine;
@@ -26,6 +27,7 @@ mod pump;
 mod recheck;
 pub mod record;
 pub mod report;
+pub mod reproduce;
 mod resolve;
 mod rows;
 pub mod search;
@@ -54,7 +56,7 @@ use crate::base::{Digest, Error, Result, file};
 use crate::plan::{PLAN, Plan};
 use crate::recipe::Precision;
 use directory::RunDirectory;
-use lock::{Lock, Machine, Tool};
+use lock::Lock;
 use record::{Activations, RunRecord, Status};
 use training::Training;
 
@@ -173,7 +175,7 @@ fn stages(
     }
 
     let (_, took) = context.stage("write", || {
-        lock(resolved, record, &columns).write(directory.path())?;
+        lock(resolved, record, &columns, (recipe, directory))?.write(directory.path())?;
         confusion::write(&training, &weights, &resolved.plan.classes, directory)?;
         let report = report::write(record, (resolved, &columns), (&training, &weights))?;
         let shown = report.display().to_string();
@@ -194,20 +196,19 @@ fn main_metric(plan: &Plan, metrics: &BTreeMap<String, f64>) -> Option<String> {
         .find(|name| metrics.contains_key(name))
 }
 
-fn lock(resolved: &Resolved, record: &RunRecord, columns: &engine::Columns) -> Lock {
-    let seeds = &resolved.plan.plan.seeds;
-    let keys: BTreeMap<String, Digest> = columns.keys().collect();
-    Lock {
-        id: record.id,
-        tool: Tool::this(),
-        machine: Machine::this(),
-        weights: resolved.plan.weights,
-        dataset: resolved.plan.dataset,
-        columns: keys,
-        runtime: resolved.plan.runtime.clone(),
-        seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train), ("augment", seeds.augment)]
-            .map(|(name, seed)| (name.to_string(), seed))
-            .into(),
+fn lock(
+    resolved: &Resolved,
+    record: &RunRecord,
+    columns: &engine::Columns,
+    (recipe, directory): (&str, &RunDirectory),
+) -> Result<Lock> {
+    // A recipe that was read before is YAML.
+    let recipe = serde_yaml::from_str(recipe).unwrap_or_default();
+    let checkpoint = Digest::of_file(&directory.file(training::CHECKPOINT).join(training::BEST))?;
+    Ok(Lock {
+        columns: columns.keys().collect(),
         metrics: record.metrics.clone(),
-    }
+        checkpoint: Some(checkpoint),
+        ..Lock::of(&resolved.plan, resolved.rows_of_splits(), recipe)
+    })
 }

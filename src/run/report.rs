@@ -109,10 +109,7 @@ pub fn page(runs: Vec<Run>) -> Result<String> {
 fn from_files(record: &RunRecord) -> Result<Run> {
     let directory = Path::new(&record.path);
     let recipe = file::read_text(&directory.join("recipe.yaml"), 64 << 20).unwrap_or_default();
-    let mut settings = BTreeMap::new();
-    if let Ok(value) = serde_yaml::from_str::<serde_json::Value>(&recipe) {
-        flatten("", &value, &mut settings);
-    }
+    let settings = settings(&recipe);
     let mut curves: BTreeMap<String, Vec<(u64, Option<f64>)>> = BTreeMap::new();
     for line in track::read(directory)? {
         for (name, value) in line.values {
@@ -156,6 +153,15 @@ pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<String> {
         metrics,
     };
     mlflow::send(server, &record.name, &run)
+}
+
+/// Every value of a recipe's YAML by the path of its key, such as `train.optimizer.lr`.
+pub(super) fn settings(recipe: &str) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    if let Ok(value) = serde_yaml::from_str::<serde_json::Value>(recipe) {
+        flatten("", &value, &mut settings);
+    }
+    settings
 }
 
 fn flatten(path: &str, value: &serde_json::Value, settings: &mut BTreeMap<String, String>) {

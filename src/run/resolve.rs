@@ -1,6 +1,7 @@
 //! The first stage: fetches what the plan names, reads the data, and takes every digest that the run
 //! depends on.
 
+use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 
 use super::calibration;
@@ -158,6 +159,13 @@ impl Resolved {
         let Self { dataset, digests, tail, field, .. } = self;
         let (dataset, digests, tail, field) = (dataset.clone(), digests.clone(), tail.clone(), field.clone());
         Ok(Self { plan, dataset, digests, source, tail, field, others })
+    }
+
+    /// Rows of each split that has some.
+    pub fn rows_of_splits(&self) -> BTreeMap<String, usize> {
+        let splits = &self.dataset.splits;
+        let all = [("train", &splits.train), ("valid", &splits.valid), ("test", &splits.test)];
+        all.iter().filter(|(_, rows)| !rows.is_empty()).map(|(name, rows)| (name.to_string(), rows.len())).collect()
     }
 
     /// `2,624 rows (1,968 train, 656 test), 2 classes`.

@@ -15,6 +15,7 @@ mod project;
 mod ranks;
 mod recipes;
 mod report;
+mod reproduce;
 mod run;
 mod runtime;
 pub mod sandbox;
