@@ -1,6 +1,6 @@
-//! `caft report`: the page of a run, or of several side by side.
+//! `caft report`: the page of a run, of several side by side, or of a sweep.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,15 +9,17 @@ use clap::ValueEnum;
 use super::runs::RunsDir;
 use super::surroundings::Surroundings;
 use super::{Globals, print, print_json};
-use crate::base::file;
+use crate::base::{Error, file};
 use crate::report::projection::Method;
 use crate::run::directory;
 use crate::run::report::{Extent, REPORT, gather, page};
+use crate::run::sweep;
+use crate::run::sweep::page::is_sweep;
 
-/// Write the report of a run, or of several side by side, as one HTML file that needs no network.
+/// Write the report of a run, of several side by side, or of sweeps, as one HTML file that needs no network.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The runs: folders, ids (or their beginnings), or recipes' names for the newest ones.
+    /// The runs: folders, ids (or their beginnings), or recipes' names for the newest ones; or folders of sweeps.
     #[arg(required = true)]
     runs: Vec<String>,
     /// The file to write; `report.html` in the run's folder, or in the folder of all runs for several.
@@ -62,6 +64,15 @@ impl Args {
     /// There is no such run; the file cannot be written.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let runs_dir = &self.place.runs_dir;
+        let folders: Vec<&Path> = self.runs.iter().map(Path::new).filter(|folder| is_sweep(folder)).collect();
+        if !folders.is_empty() {
+            if folders.len() < self.runs.len() {
+                return Err(Error::bad_input("sweeps and runs are not on one page").hint("name sweeps alone").into());
+            }
+            let sweeps = folders.iter().map(|folder| sweep::page::gather(folder)).collect::<Result<Vec<_>, _>>()?;
+            let folder = if let [folder] = folders[..] { folder } else { runs_dir };
+            return self.write(folder, &sweep::page::page(sweeps)?, globals);
+        }
         let records = self.runs.iter().map(|word| directory::find(runs_dir, word)).collect::<Result<Vec<_>, _>>()?;
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(runs_dir);
@@ -72,8 +83,12 @@ impl Args {
         let extent = Extent { method, points: self.points, examples: self.examples };
         let runs = records.iter().map(|record| gather(record, &extent, &context)).collect::<Result<Vec<_>, _>>()?;
         let folder = if let [record] = &records[..] { PathBuf::from(&record.path) } else { runs_dir.clone() };
+        self.write(&folder, &page(runs)?, globals)
+    }
+
+    fn write(&self, folder: &Path, html: &str, globals: &Globals) -> Result<ExitCode> {
         let path = self.output.clone().unwrap_or_else(|| folder.join(REPORT));
-        file::write_bytes(&path, page(runs)?.as_bytes())?;
+        file::write_bytes(&path, html.as_bytes())?;
         if globals.json {
             print_json(&serde_json::json!({"report": path.display().to_string()}))?;
         } else {

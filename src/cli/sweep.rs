@@ -165,6 +165,7 @@ fn shown(swept: &Swept) -> String {
     for run in &swept.runs {
         let _ = writeln!(text, "  {run}");
     }
+    let _ = writeln!(text, "the page: {}", swept.report.display());
     text
 }
 

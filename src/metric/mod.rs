@@ -8,7 +8,7 @@ use crate::graph::{Targets, Task};
 mod calibration;
 mod per_class;
 mod ranking;
-mod regression;
+pub mod regression;
 pub mod retrieval;
 mod top_k;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::metric::{argmax, average_precision};
+use crate::metric::{argmax, average_precision, regression};
 
 /// Up to this many classes the confusion matrix is shown, and a curve per class.
 const MOST_SHOWN: usize = 40;
@@ -105,19 +105,88 @@ impl Evaluation {
     }
 }
 
+impl Evaluation {
+    /// Measures the probabilities of labels `[rows, labels]` against those that the rows have. A label is predicted above
+    /// one half; calibration is over every row and label.
+    pub fn of_labels(split: &str, names: &[String], probabilities: &[f32], truth: &[bool]) -> Self {
+        let n = names.len().max(1);
+        let mut curves = Vec::new();
+        let mut all: Vec<(f32, bool)> = probabilities.iter().copied().zip(truth.iter().copied()).collect();
+        let classes = names.iter().enumerate().map(|(c, name)| {
+            let mut pairs: Vec<(f32, bool)> = all.iter().skip(c).step_by(n).copied().collect();
+            let count = |of: &dyn Fn(&(f32, bool)) -> bool| pairs.iter().filter(|pair| of(pair)).count() as u64;
+            let (support, predicted) = (count(&|(_, y)| *y), count(&|(p, _)| *p > 0.5));
+            let right = count(&|(p, y)| *y && *p > 0.5);
+            let average_precision = average_precision(&mut pairs);
+            if n <= MOST_SHOWN && average_precision.is_some() {
+                curves.push(Curve { class: name.clone(), points: curve(&pairs) });
+            }
+            Class { average_precision, ..measured(name, right, support, predicted) }
+        });
+        let classes = classes.collect();
+        let (calibration, calibration_error) = binned(all.iter().map(|(p, y)| (f64::from(*p), *y)));
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        if n > 1 {
+            curves.insert(0, Curve { class: "all labels".into(), points: curve(&all) });
+        }
+        let split = split.into();
+        Self { split, confusion: None, classes, precision_recall: curves, calibration, calibration_error }
+    }
+}
+
+/// Predicted against true numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fit {
+    /// The split.
+    pub split: String,
+    /// The value's name.
+    pub name: String,
+    /// Rows in all.
+    pub rows: usize,
+    /// The root of the mean square of the errors.
+    pub rmse: f64,
+    /// The share of the variance that is explained.
+    pub r2: f64,
+    /// Row, true and predicted value, of evenly taken rows.
+    pub points: Vec<(usize, f32, f32)>,
+}
+
+impl Fit {
+    /// Of at most `most` rows the points are kept.
+    pub fn new((split, name): (&str, &str), rows: &[usize], truth: &[f32], found: &[f32], most: usize) -> Self {
+        let wide = |values: &[f32]| values.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+        let (x, y) = (wide(found), wide(truth));
+        let count = rows.len().min(most);
+        let points = (0..count).map(|i| i * rows.len() / count).map(|i| (rows[i], truth[i], found[i])).collect();
+        Self {
+            split: split.into(),
+            name: name.into(),
+            rows: rows.len(),
+            rmse: regression::rmse(&x, &y),
+            r2: regression::r2(&x, &y),
+            points,
+        }
+    }
+}
+
 fn class(name: &str, c: usize, counts: &[Vec<u64>], average_precision: Option<f64>) -> Class {
-    let right = counts[c][c] as f64;
+    let right = counts[c][c];
     let support: u64 = counts[c].iter().sum();
     let predicted: u64 = counts.iter().map(|row| row[c]).sum();
-    let share = |of: u64| (of > 0).then(|| right / of as f64);
+    Class { average_precision, ..measured(name, right, support, predicted) }
+}
+
+/// What counts say of a class.
+fn measured(name: &str, right: u64, support: u64, predicted: u64) -> Class {
+    let share = |of: u64| (of > 0).then(|| right as f64 / of as f64);
     let both = support + predicted;
     Class {
         name: name.into(),
         support,
         precision: share(predicted),
         recall: share(support),
-        f1: (both > 0).then(|| 2.0 * right / both as f64),
-        average_precision,
+        f1: (both > 0).then(|| 2.0 * right as f64 / both as f64),
+        average_precision: None,
     }
 }
 
@@ -140,22 +209,27 @@ fn curve(pairs: &[(f32, bool)]) -> Vec<(f64, f64)> {
 }
 
 fn calibration(rows: &[&[f32]], truth: &[u32]) -> (Vec<Bin>, f64) {
+    let surest = |row: &&[f32]| argmax(row);
+    binned(rows.iter().zip(truth).map(|(row, &y)| (f64::from(row[surest(row)]), surest(row) == y as usize)))
+}
+
+/// Probabilities with whether what they are of is so, in bins, and the expected calibration error.
+fn binned(pairs: impl Iterator<Item = (f64, bool)>) -> (Vec<Bin>, f64) {
     let mut bins = vec![Bin::default(); BINS];
-    for (row, &y) in rows.iter().zip(truth) {
-        let class = argmax(row);
-        let p = f64::from(row[class]);
+    for (p, is_so) in pairs {
         let bin = &mut bins[((p * BINS as f64).ceil() as usize).clamp(1, BINS) - 1];
         bin.count += 1;
         bin.confidence += p;
-        bin.accuracy += f64::from(u8::from(class == y as usize));
+        bin.accuracy += f64::from(u8::from(is_so));
     }
+    let all: u64 = bins.iter().map(|bin| bin.count).sum();
     let error: f64 = bins.iter().map(|bin| (bin.accuracy - bin.confidence).abs()).sum();
     for bin in &mut bins {
         let count = bin.count.max(1) as f64;
         bin.confidence /= count;
         bin.accuracy /= count;
     }
-    (bins, error / rows.len().max(1) as f64)
+    (bins, error / all.max(1) as f64)
 }
 
 #[cfg(test)]
@@ -193,5 +267,28 @@ mod tests {
     fn a_perfect_class_has_precision_one_up_to_full_recall() {
         let points = curve(&[(0.9, true), (0.8, true), (0.2, false), (0.1, false)]);
         assert_eq!(points, [(0.5, 1.0), (1.0, 1.0)]);
+    }
+
+    #[test]
+    fn labels_are_counted_one_by_one() {
+        let names: Vec<String> = ["sky", "sea"].map(String::from).into();
+        let found = Evaluation::of_labels(
+            "test",
+            &names,
+            &[0.9, 0.6, 0.2, 0.7, 0.8, 0.1],
+            &[true, false, false, true, true, true],
+        );
+        let sea = &found.classes[1];
+        assert_eq!((sea.support, sea.precision, sea.recall), (2, Some(0.5), Some(0.5)));
+        assert_eq!(found.classes[0].f1, Some(1.0));
+        assert!(found.confusion.is_none() && found.precision_recall.len() == 3);
+        assert_eq!(found.calibration.iter().map(|bin| bin.count).sum::<u64>(), 6);
+    }
+
+    #[test]
+    fn values_are_fitted_on_evenly_taken_rows() {
+        let fit = Fit::new(("test", "age"), &[3, 4, 5, 6], &[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 6.0], 2);
+        assert_eq!((fit.rows, fit.points.len(), fit.points[1]), (4, 2, (5, 3.0, 3.0)));
+        assert!((fit.rmse - 1.0).abs() < 1e-12 && (fit.r2 - 0.2).abs() < 1e-12, "{fit:?}");
     }
 }

@@ -13,14 +13,14 @@ pub struct Example {
     pub origin: String,
     /// Its split.
     pub split: String,
-    /// Its label.
+    /// Its label, labels or values.
     pub label: String,
-    /// The class with the highest probability.
+    /// The class with the highest probability, the predicted labels, or the predicted values.
     pub predicted: String,
-    /// That probability.
-    pub probability: f32,
-    /// The label's probability.
-    pub label_probability: f32,
+    /// The probability of that class.
+    pub probability: Option<f32>,
+    /// The probability of the labelled class.
+    pub label_probability: Option<f32>,
 }
 
 /// A predicted row.
@@ -65,8 +65,8 @@ impl Predicted<'_> {
             split: self.split.into(),
             label: names[self.class as usize].clone(),
             predicted: names[self.predicted()].clone(),
-            probability: self.highest(),
-            label_probability: self.of_label(),
+            probability: Some(self.highest()),
+            label_probability: Some(self.of_label()),
         }
     }
 }
@@ -124,6 +124,38 @@ impl Picker<'_> {
     }
 }
 
+/// A row with wrong labels: the mean cross-entropy of its labels, what it is labelled with, and what was predicted with
+/// the probability of each label. None for a row all of whose labels are right.
+pub fn labelled_worst(names: &[String], probabilities: &[f32], truth: &[f32]) -> Option<(f64, String, String)> {
+    let each = || names.iter().zip(probabilities).zip(truth);
+    if each().all(|((_, p), y)| (*p > 0.5) == (*y > 0.5)) {
+        return None;
+    }
+    let right = |p: f32, y: f32| f64::from(if y > 0.5 { p } else { 1.0 - p }).max(1e-12);
+    let loss = each().map(|((_, p), y)| -right(*p, *y).ln()).sum::<f64>() / names.len().max(1) as f64;
+    let or_none = |labels: Vec<String>| if labels.is_empty() { "no label".to_string() } else { labels.join(", ") };
+    let label = each().filter(|(_, y)| **y > 0.5).map(|((name, _), _)| name.clone()).collect();
+    let said = each().filter(|((_, p), _)| **p > 0.5);
+    let said = said.map(|((name, p), _)| format!("{name} ({:.0} %)", 100.0 * p)).collect();
+    Some((loss, or_none(label), or_none(said)))
+}
+
+/// A row of values: its greatest error in standard deviations of the value, what it is, and what was predicted.
+pub fn measured_worst(
+    names: &[String],
+    spreads: &[f32],
+    predicted: &[f32],
+    truth: &[f32],
+) -> Option<(f64, String, String)> {
+    let errors = predicted.iter().zip(truth).zip(spreads).map(|((x, y), spread)| f64::from((x - y).abs() / spread));
+    let loss = errors.max_by(f64::total_cmp)?;
+    let shown = |values: &[f32]| match (names, values) {
+        ([_], [value]) => format!("{value}"),
+        _ => names.iter().zip(values).map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "),
+    };
+    Some((loss, shown(truth), shown(predicted)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +186,16 @@ mod tests {
             ("dog", "cat", "2.png")
         );
         assert!(!numbers(issues).contains(&0));
+    }
+
+    #[test]
+    fn rows_of_labels_and_values_are_worst_by_their_loss() {
+        let names: Vec<String> = ["sky", "sea"].map(String::from).into();
+        assert_eq!(labelled_worst(&names, &[0.9, 0.2], &[1.0, 0.0]), None);
+        let (loss, label, said) = labelled_worst(&names, &[0.1, 0.8], &[1.0, 0.0]).unwrap();
+        assert!((loss - (-(0.1f64.ln()) - 0.2f64.ln()) / 2.0).abs() < 1e-6);
+        assert_eq!((label.as_str(), said.as_str()), ("sky", "sea (80 %)"));
+        let (loss, truth, found) = measured_worst(&names, &[2.0, 1.0], &[4.0, 0.5], &[1.0, 0.0]).unwrap();
+        assert_eq!((loss, truth.as_str(), found.as_str()), (1.5, "sky 1, sea 0", "sky 4, sea 0.5"));
     }
 }

@@ -7,20 +7,27 @@
 pub mod evaluation;
 pub mod examples;
 pub mod projection;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::base::{Error, Result};
-use evaluation::Evaluation;
+use evaluation::{Evaluation, Fit};
 use examples::Example;
 use projection::Projection;
+use sweep::Sweep;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
 /// In the order in which they build on each other.
-const SCRIPTS: [&str; 3] = [include_str!("page/charts.js"), include_str!("page/run.js"), include_str!("page/main.js")];
+const SCRIPTS: [&str; 4] = [
+    include_str!("page/charts.js"),
+    include_str!("page/run.js"),
+    include_str!("page/sweep.js"),
+    include_str!("page/main.js"),
+];
 
 /// All that a page shows.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +38,8 @@ pub struct Report {
     pub made_secs: u64,
     /// caft's version.
     pub caft: String,
+    /// The sweeps.
+    pub sweeps: Vec<Sweep>,
     /// The runs, side by side when there are several.
     pub runs: Vec<Run>,
 }
@@ -60,14 +69,18 @@ pub struct Run {
     pub classes: Vec<String>,
     /// What was measured on each split with rows.
     pub evaluations: Vec<Evaluation>,
+    /// Predicted against true values.
+    pub fits: Vec<Fit>,
     /// Wrong predictions, the surest first.
     pub confident_errors: Vec<Example>,
-    /// The rows with the least probability for their label.
+    /// The rows with the least probability for their label, or with the greatest loss.
     pub worst: Vec<Example>,
     /// Rows whose label is in doubt.
     pub label_issues: Vec<Example>,
     /// Small pictures of rows as `data:` addresses.
     pub thumbnails: BTreeMap<usize, String>,
+    /// The beginnings of rows' texts.
+    pub texts: BTreeMap<usize, String>,
     /// The features in two dimensions.
     pub projection: Option<Projection>,
     /// The recipe as it was merged, as YAML.
@@ -163,7 +176,8 @@ mod tests {
     fn nothing_in_the_data_ends_its_element_or_reaches_the_template() {
         let hostile = "</script><script>alert(1)</script> {{style}} <!--";
         let run = Run { name: hostile.into(), ..Run::default() };
-        let report = Report { title: hostile.into(), made_secs: 0, caft: "0".into(), runs: vec![run] };
+        let report =
+            Report { title: hostile.into(), made_secs: 0, caft: "0".into(), sweeps: Vec::new(), runs: vec![run] };
         let html = report.to_html().unwrap();
         assert!(!html.contains("<script>alert"));
         let json = html.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;

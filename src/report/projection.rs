@@ -26,6 +26,8 @@ pub struct Projection {
     pub method: String,
     /// What the two axes are.
     pub axes: [String; 2],
+    /// The names of the groups that rows are coloured by.
+    pub names: Vec<String>,
     /// The rows.
     pub points: Vec<Point>,
 }
@@ -41,9 +43,9 @@ pub struct Point {
     pub x: f32,
     /// Upwards.
     pub y: f32,
-    /// Its class.
+    /// Its group: its class, its first label, or the part of the values that its value is in.
     pub class: u32,
-    /// The predicted class.
+    /// The predicted group.
     pub predicted: u32,
     /// Whether they differ.
     pub wrong: bool,

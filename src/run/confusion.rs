@@ -37,7 +37,7 @@ pub fn write(training: &Training, weights: &Weights, classes: &[String], directo
         if name == "train" || rows.is_empty() {
             continue;
         }
-        let probabilities = training.probabilities(weights, rows)?;
+        let probabilities = training.predictions(weights, rows)?;
         let mut counts = vec![vec![0; classes.len()]; classes.len()];
         for (probabilities, row) in probabilities.chunks_exact(classes.len().max(1)).zip(rows) {
             counts[of_row[*row as usize] as usize][argmax(probabilities)] += 1;

@@ -245,12 +245,13 @@ impl Training {
         self.task
     }
 
-    /// Class probabilities `[rows, classes]` of some rows, by position.
+    /// What is predicted for some rows, by position, `[rows, outputs]`: probabilities of classes or labels, values, or
+    /// embeddings.
     ///
     /// # Errors
     /// Those of the cache; weights that do not fit the graph.
-    pub fn probabilities(&self, weights: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
-        train::predict(&self.graph, weights, &self.rows, rows, Prediction::Softmax)
+    pub fn predictions(&self, weights: &Weights, rows: &[u32]) -> Result<Vec<f32>> {
+        train::predict(&self.graph, weights, &self.rows, rows, Prediction::of(self.task))
     }
 
     /// The metrics of some rows, by position, named after their split; `instead` holds other activations of just these

@@ -106,6 +106,11 @@ impl Sample {
         Self { source: Source::Inline(text.as_bytes().into()), encoding: Encoding::Text }
     }
 
+    /// Whether it is a text.
+    pub fn is_text(&self) -> bool {
+        self.encoding == Encoding::Text
+    }
+
     /// The file that holds the bytes, if one does.
     pub fn path(&self) -> Option<&Path> {
         match &self.source {

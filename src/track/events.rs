@@ -49,6 +49,42 @@ struct SummaryValue {
     image: Option<Image>,
     #[prost(message, optional, tag = "5")]
     histo: Option<Histogram>,
+    #[prost(message, optional, tag = "8")]
+    tensor: Option<Tensor>,
+    #[prost(message, optional, tag = "9")]
+    metadata: Option<Metadata>,
+}
+
+/// `tensorflow.TensorProto`; a value that only its metadata says has an empty one.
+#[derive(Clone, PartialEq, Message)]
+struct Tensor {
+    /// 1 is f32.
+    #[prost(int32, tag = "1")]
+    dtype: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<Scalar>,
+    #[prost(float, repeated, tag = "5")]
+    float_val: Vec<f32>,
+}
+
+/// `tensorflow.TensorShapeProto` without dimensions.
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {}
+
+/// `tensorflow.SummaryMetadata`.
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(message, optional, tag = "1")]
+    plugin_data: Option<Plugin>,
+}
+
+/// `tensorflow.SummaryMetadata.PluginData`.
+#[derive(Clone, PartialEq, Message)]
+struct Plugin {
+    #[prost(string, tag = "1")]
+    plugin_name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    content: Vec<u8>,
 }
 
 /// `tensorflow.Summary.Image`.
@@ -129,6 +165,19 @@ impl EventFile {
             })
             .collect();
         self.append_values(step, time, value)
+    }
+
+    pub fn append_now(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        self.append(step, now(), values)
+    }
+
+    /// What only a plugin of TensorBoard reads.
+    pub fn append_plugin(&mut self, tag: &str, plugin: &str, content: Vec<u8>) -> Result<()> {
+        let plugin_data = Some(Plugin { plugin_name: plugin.into(), content });
+        let tensor = Some(Tensor { dtype: 1, shape: Some(Scalar {}), float_val: vec![0.0] });
+        let metadata = Some(Metadata { plugin_data });
+        let value = SummaryValue { tag: tag.into(), tensor, metadata, ..SummaryValue::default() };
+        self.append_values(0, now(), vec![value])
     }
 
     pub fn append_histogram(&mut self, step: u64, tag: &str, histogram: Histogram) -> Result<()> {

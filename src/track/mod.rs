@@ -6,6 +6,7 @@
 //! new event file tells TensorBoard to drop it.
 
 mod events;
+mod hparams;
 mod jsonl;
 pub mod mlflow;
 mod projector;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 use crate::base::Result;
 
+pub use hparams::{TrialEvents, write_hparams};
 pub use jsonl::{Record, read};
 pub use projector::write_embeddings;
 pub use result::ResultEvents;

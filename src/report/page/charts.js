@@ -116,10 +116,13 @@ function table(caption, headings, rows, options = {}) {
 }
 
 // Points with a tip on hover, and by the arrow keys once the picture has the focus.
-function scatter(label, points, names, describe, axes) {
-  const { svg, x, y } = frame({ label, xs: extent(points.map((p) => p.x)), ys: extent(points.map((p) => p.y)), xLabel: axes[0], yLabel: axes[1], width: 760, height: 480 });
+function scatter(label, points, names, describe, axes, options = {}) {
+  const both = extent(points.flatMap((p) => [p.x, p.y]));
+  const [xs, ys] = options.diagonal ? [both, both] : [extent(points.map((p) => p.x)), extent(points.map((p) => p.y))];
+  const { svg, x, y } = frame({ label, xs, ys, xLabel: axes[0], yLabel: axes[1], width: 760, height: 480 });
   svg.setAttribute("tabindex", 0);
   svg.setAttribute("role", "application");
+  if (options.diagonal) svg.append(element("svg:line", { x1: x(both[0]), y1: y(both[0]), x2: x(both[1]), y2: y(both[1]), class: "diagonal" }));
   const marks = points.map((p) => {
     const mark = element("svg:circle", { cx: x(p.x), cy: y(p.y), r: 4, fill: colour(p.class, names.length), "fill-opacity": 0.75 });
     if (p.wrong) { mark.setAttribute("stroke", "var(--bad)"); mark.setAttribute("stroke-width", 1.5); }
@@ -128,7 +131,7 @@ function scatter(label, points, names, describe, axes) {
   });
   const tip = element("div", { class: "tip", role: "status", "aria-live": "polite" });
   tip.hidden = true;
-  const figure = element("figure", {}, element("figcaption", {}, label), svg, names.length <= 24 ? legend(names) : null, tip);
+  const figure = element("figure", {}, element("figcaption", {}, label), svg, names.length > 1 && names.length <= 24 ? legend(names) : null, tip);
   let at = -1;
   const show = (i) => {
     if (at >= 0) marks[at].setAttribute("r", 4);

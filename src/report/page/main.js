@@ -7,5 +7,6 @@ const add = (section, name) => {
   page.append(section);
   contents.append(element("a", { href: `#${section.id}` }, name));
 };
+for (const sweep of report.sweeps) add(sweepSection(sweep), `sweep ${sweep.id}`);
 if (report.runs.length > 1) add(comparison(report.runs), "side by side");
 for (const run of report.runs) add(runSection(run), `${run.name} ${run.id.slice(0, 8)}`);

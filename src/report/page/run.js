@@ -62,12 +62,13 @@ function calibration(evaluation) {
     { xs: [0, 1], ys: [0, 1], xLabel: "predicted probability", diagonal: true, dots: true });
 }
 
-function gallery(title, note, examples, thumbnails) {
+function gallery(title, note, examples, { thumbnails, texts }) {
   if (!examples.length) return null;
   const cards = examples.map((e) => element("div", { class: "card", tabindex: 0 },
     thumbnails[e.row] ? element("img", { src: thumbnails[e.row], alt: e.origin, loading: "lazy" }) : null,
-    element("div", {}, element("b", { class: e.label === e.predicted ? null : "bad" }, e.predicted), ` ${percent(e.probability)}`),
-    element("div", {}, "labelled ", element("b", {}, e.label), ` ${percent(e.label_probability)}`),
+    texts[e.row] ? element("blockquote", {}, texts[e.row]) : null,
+    element("div", {}, element("b", { class: e.label === e.predicted ? null : "bad" }, e.predicted), e.probability === null ? "" : ` ${percent(e.probability)}`),
+    element("div", {}, "labelled ", element("b", {}, e.label), e.label_probability === null ? "" : ` ${percent(e.label_probability)}`),
     element("div", { class: "quiet" }, `${e.origin} (${e.split})`)));
   return element("section", {}, element("h3", {}, title), element("p", { class: "quiet" }, note), element("div", { class: "gallery" }, ...cards));
 }
@@ -86,13 +87,26 @@ function projection(run) {
   if (!p) return [];
   const describe = (point) => [
     run.thumbnails[point.row] ? element("img", { src: run.thumbnails[point.row], alt: "" }) : "",
-    element("div", {}, run.classes[point.class]),
-    point.wrong ? element("div", { class: "bad" }, `predicted ${run.classes[point.predicted]}`) : "",
+    run.texts[point.row] ? element("blockquote", {}, run.texts[point.row]) : "",
+    element("div", {}, p.names[point.class]),
+    point.wrong ? element("div", { class: "bad" }, point.predicted === point.class ? "not all labels right" : `predicted ${p.names[point.predicted]}`) : "",
     element("div", { class: "quiet" }, point.origin),
   ];
   return [element("h3", {}, "features in two dimensions"),
     element("p", { class: "quiet" }, `${p.method}. Point at a mark, or focus the picture and use the arrow keys. Rings are wrong predictions.`),
-    scatter(`${p.points.length} rows, coloured by class`, p.points, run.classes, describe, p.axes)];
+    scatter(`${p.points.length} rows, coloured by ${run.fits.length ? "value" : run.evaluations.length && !run.evaluations[0].confusion && run.classes.length < p.names.length ? "first label" : "class"}`, p.points, p.names, describe, p.axes)];
+}
+
+// Predicted against true values; the arrow keys go through the points.
+function fit(run, f) {
+  const points = f.points.map(([row, truth, found]) => ({ row, x: truth, y: found, class: 0 }));
+  const describe = (point) => [
+    run.thumbnails[point.row] ? element("img", { src: run.thumbnails[point.row], alt: "" }) : "",
+    run.texts[point.row] ? element("blockquote", {}, run.texts[point.row]) : "",
+    element("div", {}, `${f.name}: ${number(point.x)}`),
+    element("div", {}, `predicted ${number(point.y)}`),
+  ];
+  return scatter(`${f.name}, ${f.rows} ${f.split} rows: error ${number(f.rmse)} (root mean square), R² ${number(f.r2)}`, points, [f.name], describe, ["true", "predicted"], { diagonal: true });
 }
 
 function engine(run) {
@@ -111,10 +125,11 @@ function runSection(run) {
   for (const note of run.notes) section.append(element("p", { class: "quiet" }, note));
   section.append(tiles(run), figures(...curves(run)), metrics(run));
   for (const evaluation of run.evaluations) classification(run, evaluation, section);
+  if (run.fits.length) section.append(element("h3", {}, "predicted against true values"), figures(...run.fits.map((f) => fit(run, f))));
   const galleries = [
-    gallery("confident errors", "Wrong, and the surest of it; held-out rows first.", run.confident_errors, run.thumbnails),
-    gallery("worst rows", "The least probability for their label.", run.worst, run.thumbnails),
-    gallery("suspected label errors", "The model is surer of another class than it usually is of that class's own rows (confident learning). Rows it was trained on are marked train: look at those last.", run.label_issues, run.thumbnails),
+    gallery("confident errors", "Wrong, and the surest of it; held-out rows first.", run.confident_errors, run),
+    gallery("worst rows", run.fits.length ? "The greatest errors, in deviations of the value; held-out rows first." : run.confident_errors.length ? "The least probability for their label." : "The greatest loss; held-out rows first.", run.worst, run),
+    gallery("suspected label errors", "The model is surer of another class than it usually is of that class's own rows (confident learning). Rows it was trained on are marked train: look at those last.", run.label_issues, run),
   ];
   section.append(...galleries.filter(Boolean), ...projection(run));
   section.append(element("h3", {}, "what it cost"), table("stages", ["stage", "seconds"],

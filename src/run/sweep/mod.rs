@@ -7,6 +7,7 @@
 mod candidates;
 mod cuts;
 mod judge;
+pub mod page;
 mod ranking;
 mod table;
 
@@ -66,6 +67,8 @@ pub struct Swept {
     pub best: Option<PathBuf>,
     /// The run directories of the best.
     pub runs: Vec<String>,
+    /// The page.
+    pub report: PathBuf,
 }
 
 /// A sweep under way.
@@ -165,7 +168,9 @@ impl Sweep<'_> {
         let ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
         let (best, runs) = self.keep(&ranking, &folder, keep)?;
         let Self { metric, goal, .. } = self;
-        Ok(Swept { folder, metric: metric.clone(), goal: *goal, ranking, trained, reused, best, runs })
+        let about = page::About { name: name.clone(), metric: metric.clone(), goal: *goal, runs: runs.clone() };
+        let report = page::write(&folder, &about, &table)?;
+        Ok(Swept { folder, metric: metric.clone(), goal: *goal, ranking, trained, reused, best, runs, report })
     }
 
     /// Plans a candidate. One that cannot be planned is a failed trial.
