@@ -71,39 +71,6 @@ fn an_engine_in_fp16_is_half_as_large_and_agrees() {
 }
 
 #[test]
-fn what_cannot_become_an_engine_is_one_clear_error() {
-    let project = Project::new(1);
-    let refused = |arguments: &[&str]| {
-        let ran = project.run(arguments);
-        assert_eq!(ran.code, Some(2), "{ran:?}");
-        let engines = std::fs::read_dir(project.path("home/engines")).map_or(0, Iterator::count);
-        assert_eq!(engines, 0, "nothing half-written stays");
-        ran.stderr
-    };
-    let four = testing::vit_like(&testing::Vit { frozen: Some(4), ..Default::default() });
-    onnx::write(&four, &project.path("four.onnx")).unwrap();
-    let cut = format!("cls={NORM}:token=0");
-    let said = refused(&["engine", "build", "four.onnx", "-o", &cut]);
-    assert!(said.contains("fixed to a batch of 4 and cannot be freed: the node `/embeddings/Concat`"), "{said}");
-
-    let mut b = testing::Builder::new("two", 17, 0);
-    let (left, right) = (b.input("left", vec!["n".into(), 4.into()]), b.input("right", vec!["n".into(), 4.into()]));
-    let sum = b.op("Add", &[&left, &right], Vec::new());
-    b.output(&sum, "sum", vec![Size::from("n"), 4.into()]);
-    onnx::write(&b.finish(), &project.path("two.onnx")).unwrap();
-    let ran = project.run(&["engine", "build", "two.onnx", "-o", "sum=/Add_output_0"]);
-    assert_eq!(ran.code, Some(2));
-    assert!(ran.stderr.contains("has 2 inputs (`left`, `right`), and only one is fed"), "{ran:?}");
-    assert_eq!(project.run(&["engine", "rm", "two"]).code, Some(0));
-
-    let said = refused(&["engine", "build", "four.onnx", "-o", "x=/norm/Add_1_output_9"]);
-    assert!(said.contains("did you mean `/norm/Add_1_output_0`?"), "{said}");
-    project.write("page.onnx", "<!DOCTYPE html><title>sign in</title>");
-    assert!(refused(&["engine", "inspect", "page.onnx"]).contains("is not an ONNX model but a web page"));
-    assert!(refused(&["engine", "inspect", "none.onnx"]).contains("none.onnx"));
-}
-
-#[test]
 fn an_engine_takes_pictures_of_another_size() {
     let project = Project::new(1);
     onnx::write(&testing::frozen_vit(), &project.path("vit.onnx")).unwrap();

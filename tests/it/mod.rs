@@ -1,3 +1,4 @@
+mod bad_models;
 mod cache;
 mod cache_commands;
 mod embed;

@@ -111,8 +111,13 @@ impl Args {
             return report(&self.quantise(&here, &request, size)?, globals);
         }
         let built = build(&here.home, &request)?;
-        let built = self.check.compare(&here, built, &model.file.path, size)?;
-        report(&built, globals)
+        let (folder, new) = (built.folder.clone(), !built.reused);
+        let compared = self.check.compare(&here, built, &model.file.path, size);
+        if compared.is_err() && new {
+            // One that cannot be run, or be fed, is none; the error at hand matters more than a folder that stays.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        report(&compared?, globals)
     }
 
     /// Builds the engine in int8; it is compared with fp32 on the way.

@@ -17,6 +17,8 @@ use crate::base::{Error, Result};
 pub const LARGEST_FILE: u64 = i32::MAX as u64;
 /// The newest version of the file format that the pinned ONNX Runtime loads.
 pub const NEWEST_IR: i64 = 13;
+/// The newest version of the standard operators that the pinned ONNX Runtime has.
+pub const NEWEST_OPSET: i64 = 26;
 /// Before it, nothing said which operators a model means.
 const OLDEST_IR: i64 = 3;
 
@@ -213,6 +215,14 @@ fn check_version(path: &Path, model: &ModelProto) -> Result<()> {
             "`{shown}` has ONNX format version {ir}; caft reads versions {OLDEST_IR} to {NEWEST_IR}"
         ))
         .hint("convert it with onnx.version_converter"));
+    }
+    if let Ok(opset) = super::default_opset(model)
+        && !(1..=NEWEST_OPSET).contains(&opset)
+    {
+        return Err(Error::bad_input(format!(
+            "`{shown}` uses version {opset} of the ONNX operators; the runtime has versions up to {NEWEST_OPSET}"
+        ))
+        .hint("export it for an older operator set, or convert it with onnx.version_converter"));
     }
     Ok(())
 }
