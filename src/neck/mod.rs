@@ -196,11 +196,15 @@ impl NeckConfig {
         }
     }
 
+    /// Whether it leaves padding out by its mask.
+    fn pools_by_mask(&self) -> bool {
+        matches!(self, Self::MaskedMean(_) | Self::AttentionPool(_) | Self::Transformer(_))
+    }
+
     /// Whether it treats each token by itself, or leaves padding out.
     fn minds_padding(&self) -> bool {
         let by_itself = matches!(self, Self::Identity(_) | Self::LayerNorm(_) | Self::L2Norm(_));
-        let by_mask = matches!(self, Self::MaskedMean(_) | Self::AttentionPool(_) | Self::Transformer(_));
-        by_itself || by_mask || matches!(self, Self::ClsToken(_) | Self::Mlp(_))
+        by_itself || self.pools_by_mask() || matches!(self, Self::ClsToken(_) | Self::Mlp(_))
     }
 
     /// The name of the kind.
@@ -287,8 +291,10 @@ impl JsonSchema for NeckChain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Weights;
+    use crate::base::random::Stream;
     use crate::graph::execution::{Execution, Pass};
+    use crate::graph::op::check::compare;
+    use crate::graph::{Init, Weights};
 
     #[test]
     fn a_chain_is_nothing_one_or_many() {
@@ -301,6 +307,76 @@ mod tests {
         let wrong = read(r#"{"kind": "standardize", "epps": 1}"#).unwrap_err().to_string();
         assert!(wrong.contains("unknown field `epps`"), "{wrong}");
         assert!(read(r#"{"kind": "standardise"}"#).is_err());
+    }
+
+    /// The gradients of every neck's parameters, and of what it reads, held to central differences in f64.
+    #[test]
+    fn gradients_of_whole_necks_agree_with_finite_differences() {
+        const VECTOR: &[&[usize]] = &[&[6]];
+        const TOKENS: &[&[usize]] = &[&[4, 6]];
+        const MAPS: &[&[usize]] = &[&[2, 4, 4], &[3, 2, 2]];
+        let necks: [(&str, &[&[usize]]); 21] = [
+            (r#"{"kind": "identity"}"#, VECTOR),
+            (r#"{"kind": "standardize"}"#, VECTOR),
+            (r#"{"kind": "layer_norm"}"#, TOKENS),
+            (r#"{"kind": "l2_norm"}"#, VECTOR),
+            (r#"{"kind": "batch_norm"}"#, VECTOR),
+            (r#"{"kind": "mlp", "widths": [5, 3], "dropout": 0.3}"#, VECTOR),
+            (r#"{"kind": "gap"}"#, TOKENS),
+            (r#"{"kind": "gap"}"#, &[&[2, 3, 2]]),
+            (r#"{"kind": "gmp"}"#, TOKENS),
+            (r#"{"kind": "gem"}"#, TOKENS),
+            (r#"{"kind": "gem", "learn_p": false}"#, &[&[2, 3, 2]]),
+            (r#"{"kind": "masked_mean"}"#, TOKENS),
+            (r#"{"kind": "cls_token"}"#, TOKENS),
+            (r#"{"kind": "attention_pool", "heads": 2}"#, TOKENS),
+            (r#"{"kind": "transformer", "layers": 2, "heads": 2, "mlp_ratio": 1.0}"#, TOKENS),
+            (r#"{"kind": "concat"}"#, &[&[3], &[2, 2]]),
+            (r#"[{"kind": "concat"}, {"kind": "mlp", "widths": [4]}]"#, &[&[3], &[2, 2]]),
+            (r#"{"kind": "fpn", "channels": 3}"#, MAPS),
+            (r#"{"kind": "pan", "channels": 3}"#, MAPS),
+            (r#"{"kind": "bifpn", "channels": 2, "layers": 2}"#, MAPS),
+            (r#"[{"kind": "fpn", "channels": 2}, {"kind": "gap"}]"#, MAPS),
+        ];
+        for (json, shapes) in necks {
+            let chain: NeckChain = serde_json::from_str(json).unwrap();
+            // With a mask too, where a neck has a use for one.
+            let masked: &[bool] =
+                if chain.0.iter().any(|neck| neck.pools_by_mask()) { &[false, true] } else { &[false] };
+            for masked in masked {
+                let mut graph = Graph::new();
+                let mut inputs = Vec::new();
+                for (i, dims) in shapes.iter().enumerate() {
+                    let x = graph.input(&format!("x{i}"), dims).unwrap();
+                    let read = graph.parameter(&format!("p{i}"), dims, Init::Uniform(0.8), true).unwrap();
+                    inputs.push(graph.node(&format!("in{i}"), Binary(BinaryKind::Add), &[x, read]).unwrap());
+                }
+                if *masked {
+                    let real = graph.constant("real", &[4], vec![1.0, 1.0, 1.0, 0.0]).unwrap();
+                    let zero = graph.input("zero", &[4]).unwrap();
+                    let none = graph.constant("none", &[], vec![0.0]).unwrap();
+                    let zero = graph.node("nothing", Binary(BinaryKind::Mul), &[zero, none]).unwrap();
+                    inputs.push(graph.node("in0.mask", Binary(BinaryKind::Add), &[zero, real]).unwrap());
+                }
+                let chain = match masked {
+                    true if matches!(chain.0[..], [NeckConfig::Transformer(_)]) => {
+                        NeckChain(chain.0.iter().cloned().chain([NeckConfig::ClsToken(ClsToken {})]).collect())
+                    }
+                    _ => chain.clone(),
+                };
+                let out = chain.build(&mut graph, &inputs).unwrap();
+                let mut weights = graph.initial_weights(7);
+                // Scales of 1 and biases of 0 would hide much.
+                for (name, tensor) in &mut weights.0 {
+                    let noise = Stream::named(3, name);
+                    let move_by = |(i, x): (usize, &mut f32)| *x += 0.3 * noise.uniform(i as u64);
+                    tensor.values.iter_mut().enumerate().for_each(move_by);
+                }
+                let gem = json.contains("gem");
+                let pass = Pass { training: true, seed: 1, step: 1, ..Pass::EVALUATION };
+                compare(&graph, out, &weights, pass, |x| if gem { x.abs() + 1.5 } else { x });
+            }
+        }
     }
 
     const TOKENS: usize = 5;

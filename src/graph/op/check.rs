@@ -3,7 +3,7 @@
 use super::Op;
 use crate::base::random::Stream;
 use crate::graph::execution::{Execution, Pass};
-use crate::graph::{Graph, Init, ValueId};
+use crate::graph::{Graph, Init, ValueId, Weights};
 
 const ROWS: usize = 3;
 const STEP: f64 = 1e-5;
@@ -77,46 +77,49 @@ impl Check {
         self
     }
 
-    /// Compares the gradient of a random weighting of the output.
+    /// Compares the gradients of all parameters.
     pub fn run(mut self) {
         let out = self.graph.node("out", self.op.clone(), &self.inputs).unwrap();
-        self.graph.output("out", out);
         let weights = self.graph.initial_weights(11);
-        let mut run: Execution<f64> = Execution::new(&self.graph, &weights, ROWS + 1, true).unwrap();
-        for (i, id) in self.graph.inputs().to_vec().into_iter().enumerate() {
-            let positive = self.positive;
-            for (j, x) in run.value_mut(id).iter_mut().enumerate() {
-                let normal = f64::from(Stream::new(1, i as u64).normal(j as u64));
-                *x = if positive { normal.abs() + 3.0 } else { normal };
-            }
-        }
-        let weighting = |i: usize| f64::from(Stream::new(2, 0).normal(i as u64));
-        let objective = |run: &mut Execution<f64>| -> f64 {
-            run.forward(ROWS, self.pass);
-            run.value(out).iter().enumerate().map(|(i, y)| y * weighting(i)).sum()
-        };
-        objective(&mut run);
-        run.value_and_grad_mut(out).1.iter_mut().enumerate().for_each(|(i, g)| *g = weighting(i));
-        run.backward(&[out]);
-        let mut compared = 0;
-        for id in run.parameters().to_vec() {
-            let analytic = run.grad(id).to_vec();
-            for (i, analytic) in analytic.into_iter().enumerate() {
-                let at = run.value_mut(id)[i];
-                run.value_mut(id)[i] = at + STEP;
-                let above = objective(&mut run);
-                run.value_mut(id)[i] = at - STEP;
-                let below = objective(&mut run);
-                run.value_mut(id)[i] = at;
-                let numeric = (above - below) / (2.0 * STEP);
-                let name = &self.graph.values()[id.index()].name;
-                assert!(
-                    (numeric - analytic).abs() < 1e-6 * (1.0 + numeric.abs()),
-                    "{name}[{i}]: {analytic}, not {numeric}"
-                );
-                compared += 1;
-            }
-        }
-        assert!(compared > 0);
+        compare(&self.graph, out, &weights, self.pass, |x| if self.positive { x.abs() + 3.0 } else { x });
     }
+}
+
+/// Holds the gradients of all parameters of a graph, from a random weighting of the value `out`, to central
+/// differences; inputs are what `input` makes of normal numbers.
+pub(crate) fn compare(graph: &Graph, out: ValueId, weights: &Weights, pass: Pass, input: impl Fn(f64) -> f64) {
+    let mut run: Execution<f64> = Execution::new(graph, weights, ROWS + 1, true).unwrap();
+    for (i, id) in graph.inputs().to_vec().into_iter().enumerate() {
+        for (j, x) in run.value_mut(id).iter_mut().enumerate() {
+            *x = input(f64::from(Stream::new(1, i as u64).normal(j as u64)));
+        }
+    }
+    let weighting = |i: usize| f64::from(Stream::new(2, 0).normal(i as u64));
+    let objective = |run: &mut Execution<f64>| -> f64 {
+        run.forward(ROWS, pass);
+        run.value(out).iter().enumerate().map(|(i, y)| y * weighting(i)).sum()
+    };
+    objective(&mut run);
+    run.value_and_grad_mut(out).1.iter_mut().enumerate().for_each(|(i, g)| *g = weighting(i));
+    run.backward(&[out]);
+    let mut compared = 0;
+    for id in run.parameters().to_vec() {
+        let analytic = run.grad(id).to_vec();
+        for (i, analytic) in analytic.into_iter().enumerate() {
+            let at = run.value_mut(id)[i];
+            run.value_mut(id)[i] = at + STEP;
+            let above = objective(&mut run);
+            run.value_mut(id)[i] = at - STEP;
+            let below = objective(&mut run);
+            run.value_mut(id)[i] = at;
+            let numeric = (above - below) / (2.0 * STEP);
+            let name = &graph.values()[id.index()].name;
+            assert!(
+                (numeric - analytic).abs() < 1e-6 * (1.0 + numeric.abs()),
+                "{name}[{i}]: {analytic}, not {numeric}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
 }
