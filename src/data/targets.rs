@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Task;
+
 /// What kind of thing a label is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -23,6 +25,15 @@ impl TargetKind {
             Self::Classes => "classes",
             Self::MultiLabel => "multi_label",
             Self::Values => "values",
+        }
+    }
+
+    /// What such targets are to a head.
+    pub fn task(self) -> Task {
+        match self {
+            Self::Classes => Task::Classes,
+            Self::MultiLabel => Task::MultiLabel,
+            Self::Values => Task::Values,
         }
     }
 }

@@ -6,7 +6,6 @@ use super::rules::{Check, RULES};
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
-use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::head::HeadConfig;
@@ -74,23 +73,14 @@ impl Plan {
     }
 }
 
-/// What targets of a kind are to a head.
-pub(super) fn task(kind: TargetKind) -> Task {
-    match kind {
-        TargetKind::Classes => Task::Classes,
-        TargetKind::MultiLabel => Task::MultiLabel,
-        TargetKind::Values => Task::Values,
-    }
-}
-
 /// The head that the recipe names, or the one that its targets call for.
 pub(super) fn head(recipe: &Recipe) -> HeadConfig {
-    recipe.model.head.clone().unwrap_or_else(|| HeadConfig::of_task(task(recipe.data.target_kind())))
+    recipe.model.head.clone().unwrap_or_else(|| HeadConfig::of_task(recipe.data.target_kind().task()))
 }
 
 /// What the outputs are; where the head does not fit the targets, what they would have to be.
 fn outputs(recipe: &Recipe) -> Task {
-    let targets = task(recipe.data.target_kind());
+    let targets = recipe.data.target_kind().task();
     head(recipe).task(targets).unwrap_or(targets)
 }
 

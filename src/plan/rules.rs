@@ -416,7 +416,7 @@ fn data_is_consistent(check: &mut Check<'_>) {
 
 fn head_loss_and_metrics_fit(check: &mut Check<'_>) {
     let Recipe { data, train, metrics, .. } = check.recipe;
-    let targets = build::task(data.target_kind());
+    let targets = data.target_kind().task();
     let head = build::head(check.recipe);
     let Some(outputs) = head.task(targets) else {
         let message = format!("does not fit the targets, which are {}", targets.name());

@@ -7,12 +7,16 @@ use serde_json::Value as Json;
 
 use super::layers::{Layers, Overrides};
 use super::schema::Kind;
-use super::tree::{Node, Origin, Segment, Source, Value};
+use super::tree::{Entry, Node, Origin, Segment, Source, Value};
 use super::types::Recipe;
 use super::{KeyPath, check, paths, shipped, sweep_file, yaml};
 use crate::backbone::catalogue;
 use crate::base::suggest::{did_you_mean, nearest};
 use crate::base::{Error, Place, Problems, Result, file};
+use crate::data::DataConfig;
+use crate::graph::Task;
+use crate::head::HeadConfig;
+use crate::loss::LossConfig;
 
 /// The most files that one recipe may be made of.
 const MOST_FILES: usize = 64;
@@ -154,6 +158,9 @@ fn finish(file: String, mut tree: Node, mut problems: Problems) -> Result<Checke
         .iter()
         .all(|path| KeyPath::parse(path).is_none_or(|path| tree.at(&path.0).is_none()));
     let kind = if part { Kind::Recipe } else { Kind::Merged };
+    if !part {
+        imply_loss(&mut tree);
+    }
     let schema = kind.schema();
     let written = tree.to_json();
     for finding in check::validate_recipe(&written, kind) {
@@ -174,6 +181,22 @@ fn finish(file: String, mut tree: Node, mut problems: Problems) -> Result<Checke
         Error::Invalid(problems)
     })?;
     Ok(Checked::Whole(Box::new(Loaded { recipe, merged, provenance: Provenance { file, tree } })))
+}
+
+/// Gives a loss that has settings and no kind the kind that a recipe without any loss has.
+fn imply_loss(tree: &mut Node) {
+    let written = tree.to_json();
+    let path = KeyPath::default().key("train").key("loss");
+    let Some(node) = paths::node_mut(tree, &path.0) else { return };
+    let origin = Origin { source: Arc::new(Source::Defaults), line: 0, column: 0 };
+    let Some(map) = node.as_map_mut().filter(|map| !map.contains_key("kind")) else { return };
+    // What cannot be read is told when all is checked.
+    let data = serde_json::from_value::<DataConfig>(written["data"].clone());
+    let targets = data.map_or(Task::Classes, |data| data.target_kind().task());
+    let head = serde_json::from_value::<HeadConfig>(written["model"]["head"].clone());
+    let outputs = head.ok().and_then(|head| head.task(targets)).unwrap_or(targets);
+    let Ok(loss) = serde_json::to_value(LossConfig::of_task(outputs)) else { return };
+    map.insert("kind".into(), Entry { key: origin.clone(), node: Node::from_json(&loss["kind"], &origin) });
 }
 
 /// The place of a path, or of the nearest thing around it that was written.
@@ -224,7 +247,7 @@ impl Loader {
         let stem = if stem.starts_with(['.', '-']) { format!("_{}", &stem[1..]) } else { stem };
         let origin = Origin { source: Arc::new(Source::Defaults), line: 0, column: 0 };
         let node = Node { value: Value::String(stem), origin: origin.clone() };
-        let entry = super::tree::Entry { key: origin.clone(), node };
+        let entry = Entry { key: origin.clone(), node };
         let map = [("name".to_string(), entry)].into_iter().collect();
         self.layers.push(Node { value: Value::Map(map), origin });
         if !path.exists()

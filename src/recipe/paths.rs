@@ -54,7 +54,7 @@ fn plain(path: PathBuf) -> PathBuf {
     if same { clean } else { path }
 }
 
-fn node_mut<'a>(tree: &'a mut Node, path: &[Segment]) -> Option<&'a mut Node> {
+pub(super) fn node_mut<'a>(tree: &'a mut Node, path: &[Segment]) -> Option<&'a mut Node> {
     path.iter().try_fold(tree, |node, segment| match (segment, &mut node.value) {
         (Segment::Key(key), Value::Map(map)) => map.get_mut(key).map(|entry| &mut entry.node),
         (Segment::Index(index), Value::List(items)) => items.get_mut(*index),

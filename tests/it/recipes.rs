@@ -33,6 +33,24 @@ fn a_valid_recipe_says_so() {
     );
 }
 
+#[test]
+fn settings_of_a_loss_without_a_kind_are_those_of_the_loss_that_the_targets_call_for() {
+    let sandbox = Sandbox::new();
+    sandbox.file("cats.yaml", CATS);
+    let planned = |words: &[&str]| {
+        let words: Vec<&str> = [&["plan", "cats.yaml"], words].concat();
+        let shown = sandbox.shows(&words);
+        let from = shown.find("loss").unwrap_or_default();
+        shown[from..].lines().take(6).collect::<Vec<_>>().join("\n")
+    };
+    let smooth = planned(&["train.loss.label_smoothing=0.1"]);
+    assert!(smooth.contains("cross_entropy") && smooth.contains("0.1"), "{smooth}");
+    let embedded = planned(&["model.head.kind=embedding", "train.loss.temperature=0.2"]);
+    assert!(embedded.contains("supervised_contrastive") && embedded.contains("0.2"), "{embedded}");
+    let wrong = sandbox.shows(&["check", "cats.yaml", "train.loss.label_smothing=0.1"]);
+    assert!(wrong.contains("did you mean `label_smoothing`"), "{wrong}");
+}
+
 /// The output without the lists of kinds and metrics, which grow.
 fn elided(text: &str) -> String {
     let short = |line: &str| match (line.split_once("not one of"), line.rsplit_once("; did")) {
