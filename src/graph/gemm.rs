@@ -126,7 +126,9 @@ pub fn gemm<F: Real>(out: &mut [F], a: Matrix<'_, F>, b: Matrix<'_, F>, accumula
         }
         return;
     }
-    let parts = if m * n * k < SMALL { 1 } else { (m.max(n) / 32).clamp(1, 4) };
+    // Not more parts than are worth a thread each; how many there are changes no sum.
+    let most = 2 * rayon::current_num_threads();
+    let parts = (m * n * k / SMALL).min(m.max(n) / 32).clamp(1, most);
     let target = Target { data: out.as_mut_ptr(), columns: n, accumulate };
     if parts == 1 {
         // SAFETY: the whole of `out`, borrowed mutably above.

@@ -47,11 +47,34 @@ pub trait Real:
     fn gemm_bf16(out: &mut [Self], a: Matrix<'_, Self>, b: Matrix<'_, Self>, accumulate: bool);
 }
 
+/// e to this power to 1e-7 of it, without a branch, so that loops over it become vector instructions: a power of two
+/// times a polynomial on ±ln 2 / 2 (coefficients of Cephes' `expf`).
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    // Beyond these the result is infinite, or 0. Comparisons, not `clamp`, leave NaN as it is.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -105.0 { -105.0 } else { x };
+    // Adding 1.5 · 2²³ rounds to a whole number, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let whole = rounded - ROUND;
+    // ln 2 in two parts, of which the first times a whole number is exact.
+    let r = x - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
+    let p = ((p * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_66;
+    let p = (p * r + 0.5) * r * r + r + 1.0;
+    // In two factors, because the power of two alone may be too large or too small for a float.
+    let power = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let half = power >> 1;
+    let two_to = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    p * two_to(half) * two_to(power.wrapping_sub(half))
+}
+
 /// The error function to 4e-7, which is near f32's own precision (Abramowitz and Stegun, 7.1.26).
 fn erf_f32(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());
     let p = ((((1.061_405_4 * t - 1.453_152_1) * t + 1.421_413_8) * t - 0.284_496_72) * t + 0.254_829_6) * t;
-    (1.0 - p * (-x * x).exp()).copysign(x)
+    (1.0 - p * exp_f32(-x * x)).copysign(x)
 }
 
 /// The error function by its Maclaurin series times e^{−x²}; beyond 6 it is 1 in f64.
@@ -70,31 +93,39 @@ fn erf_f64(x: f64) -> f64 {
 }
 
 macro_rules! real {
-    ($type:ty, $erf:ident, $gemm_bf16:path) => {
+    ($type:ty, $exp:path, $erf:ident, $gemm_bf16:path) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            #[inline(always)]
             fn of(value: f64) -> Self {
                 value as $type
             }
+            #[inline(always)]
             fn wide(self) -> f64 {
                 f64::from(self)
             }
+            #[inline(always)]
             fn exp(self) -> Self {
-                <$type>::exp(self)
+                $exp(self)
             }
+            #[inline(always)]
             fn ln(self) -> Self {
                 <$type>::ln(self)
             }
+            #[inline(always)]
             fn sqrt(self) -> Self {
                 <$type>::sqrt(self)
             }
+            #[inline(always)]
             fn powf(self, exponent: Self) -> Self {
                 <$type>::powf(self, exponent)
             }
+            #[inline(always)]
             fn erf(self) -> Self {
                 $erf(self)
             }
+            #[inline(always)]
             fn max(self, other: Self) -> Self {
                 <$type>::max(self, other)
             }
@@ -105,5 +136,25 @@ macro_rules! real {
     };
 }
 
-real!(f32, erf_f32, bf16::gemm);
-real!(f64, erf_f64, gemm);
+real!(f32, exp_f32, erf_f32, bf16::gemm);
+real!(f64, f64::exp, erf_f64, gemm);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_near_those_of_f64_and_keep_what_is_not_finite() {
+        for i in -104_000..=88_000 {
+            let x = i as f32 / 1000.0;
+            let (ours, exact) = (exp_f32(x), f64::from(x).exp());
+            // The smallest floats have fewer digits.
+            let bound = 1.5e-7 * exact + 1e-45;
+            assert!((f64::from(ours) - exact).abs() < bound, "{x}: {ours}, not {exact}");
+        }
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert_eq!((exp_f32(f32::INFINITY), exp_f32(1e9)), (f32::INFINITY, f32::INFINITY));
+        assert_eq!((exp_f32(f32::NEG_INFINITY), exp_f32(-1e9)), (0.0, 0.0));
+        assert!(exp_f32(f32::NAN).is_nan());
+    }
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Loss, LossSum, TargetFacts};
 use crate::base::{Error, Result};
 use crate::graph::op::Softmax;
-use crate::graph::parallel::CHUNK;
+use crate::graph::parallel::{CHUNK, vectors};
 use crate::graph::{Real, Targets};
 
 /// Softmax cross-entropy of logits `[batch, classes]` against class numbers, averaged over the batch
@@ -106,11 +106,12 @@ impl<F: Real> Loss<F> for Ready {
         let parts = outputs.par_chunks(rows * width).zip(classes.par_chunks(rows));
         let results = grad.par_chunks_mut(rows * width).zip(row_losses.par_chunks_mut(rows));
         parts.zip(results).for_each(|((outputs, classes), (grad, losses))| {
+            grad.copy_from_slice(outputs);
+            vectors(|| Softmax::rows(grad, width, losses));
             let grads = grad.chunks_exact_mut(width).zip(losses);
             for ((logits, y), (grad, loss)) in outputs.chunks_exact(width).zip(classes).zip(grads) {
                 let y = *y as usize;
-                grad.copy_from_slice(logits);
-                let log_sum = Softmax::row(grad).wide();
+                let log_sum = *loss;
                 let own = (1.0 - self.smoothing) * self.weights[y];
                 *loss = own * (log_sum - logits[y].wide());
                 let total = F::of(own + self.smoothing * self.mean) * scale;

@@ -2,6 +2,7 @@
 
 use super::moments::{Rates, moments};
 use super::{Optimizer, Update};
+use crate::graph::parallel::vectors;
 
 moments! {
     /// LAMB (You and others, "Large batch optimization for deep learning", 2020): AdamW whose step on each
@@ -20,13 +21,16 @@ impl Optimizer for Lamb {
         let [m, v] = state else { return };
         let rates = Rates::new(self.betas, self.eps, 1.0, update);
         let decay = (self.weight_decay * update.decay) as f32;
-        for (((w, g), m), v) in weights.iter().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
-            *g = rates.step(*g, m, v) + decay * *w;
-        }
+        vectors(|| {
+            for (((w, g), m), v) in weights.iter().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
+                *g = rates.step(*g, m, v) + decay * *w;
+            }
+        });
     }
 
     /// `|w| / |direction|`, and 1 where one of them is 0.
-    fn trust(&self, weights: f64, direction: f64) -> Option<f64> {
+    fn trust(&self, lengths: &dyn Fn() -> (f64, f64)) -> Option<f64> {
+        let (weights, direction) = lengths();
         Some(if weights > 0.0 && direction > 0.0 { weights / direction } else { 1.0 })
     }
 }

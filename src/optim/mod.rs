@@ -75,8 +75,9 @@ pub trait Optimizer: Send + Sync {
     fn update(&self, update: &Update, weights: &mut [f32], grad: &mut [f32], state: &mut [&mut [f32]]);
 
     /// For rules that look at a whole parameter: what the step's direction is multiplied by, besides the
-    /// rate, by the Euclidean lengths of the parameter and of the direction. `None` if there is no such rule.
-    fn trust(&self, _weights: f64, _direction: f64) -> Option<f64> {
+    /// rate, by the Euclidean lengths of the parameter and of the direction, which `lengths` measures. `None` if
+    /// there is no such rule.
+    fn trust(&self, _lengths: &dyn Fn() -> (f64, f64)) -> Option<f64> {
         None
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Optimizer, Update};
+use crate::graph::parallel::vectors;
 
 /// Stochastic gradient descent with momentum, as PyTorch's `SGD`: `v ← momentum · v + g`, and
 /// `w ← w − lr · v` (Nesterov: `w ← w − lr · (g + momentum · v)`). Biases are not decayed.
@@ -38,14 +39,17 @@ impl Optimizer for Sgd {
         let (lr, momentum) = (update.lr as f32, self.momentum as f32);
         let decay = (self.weight_decay * update.decay) as f32;
         let [velocity] = state else {
-            weights.iter_mut().zip(grad.iter()).for_each(|(w, g)| *w -= lr * (*g + decay * *w));
+            vectors(|| weights.iter_mut().zip(grad.iter()).for_each(|(w, g)| *w -= lr * (*g + decay * *w)));
             return;
         };
-        for ((w, g), v) in weights.iter_mut().zip(grad.iter()).zip(velocity.iter_mut()) {
-            let g = *g + decay * *w;
-            // The first velocity is the gradient, because `v` begins at 0.
-            *v = momentum * *v + g;
-            *w -= lr * if self.nesterov { g + momentum * *v } else { *v };
-        }
+        let nesterov = self.nesterov;
+        vectors(|| {
+            for ((w, g), v) in weights.iter_mut().zip(grad.iter()).zip(velocity.iter_mut()) {
+                let g = *g + decay * *w;
+                // The first velocity is the gradient, because `v` begins at 0.
+                *v = momentum * *v + g;
+                *w -= lr * if nesterov { g + momentum * *v } else { *v };
+            }
+        });
     }
 }

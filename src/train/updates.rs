@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Batch, StepUpdate, TrainConfig};
 use crate::base::Result;
-use crate::graph::parallel::CHUNK;
+use crate::graph::parallel::{CHUNK, vectors};
 use crate::graph::{Graph, Origin, ValueId, Weights};
 use crate::loss::{Loss, LossSum, TargetFacts};
 use crate::optim::{Factors, MAX_SLOTS, Optimizer, Update, factors};
@@ -104,7 +104,8 @@ impl Updates {
         for (sum, parameter) in sums.iter_mut().zip(&self.parameters) {
             let parts = sum.par_chunks_mut(CHUNK).zip(parameters.grad(parameter.id).par_chunks(CHUNK));
             let factor = loss.weight as f32;
-            parts.for_each(|(sum, grad)| sum.iter_mut().zip(grad).for_each(|(s, g)| *s += factor * *g));
+            let add = |(s, g): (&mut f32, &f32)| *s += factor * *g;
+            parts.for_each(|(sum, grad)| vectors(|| sum.iter_mut().zip(grad).for_each(add)));
         }
         *weight += loss.weight;
     }
@@ -137,7 +138,8 @@ impl Updates {
         let gain = if update.step == 1 { 1.0 } else { 1.0 - *keep };
         for (parameter, average) in self.parameters.iter().zip(averages) {
             let parts = average.par_chunks_mut(CHUNK).zip(parameters.value(parameter.id).par_chunks(CHUNK));
-            parts.for_each(|(average, w)| average.iter_mut().zip(w).for_each(|(a, w)| *a += (*w - *a) * gain));
+            let follow = |(a, w): (&mut f32, &f32)| *a += (*w - *a) * gain;
+            parts.for_each(|(average, w)| vectors(|| average.iter_mut().zip(w).for_each(follow)));
         }
     }
 
@@ -237,7 +239,7 @@ pub(super) fn apply(
             .for_each(|((w, g), (a, b))| optimizer.update(&update, w, g, &mut [a, b])),
     }
     let length = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    if let Some(trust) = optimizer.trust(length(weights), length(grad)) {
+    if let Some(trust) = optimizer.trust(&|| (length(weights), length(grad))) {
         let rate = (update.lr * trust) as f32;
         weights.iter_mut().zip(grad).for_each(|(w, g)| *w -= rate * *g);
     }
