@@ -3,7 +3,8 @@
 use caft::graph::onnx::make::Size;
 use caft::graph::onnx::{self, testing};
 
-use super::project::Project;
+use super::hub::{Fault, Hub, Kind};
+use super::project::{Project, ran};
 
 const NORM: &str = "/norm/Add_1_output_0";
 
@@ -100,6 +101,53 @@ fn a_shape_that_only_running_tells_is_learnt() {
     let manifest = project.run(&["engine", "build", "crop.onnx", "-o", &format!("c={cropped}:gap"), "--json"]).json();
     assert_eq!(manifest["outputs"][0]["shape"], serde_json::json!([3]));
     assert!(manifest["checks"][0]["parity"][0]["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
+}
+
+#[test]
+fn a_model_of_a_hub_comes_with_the_files_that_its_weights_are_in() {
+    let (project, hub) = (Project::new(1), Hub::start());
+    onnx::write_split(&testing::tiny_vit(), &project.path("model.onnx"), 1 << 10).unwrap();
+    let bytes = |name: &str| std::fs::read(project.path(name)).unwrap();
+    let data = bytes("model.onnx.data");
+    hub.add("me/vit/onnx/model.onnx", Kind::Large, bytes("model.onnx"));
+    hub.add("me/vit/onnx/model.onnx.data", Kind::Large, data.clone());
+    hub.add("me/half/model.onnx", Kind::Large, bytes("model.onnx"));
+    let mut escapes = bytes("model.onnx");
+    while let Some(at) = escapes.windows(15).position(|name| name == b"model.onnx.data") {
+        escapes[at..at + 15].copy_from_slice(b"../el.onnx.data");
+    }
+    hub.add("me/escapes/model.onnx", Kind::Large, escapes);
+    hub.add("me/damaged/model.onnx", Kind::Large, bytes("model.onnx"));
+    hub.add_with("me/damaged/model.onnx.data", Kind::Large, data.clone(), vec![Fault::Corrupt; 8]);
+    hub.add("me/short/model.onnx", Kind::Large, bytes("model.onnx"));
+    hub.add("me/short/model.onnx.data", Kind::Large, &data[..data.len() / 2]);
+    let build_at = |home: &str, address: &str, more: &[&str]| {
+        let output = format!("cls={NORM}:token=0");
+        let words = [&["engine", "build", address, "-o", &output, "--json"], more].concat();
+        let mut command = project.command(&words);
+        ran(command.env("HF_ENDPOINT", &hub.url).env("CAFT_HOME", project.path(home)).output().unwrap())
+    };
+    let build = |address: &str, more: &[&str]| build_at("home", address, more);
+    let built = build("hf:me/vit/onnx/model.onnx@main", &[]);
+    assert_eq!(built.code, Some(0), "{built:?}");
+    assert_eq!(built.json()["checks"][0]["batch_invariant"], true, "{built:?}");
+    let local = build("model.onnx", &[]).json();
+    assert_eq!(local["source"]["digest"], built.json()["source"]["digest"], "the same weights, wherever they lie");
+    for (repo, said) in [
+        ("half", "model.onnx.data"),
+        ("damaged", "model.onnx.data"),
+        ("short", "but that file has"),
+        ("escapes", "keeps values in `../el.onnx.data`"),
+    ] {
+        // What was fetched once is known by its digest, whichever repository has it; so each has a home of its own.
+        let refused = build_at(&format!("home-{repo}"), &format!("hf:me/{repo}/model.onnx@main"), &[]);
+        assert!(refused.code != Some(0) && refused.stdout.is_empty(), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{repo}: {refused:?}");
+    }
+    assert!(!hub.requests().iter().any(|request| request.contains("/el.onnx.data")), "{:?}", hub.requests());
+    hub.go_down();
+    let offline = build("hf:me/vit/onnx/model.onnx@main", &["--offline"]);
+    assert_eq!(offline.json()["source"], built.json()["source"]);
 }
 
 /// An interpreter that sees no installed packages, and one whose packages are stubs that "export" a file.

@@ -1,5 +1,7 @@
 //! What is in a model: its inputs and outputs, the tree of its blocks, and where it may be cut.
 
+mod cuts;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
@@ -11,6 +13,7 @@ use super::select::Select;
 use super::shape::{self, Dim, Fact, Facts};
 use super::walk::for_each_use;
 use crate::base::Result;
+use cuts::likely_cuts;
 
 /// What is in a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -257,96 +260,6 @@ fn tree(graph: &GraphProto, facts: &Facts, counted: &[Option<u64>]) -> Block {
         last = path;
     }
     root
-}
-
-/// The last pooled vector, the last token tensor, and the last feature map of each size.
-fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
-    let float = |fact: &&Fact| matches!(fact.element, DataType::Float | DataType::Float16 | DataType::Bfloat16);
-    // Tensors of the main path: a row for each sample and sizes that are known.
-    let tensors: Vec<(usize, &str, Vec<i64>)> = graph
-        .node
-        .iter()
-        .enumerate()
-        .filter_map(|(i, node)| {
-            let output = node.output.first()?;
-            let dims = facts.get(output).filter(float)?.dims.as_ref()?;
-            let (first, row) = dims.split_first()?;
-            let row = row.iter().map(|dim| dim.known().map(|size| size as i64)).collect::<Option<_>>()?;
-            (*first == Dim::BATCH).then_some((i, output.as_str(), row))
-        })
-        .collect();
-    let mut cuts = Vec::new();
-    let mut add = |name: &str, tensor: &str, row: &[i64], select: Select| {
-        let sizes: Vec<Option<usize>> = row.iter().map(|&size| usize::try_from(size).ok()).collect();
-        if let Ok(shape) = select.row_shape(&sizes) {
-            let dims: Vec<Dim> = shape.iter().map(|size| size.map_or(Dim::Unknown, |s| Dim::Known(s as i64))).collect();
-            cuts.push(LikelyCut { name: name.into(), tensor: tensor.into(), select, shape: show(Some(&dims)) });
-        }
-    };
-    let height = graph.input.iter().filter_map(|v| facts.get(&v.name)?.dims.as_ref()?.get(2)?.known()).next();
-    let maps = feature_maps(graph, &tensors, height);
-    // A single size is the patches of a transformer, not a stage.
-    let tokens = tensors.iter().any(|(_, _, row)| row.len() == 2);
-    for (level, tensor, row) in maps.iter().filter(|_| !tokens || maps.len() > 1) {
-        add(&format!("c{level}"), tensor, row, Select::All);
-    }
-    // The last norm or residual sum over tokens.
-    let token = |row: &[i64]| row.len() == 2 && row[0] > 1 && row[1] > 1;
-    let ends_block = |node: &NodeProto| node.is("Add") || node.is("LayerNormalization");
-    let last = tensors.iter().rfind(|(i, _, row)| token(row) && ends_block(&graph.node[*i]));
-    if let Some((_, tensor, row)) = last {
-        add("tokens", tensor, row, Select::All);
-        // A class token stands before the square of patches.
-        let side = ((row[0] - 1) as f64).sqrt().round() as i64;
-        if row[0] > 4 && side * side == row[0] - 1 {
-            add("cls", tensor, row, Select::Token { index: 0 });
-            add("patch_mean", tensor, row, Select::MeanTokens { from: 1, to: None });
-        } else {
-            add("mean", tensor, row, Select::MeanTokens { from: 0, to: None });
-        }
-    }
-    // The vector that enters the last classifier.
-    let classifier = graph.node.iter().rfind(|node| node.is("Gemm") || node.is("MatMul"));
-    let vector = tensors.iter().rfind(|(_, name, row)| {
-        row.len() == 1 && classifier.is_some_and(|node| node.input.first().is_some_and(|input| input == name))
-    });
-    if let Some((_, tensor, row)) = vector {
-        add("pooled", tensor, row, Select::All);
-    } else if let Some((_, tensor, row)) =
-        tensors.iter().rfind(|(_, _, row)| row.len() == 3 && row[1] == 1 && row[2] == 1)
-    {
-        add("pooled", tensor, row, Select::Flatten);
-    }
-    cuts
-}
-
-/// The last map of every size while the sizes fall, with how often the input's height was halved.
-fn feature_maps<'a>(
-    graph: &GraphProto,
-    tensors: &'a [(usize, &'a str, Vec<i64>)],
-    height: Option<usize>,
-) -> Vec<(u32, &'a str, &'a [i64])> {
-    let mut maps: Vec<(u32, &str, &[i64])> = Vec::new();
-    let Some(height) = height else { return maps };
-    for (node, tensor, row) in tensors {
-        let [_, rows, columns] = row[..] else { continue };
-        // Heads of an attention and windows have four axes too.
-        let moves = ["Reshape", "Transpose", "Slice", "MatMul", "Softmax", "Split", "Gather", "Pad", "Unsqueeze"];
-        if rows != columns || moves.contains(&graph.node[*node].op_type.as_str()) {
-            continue;
-        }
-        if rows < 2 || columns < 2 || rows > height as i64 {
-            continue;
-        }
-        let level = (height as f64 / rows as f64).log2().round() as u32;
-        match maps.last_mut() {
-            _ if level < 2 => {}
-            Some((last, ..)) if level < *last => break,
-            Some(map) if level == map.0 => *map = (level, tensor, row),
-            _ => maps.push((level, tensor, row)),
-        }
-    }
-    maps
 }
 
 #[cfg(test)]
