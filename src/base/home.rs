@@ -14,6 +14,7 @@ use super::file;
 /// | `engines/` | cut models with their manifests |
 /// | `compiled/` | engines compiled for this machine |
 /// | `cache/` | activations |
+/// | `packs/` | packed runs that were taken apart |
 #[derive(Debug, Clone)]
 pub struct Home(PathBuf);
 

@@ -17,6 +17,7 @@ mod filter;
 mod interrupt;
 mod load;
 pub mod models;
+mod pack;
 pub mod plan;
 mod predict;
 pub mod progress;
@@ -90,6 +91,8 @@ enum Command {
     Report(report::Args),
     Diff(diff::Args),
     Reproduce(reproduce::Args),
+    Pack(pack::PackArgs),
+    Unpack(pack::UnpackArgs),
     Models(models::Args),
     Recipe(recipe::Args),
     Engine(engine::Args),
@@ -114,6 +117,8 @@ impl Command {
             Self::Report(args) => args.run(globals),
             Self::Diff(args) => args.run(globals),
             Self::Reproduce(args) => args.run(globals),
+            Self::Pack(args) => args.run(globals),
+            Self::Unpack(args) => args.run(globals),
             Self::Check(args) => args.run(globals),
             Self::Plan(args) => args.run(globals),
             Self::Models(args) => args.run(globals),

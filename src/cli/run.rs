@@ -9,6 +9,7 @@ use super::runs::{RunsDir, main_metric};
 use super::surroundings::Surroundings;
 use super::{Globals, load, print, print_json};
 use crate::base::Error;
+use crate::run::pack::{self, is_pack};
 use crate::run::record::RunRecord;
 use crate::run::report::to_mlflow;
 use crate::run::skipped::SKIPPED;
@@ -17,7 +18,8 @@ use crate::run::{self, Finished};
 /// Run a recipe: compute what is not stored yet, train, evaluate.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The recipe's file, or the name of a shipped one.
+    /// The recipe's file, or the name of a shipped one; or a file that `caft pack --with-activations` wrote, to train on
+    /// the activations inside.
     recipe: PathBuf,
     /// Changes to the recipe: `key.path=value` sets, `++key.path=value` adds, `~key.path` deletes.
     #[arg(value_name = "KEY=VALUE")]
@@ -58,16 +60,23 @@ impl Args {
         if self.multirun {
             return super::sweep::Args::of_run(&self.recipe, &self.overrides, self.offline, &self.place).run(globals);
         }
-        let planned = load::load(&self.recipe, &self.overrides)?;
+        let here = Surroundings::new(globals, self.offline)?;
+        let context = here.context(&self.place.runs_dir);
+        let opened = if is_pack(&self.recipe) { Some(pack::open(&self.recipe, &context)?) } else { None };
+        let recipe = opened.as_ref().map_or_else(|| self.recipe.clone(), |opened| opened.recipe());
+        let planned = load::load(&recipe, &self.overrides)?;
         if planned.loaded.recipe.sweep.is_some() {
             let recipe = self.recipe.display();
             return Err(Error::bad_input(format!("`{recipe}` is a sweep"))
                 .hint(format!("`caft sweep {recipe}` runs it; `caft run {recipe} ~sweep` runs it once as it is"))
                 .into());
         }
-        let here = Surroundings::new(globals, self.offline)?;
-        let context = here.context(&self.place.runs_dir);
-        let finished = match run::run(&planned.plan, &planned.loaded.to_yaml(), &context, self.fresh) {
+        let yaml = planned.loaded.to_yaml();
+        let finished = match &opened {
+            Some(opened) => pack::train(opened, &planned.plan, &yaml, &context, self.fresh),
+            None => run::run(&planned.plan, &yaml, &context, self.fresh),
+        };
+        let finished = match finished {
             Err(Error::Interrupted) => {
                 super::say("interrupted; what was computed is stored, and the same command goes on from there\n");
                 return Ok(ExitCode::from(130));

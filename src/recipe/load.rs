@@ -152,6 +152,20 @@ pub fn check_file(path: &Path, overrides: &Overrides) -> Result<Checked> {
     finish(file, layers.merge(), problems)
 }
 
+/// The text of a recipe from elsewhere, merged with what it extends, which can only be recipes that are part of the
+/// program; no file is read.
+///
+/// # Errors
+/// Everything that is wrong with it, all at once.
+pub(super) fn foreign(text: &str, name: &str) -> Result<(Node, Checked)> {
+    let mut loader = Loader { problems: Problems::new(format!("{name} is not a valid recipe")), ..Loader::default() };
+    loader.named(Path::new(name));
+    loader.text(text, PathBuf::from(name), None, name.to_string());
+    let tree = loader.layers.merge();
+    let checked = finish(name.into(), tree.clone(), loader.problems)?;
+    Ok((tree, checked))
+}
+
 /// Checks a merged tree and reads it into the types.
 fn finish(file: String, mut tree: Node, mut problems: Problems) -> Result<Checked> {
     let part = ["data", "model.backbone.name", "model.backbone.onnx", "model.towers", "model.full"]
@@ -240,16 +254,7 @@ struct Loader {
 impl Loader {
     fn root(&mut self, path: &Path) -> Result<()> {
         let name = path.display().to_string();
-        // The name of the run, unless something sets it.
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
-        let stem: String =
-            path.file_stem().unwrap_or_default().to_string_lossy().chars().map(plain).take(100).collect();
-        let stem = if stem.starts_with(['.', '-']) { format!("_{}", &stem[1..]) } else { stem };
-        let origin = Origin { source: Arc::new(Source::Defaults), line: 0, column: 0 };
-        let node = Node { value: Value::String(stem), origin: origin.clone() };
-        let entry = Entry { key: origin.clone(), node };
-        let map = [("name".to_string(), entry)].into_iter().collect();
-        self.layers.push(Node { value: Value::Map(map), origin });
+        self.named(path);
         if !path.exists()
             && let Ok(shipped) = shipped::find(&name)
         {
@@ -268,6 +273,19 @@ impl Loader {
             }
             other => other,
         })
+    }
+
+    /// Names the run after the file, unless something in it does.
+    fn named(&mut self, path: &Path) {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+        let stem: String =
+            path.file_stem().unwrap_or_default().to_string_lossy().chars().map(plain).take(100).collect();
+        let stem = if stem.starts_with(['.', '-']) { format!("_{}", &stem[1..]) } else { stem };
+        let origin = Origin { source: Arc::new(Source::Defaults), line: 0, column: 0 };
+        let node = Node { value: Value::String(stem), origin: origin.clone() };
+        let entry = Entry { key: origin.clone(), node };
+        let map = [("name".to_string(), entry)].into_iter().collect();
+        self.layers.push(Node { value: Value::Map(map), origin });
     }
 
     fn file(&mut self, path: &Path) -> Result<()> {

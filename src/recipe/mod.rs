@@ -7,6 +7,7 @@
 pub mod calibration;
 pub mod check;
 mod feature_augment;
+pub mod foreign;
 pub mod layers;
 mod load;
 mod ludwig;

@@ -12,16 +12,8 @@ use crate::resource::Address;
 /// Makes relative paths absolute, each from the folder of the file that names it, or from the working
 /// folder if a word or variable does. Which values are paths the schema knows.
 pub(super) fn resolve(tree: &mut Node, schema: &Json) {
-    let mut found = Vec::new();
-    find_resources(tree, schema, schema, &KeyPath::default(), &mut found);
-    found.sort_unstable();
-    found.dedup();
-    let root = KeyPath::default().key("data").key("root");
-    let rooted = tree.at(&root.0).is_some_and(|node| node.value != Value::Null);
-    for path in found {
-        // Below a root the sets' paths start there.
-        let below_root = ["data.train.path", "data.valid.path", "data.test.path"];
-        if rooted && below_root.iter().any(|below| path.to_string().starts_with(below)) {
+    for (path, place) in resources(tree, schema) {
+        if place == Begins::AtRoot {
             continue;
         }
         let Some(node) = node_mut(tree, &path.0) else { continue };
@@ -32,6 +24,32 @@ pub(super) fn resolve(tree: &mut Node, schema: &Json) {
             node.value = Value::String(Address::Path(plain(absolute)).to_string());
         }
     }
+}
+
+/// Where a path begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// In the folder of the file that names it.
+    Beside,
+    /// At `data.root`.
+    AtRoot,
+}
+
+/// The paths of the keys of all texts that the schema says are resources.
+pub(super) fn resources(tree: &Node, schema: &Json) -> Vec<(KeyPath, Begins)> {
+    let mut found = Vec::new();
+    find_resources(tree, schema, schema, &KeyPath::default(), &mut found);
+    found.sort_unstable();
+    found.dedup();
+    let root = KeyPath::default().key("data").key("root");
+    let rooted = tree.at(&root.0).is_some_and(|node| node.value != Value::Null);
+    // Below a root the sets' paths start there.
+    let below_root = ["data.train.path", "data.valid.path", "data.test.path"];
+    let begins = |path: &KeyPath| {
+        let is_below = rooted && below_root.iter().any(|below| path.to_string().starts_with(below));
+        if is_below { Begins::AtRoot } else { Begins::Beside }
+    };
+    found.into_iter().map(|path| (begins(&path), path)).map(|(begins, path)| (path, begins)).collect()
 }
 
 /// The path without `.` and `..`, if that names the same file.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, Error, Result, file};
+use crate::graph::bf16::Units;
 use crate::graph::parallel::CHUNK;
 use crate::plan::ResolvedPlan;
 
@@ -78,6 +79,9 @@ pub struct Machine {
     pub architecture: String,
     /// Vector extensions that the matrix products use, widest last.
     pub features: Vec<String>,
+    /// The units that products in bf16 run on.
+    #[serde(default)]
+    pub bf16: String,
     /// Elements that are summed in one go: the same on any number of threads.
     #[serde(default)]
     pub chunk: usize,
@@ -95,7 +99,7 @@ impl Machine {
     /// This machine.
     pub fn this() -> Self {
         let (os, architecture) = (std::env::consts::OS.into(), std::env::consts::ARCH.into());
-        Self { os, architecture, features: features(), chunk: CHUNK }
+        Self { os, architecture, features: features(), bf16: Units::here().name().into(), chunk: CHUNK }
     }
 }
 
@@ -219,6 +223,7 @@ impl Lock {
         differ(Origin::Hardware, "platform", machine(&self.machine), machine(&other.machine));
         let features = |lock: &Self| lock.machine.features.join(", ");
         differ(Origin::Hardware, "vector extensions", features(self), features(other));
+        differ(Origin::Hardware, "bf16 units", self.machine.bf16.clone(), other.machine.bf16.clone());
         let chunk = |lock: &Self| lock.machine.chunk.to_string();
         differ(Origin::Hardware, "elements of a sum", chunk(self), chunk(other));
         // The id is made of data, engine and runtime too; where those explain it, it says nothing more.

@@ -13,6 +13,7 @@ use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::random::Stream;
 use crate::base::{Cancel, Error, Result};
+use crate::data::{self, Splits};
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights};
 use crate::head::Solved;
@@ -91,6 +92,34 @@ impl Training {
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
             targets: Kept::of(&resolved.dataset.targets, &kept),
+            task: plan.plan.train.loss().task(),
+            rows,
+            kept,
+            train,
+            valid,
+            test,
+            config: config(&plan.plan),
+        })
+    }
+
+    /// Of rows that stand for themselves: row i has target i, and the splits name them. Nothing of the backbone is trained.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn alone(plan: &ResolvedPlan, rows: StoredRows, targets: &data::Targets, splits: Splits) -> Result<Self> {
+        let Splits { mut train, valid, test } = splits;
+        if let Some(fraction) = plan.plan.train.fraction {
+            train = share(&train, fraction, plan.plan.seeds.data);
+        }
+        if train.is_empty() {
+            return Err(Error::bad_input("no training rows are left"));
+        }
+        let kept: Vec<usize> = (0..targets.len()).collect();
+        Ok(Self {
+            graph: graph(plan, None, rows.specs(), train.len())?,
+            tail: None,
+            model: plan.plan.model.clone(),
+            targets: Kept::of(targets, &kept),
             task: plan.plan.train.loss().task(),
             rows,
             kept,

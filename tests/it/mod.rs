@@ -10,6 +10,7 @@ mod headline;
 mod hub;
 mod hub_data;
 mod images;
+mod pack;
 mod pip;
 mod precision;
 mod project;

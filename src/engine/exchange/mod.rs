@@ -132,31 +132,63 @@ impl Place {
         pack::pack(built, fetcher.digests()?, &packed)?;
         let size = std::fs::metadata(&packed).map_err(Error::io("read", &packed))?.len();
         let listed = Listed::new(&built.manifest, size, Digest::of_file(&packed)?);
+        let message = format!("Add the engine {}", listed.file.trim_end_matches(ENDING).trim_end_matches('.'));
+        let index = |text: Option<&str>| {
+            let mut index = text.map_or(Ok(Index::default()), |text| Index::parse(text, &self.to_string()))?;
+            index.put(listed.clone());
+            index.text()
+        };
+        self.put((&listed.file, &packed), (INDEX, &index), &message, fetcher)?;
+        Ok(listed)
+    }
+
+    /// Puts a file there, and changes the index beside it that lists it: `change` gets the index's text as it is now, or
+    /// none, and gives the one to be. Of a git repository and a hub both are one commit.
+    ///
+    /// # Errors
+    /// The place cannot be written; those of `change`.
+    pub fn put(
+        &self,
+        (name, path): (&str, &Path),
+        (index, change): (&str, &dyn Fn(Option<&str>) -> Result<String>),
+        message: &str,
+        fetcher: &Fetcher<'_>,
+    ) -> Result<()> {
+        let put_into = |folder: &Path| {
+            let place = folder.join(index);
+            let text = place.exists().then(|| file::read_text(&place, index::LARGEST)).transpose()?;
+            let text = change(text.as_deref())?;
+            file::write_atomic(&folder.join(name), |out| {
+                std::io::copy(&mut std::fs::File::open(path)?, out)?;
+                Ok(())
+            })?;
+            // The index comes last.
+            file::write_bytes(&place, text.as_bytes())
+        };
         match self {
             Self::Folder(folder) => {
                 std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
                 let _lock = fetcher.lock(&folder.join(".index.lock"), "the index")?;
-                add(folder, &packed, &listed, &self.to_string())?;
+                put_into(folder)
             }
             Self::Git(repository) => {
-                let message = format!("Add the engine {}", listed.file.trim_end_matches(ENDING).trim_end_matches('.'));
-                let change = |folder: &Path| add(folder, &packed, &listed, &self.to_string());
-                fetcher.change_git(repository, &scratch.file("repository"), &message, change)?;
+                let scratch = Scratch::beside(&fetcher.home().folder("git")?.join("push"))?;
+                fetcher.change_git(repository, &scratch.file("repository"), message, put_into)
             }
             Self::Hub { repo, revision } => {
-                let now = fetcher.hub_text(repo, revision, INDEX)?;
-                let mut index = now.text.map_or(Ok(Index::default()), |text| Index::parse(&text, &self.to_string()))?;
-                index.put(listed.clone());
-                let message = (&*format!("Add the engine {}", listed.name), now.commit.as_deref());
-                let texts = (INDEX, &*index.text()?);
-                fetcher.commit_to_hub((repo, revision), message, (&listed.file, &packed), texts)?;
+                let now = fetcher.hub_text(repo, revision, index)?;
+                let text = change(now.text.as_deref())?;
+                let message = (message, now.commit.as_deref());
+                fetcher.commit_to_hub((repo, revision), message, (name, path), (index, &*text))
             }
         }
-        Ok(listed)
     }
 
-    /// A file beside the index.
-    fn file(&self, name: &str, fetcher: &Fetcher<'_>) -> Result<PathBuf> {
+    /// A file there, fetched.
+    ///
+    /// # Errors
+    /// The place cannot be reached, or has no such file.
+    pub fn file(&self, name: &str, fetcher: &Fetcher<'_>) -> Result<PathBuf> {
         let resource = |address| Resource { address, sha256: None };
         let fetched = match self {
             Self::Folder(folder) => {
@@ -181,21 +213,6 @@ impl Place {
         };
         Ok(fetched.path)
     }
-}
-
-/// Puts a packed engine and its line in the index into a folder; the index comes last.
-fn add(folder: &Path, packed: &Path, listed: &Listed, shown: &str) -> Result<()> {
-    let path = folder.join(INDEX);
-    let mut index = match path.exists() {
-        true => Index::parse(&file::read_text(&path, index::LARGEST)?, shown)?,
-        false => Index::default(),
-    };
-    file::write_atomic(&folder.join(&listed.file), |out| {
-        std::io::copy(&mut std::fs::File::open(packed)?, out)?;
-        Ok(())
-    })?;
-    index.put(listed.clone());
-    file::write_bytes(&path, index.text()?.as_bytes())
 }
 
 #[cfg(test)]

@@ -77,6 +77,18 @@ pub(super) fn write(
     Ok(path)
 }
 
+/// Writes the page of a run of which nothing but its own files is here.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn write_from_files(record: &RunRecord) -> Result<PathBuf> {
+    let mut run = from_files(record)?;
+    run.notes.push("Trained on packed activations: there are no samples to show.".into());
+    let path = Path::new(&record.path).join(REPORT);
+    file::write_bytes(&path, page(vec![run])?.as_bytes())?;
+    Ok(path)
+}
+
 /// The page of some runs.
 ///
 /// # Errors
