@@ -11,7 +11,7 @@ fn changed(project: &Project, from: &str, to: &str, name: &str, change: impl Fn(
     let mut out = zip::ZipWriter::new(std::fs::File::create(project.path(to)).unwrap());
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).unwrap();
-        let (own, mut bytes) = (entry.name().to_string(), Vec::new());
+        let (own, mut bytes) = (entry.name().unwrap().into_owned(), Vec::new());
         entry.read_to_end(&mut bytes).unwrap();
         out.start_file(own.as_str(), zip::write::SimpleFileOptions::default()).unwrap();
         out.write_all(&if own == name { change(bytes) } else { bytes }).unwrap();
@@ -113,7 +113,7 @@ fn recipes_are_shared_and_taken_over_after_saying_what_they_name() {
         let done = std::process::Command::new("git").args(arguments).current_dir(project.path("")).output().unwrap();
         assert!(done.status.success(), "{done:?}");
     };
-    git(&["init", "-q", "--bare", "shared.git"]);
+    git(&["init", "-q", "--bare", "-b", "main", "shared.git"]);
     let remote = format!("git+file://{}", project.path("shared.git").display());
     for address in ["shared", &remote] {
         let pushed = project.command(&["recipe", "push", "cells.yaml", address]).envs(AUTHOR).output().unwrap();
