@@ -56,6 +56,15 @@ impl Reference {
         Ok(Self { tensors })
     }
 
+    /// What the model that was written gives for each sample, tensor by tensor. Then it need not be in memory beside
+    /// the engine.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn run(&self, runner: &mut dyn Engine, row: &[usize], samples: &Samples) -> Result<Vec<Vec<Vec<f32>>>> {
+        samples.rows.iter().map(|input| run(runner, row, input, 1)).collect()
+    }
+
     /// Learns from the model that was written the shapes that could not be told without running it, also for the
     /// outputs that the manifest takes from these tensors where the input has one size.
     ///
@@ -90,24 +99,22 @@ fn takes(model: &ModelProto, row: &[usize]) -> bool {
     shape.dim.iter().skip(1).zip(row).all(|(dim, size)| dim.fixed().is_none_or(|fixed| fixed == *size))
 }
 
-/// Compares an engine with its source on samples, and checks that what it gives for a sample does not depend on
-/// its batch.
+/// Compares an engine with what its source gives for samples, see [`Reference::run`], and checks that what it gives
+/// for a sample does not depend on its batch.
 ///
 /// # Errors
-/// Those of the engines.
+/// Those of the engine.
 pub fn verify(
     manifest: &Manifest,
     engine: &mut dyn Engine,
-    source: (&mut dyn Engine, &Reference),
+    (reference, wanted): (&Reference, &[Vec<Vec<f32>>]),
     row: &[usize],
     samples: &Samples,
     runtime: &str,
 ) -> Result<Checks> {
-    let (runner, reference) = source;
     let mut sums = vec![Agreement::default(); manifest.outputs.len()];
-    for input in &samples.rows {
+    for (input, theirs) in samples.rows.iter().zip(wanted) {
         let ours = run(engine, row, input, 1)?;
-        let theirs = run(runner, row, input, 1)?;
         for ((output, ours), sum) in manifest.outputs.iter().zip(&ours).zip(&mut sums) {
             let place = reference.tensors.iter().position(|(tensor, _)| *tensor == output.tensor);
             let Some(place) = place else { continue };

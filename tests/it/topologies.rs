@@ -68,7 +68,8 @@ impl Bench {
         ensure(said == wanted, || format!("shapes {said:?}"))?;
         reference.learn(&mut theirs, &mut built.manifest, &row)?;
         let samples = Samples::random(&row, 3);
-        let checks = verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, "")?;
+        let wanted = reference.run(&mut theirs, &row, &samples)?;
+        let checks = verify(&built.manifest, &mut ours, (&reference, &wanted), &row, &samples, "")?;
         ensure(checks.batch_invariant || !family.steady, || "a sample depends on its batch".into())?;
         Ok(checks.worst_cosine().unwrap_or(0.0))
     }

@@ -209,10 +209,12 @@ impl Check {
         let mut reference = Reference::write(source, &built.manifest, &row, &whole)?;
         let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;
         reference.learn(&mut theirs, &mut built.manifest, &row)?;
-        let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
         let samples = self.choose(&built, &row)?;
+        let wanted = reference.run(&mut theirs, &row, &samples)?;
+        drop(theirs);
+        let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
         let mut checks =
-            verify(&built.manifest, &mut ours, (&mut theirs, &reference), &row, &samples, &prepared.describe())?;
+            verify(&built.manifest, &mut ours, (&reference, &wanted), &row, &samples, &prepared.describe())?;
         if !checks.batch_invariant {
             checks.batch_culprit = culprit(&built.model(), &prepared, Some(&row), scratch.path())?;
         }

@@ -71,7 +71,7 @@ def state_of(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         hint = "save its state dict, or better safetensors: a pickle of a whole model runs code when it is read"
-        raise Refused(f"`{path}` holds more than tensors: {str(error).splitlines()[0]}", hint) from error
+        raise Refused(f"`{path}` holds more than tensors, and is not read", hint) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -95,21 +95,44 @@ def create(model, weights, named=None):
             extra = {"init_weights": False} if name == "inception_v3" else {}
             if name.startswith(("deeplab", "fcn", "lraspp", "fasterrcnn", "ssd")):
                 extra["weights_backbone"] = None
-        net = models.get_model(name, weights=(named or "DEFAULT") if published else None, **extra)
+        net = fetched(model, lambda: models.get_model(name, weights=(named or "DEFAULT") if published else None, **extra))
     elif source == "timm":
         import timm
 
         if not timm.is_model(name):
             raise Refused(f"timm has no model `{name}`")
-        net = timm.create_model(name, pretrained=published)
+        net = fetched(model, lambda: timm.create_model(name, pretrained=published))
     else:
-        net = from_transformers(name, published)
+        net = fetched(model, lambda: from_transformers(name, published))
     if weights not in ("default", "random"):
-        try:
-            net.load_state_dict(state_of(weights))
-        except RuntimeError as error:
-            raise Refused(f"the tensors of `{weights}` are not those of `{model}`: {error}") from error
+        load(net, model, weights)
     return net.eval()
+
+
+def fetched(model, make):
+    """What `make` gives, which may fetch published weights or a configuration."""
+    try:
+        return make()
+    except OSError as error:  # of networks, too
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        hint = "check the network, or give `--weights FILE` or `--weights random`"
+        raise Refused(f"what is published of `{model}` cannot be fetched: {first}", hint) from error
+
+
+def load(net, model, path):
+    """Loads a weights file that must have exactly the tensors of the network."""
+    own, given = net.state_dict(), state_of(path)
+    if not isinstance(given, dict):
+        raise Refused(f"`{path}` is no state dict")
+    wrong = [
+        ("lacks", [name for name in own if name not in given]),
+        ("has besides", [name for name in given if name not in own]),
+        ("has in another shape", [name for name in own if name in given and own[name].shape != given[name].shape]),
+    ]
+    told = [f"it {what} {len(names)}, such as `{names[0]}`" for what, names in wrong if names]
+    if told:
+        raise Refused(f"the tensors of `{path}` are not those of `{model}`: {'; '.join(told)}")
+    net.load_state_dict(given)
 
 
 def from_transformers(name, published, config=None):
@@ -264,9 +287,10 @@ def with_optimum(request):
 
 def run(request):
     source = request["model"].split(":", 1)[0]
-    standard = source == "hf" and not request.get("modules") and not request.get("part")
+    whole = source == "hf" and not request.get("modules") and not request.get("part")
+    standard = whole and request["weights"] == "default"
     check("optimum" if standard else source)
-    if standard and request["weights"] == "default":
+    if standard:
         return with_optimum(request)
     import torch
 
