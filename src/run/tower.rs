@@ -2,10 +2,12 @@
 //! activations.
 
 use std::ops::Range;
+use std::thread::available_parallelism;
 
 use super::calibration;
 use super::context::Context;
 use super::engine::{self, RowShape, Source};
+use super::pump::{Done, with_engine};
 use crate::base::progress::Event;
 use crate::base::{Error, Result};
 use crate::engine::verify::may_batch;
@@ -13,7 +15,7 @@ use crate::engine::{Engine, OneByOne, run_on};
 use crate::export::Input;
 use crate::neck::MASK;
 use crate::plan::ResolvedPlan;
-use crate::sample::pipeline::{Batch, Item, Options, prepare};
+use crate::sample::pipeline::{Buffers, Item, Options, prepare, stream};
 use crate::sample::{Ready, Tensor};
 use crate::train::{InMemory, InputSpec};
 
@@ -95,11 +97,9 @@ impl Tower {
     /// Those of [`Self::add`].
     pub fn rows(&mut self, items: &[Item<'_>], batch_size: usize, context: &Context<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
         let mut all = vec![vec![Vec::new(); items.len()]; self.outputs.len()];
-        let mut outputs = vec![Vec::new(); self.outputs.len()];
-        let (engine, mut done) = (&mut self.engine, 0);
-        let mut run = |inputs: &[Tensor], indices: &[usize]| -> Result<()> {
-            run_on(&mut **engine, inputs, &mut outputs)?;
-            for (all, values) in all.iter_mut().zip(&outputs) {
+        let mut done = 0;
+        let mut store = |indices: &[usize], outputs: &[Vec<f32>]| {
+            for (all, values) in all.iter_mut().zip(outputs) {
                 // Batches need not be in the order of the items, and the rows of one batch are of one size.
                 let size = (values.len() / indices.len().max(1)).max(1);
                 for (row, index) in values.chunks_exact(size).zip(indices) {
@@ -108,35 +108,45 @@ impl Tower {
             }
             done += indices.len() as u64;
             context.progress.event(Event::WorkAdvanced { done, detail: String::new() });
-            Ok(())
         };
-        let of_intake =
-            |intake: &Intake, items: &[Item<'_>], batch_size: usize, each: &mut dyn FnMut(&Batch) -> Result<()>| {
-                let own: Vec<Item<'_>> =
-                    items.iter().map(|item| Item { samples: &item.samples[intake.fields.clone()], ..*item }).collect();
-                let options = Options { batch_size, threads: 1, cancel: context.cancel, skip_bad: false };
-                prepare(&own, &intake.ready, &options, each)
-            };
+        let threads = available_parallelism().map_or(1, usize::from);
+        let options = Options { batch_size, threads, cancel: context.cancel, skip_bad: false };
         if let [intake] = &self.intakes[..] {
-            of_intake(intake, items, batch_size, &mut |batch| run(&batch.inputs, &batch.indices))?;
+            let (own, buffers) = (intake.own(items), Buffers::default());
+            with_engine(&mut *self.engine, |pump| {
+                let mut take = |done: Done| {
+                    store(&done.batch.indices, &done.outputs);
+                    buffers.give(done.batch);
+                    Ok(())
+                };
+                stream(&own, &intake.ready, &options, &buffers, |batch| pump.push(batch, &mut take))?;
+                pump.drain(&mut take)
+            })?;
             return Ok(all);
         }
         // What is a batch for one field need not be one for another.
+        let mut outputs = vec![Vec::new(); self.outputs.len()];
         for item in items {
             let mut inputs = Vec::new();
             for intake in &self.intakes {
-                of_intake(intake, &[*item], 1, &mut |batch| {
+                prepare(&intake.own(&[*item]), &intake.ready, &options, |batch| {
                     inputs.extend(batch.inputs.iter().map(|tensor| intake.named(tensor)));
                     Ok(())
                 })?;
             }
-            run(&inputs, &[item.index])?;
+            run_on(&mut *self.engine, &inputs, &mut outputs)?;
+            store(&[item.index], &outputs);
         }
         Ok(all)
     }
 }
 
 impl Intake {
+    /// The items with the fields that it takes alone.
+    fn own<'a>(&self, items: &[Item<'a>]) -> Vec<Item<'a>> {
+        items.iter().map(|item| Item { samples: &item.samples[self.fields.clone()], ..*item }).collect()
+    }
+
     /// A tensor under the name that the engine has for it.
     fn named(&self, tensor: &Tensor) -> Tensor {
         // Pictures are an engine's only input, and have no name of their own.

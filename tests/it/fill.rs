@@ -66,3 +66,20 @@ fn claims_of_a_killed_process_hold_nobody_up() {
     assert_eq!(rows(&project), 640);
     nothing_is_left_behind(&project);
 }
+
+#[test]
+fn the_path_from_files_to_rows_is_measured_and_leaves_nothing() {
+    let project = Project::new(4);
+    let fixed = ["bench", "extract", "recipe.yaml", "--json", "--rounds=1", "--seconds=1", "--undecoded=8"];
+    let ended = project.run(&fixed);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let measured = ended.json();
+    for key in ["engine", "decoding", "whole", "whole_of_parts", "undecoded", "undecoded_of_engine"] {
+        assert!(measured[key].as_f64().is_some_and(|rate| rate > 0.0), "{key}: {measured}");
+    }
+    let stored = project.run(&["cache", "ls", "--json"]).json();
+    assert!(stored.as_array().unwrap().iter().all(|column| column["rows"] == 0), "a store of its own: {stored}");
+    let left: Vec<_> =
+        std::fs::read_dir(project.path("home/cache")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["1"], "its store is gone");
+}
