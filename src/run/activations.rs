@@ -12,7 +12,7 @@ use crate::data::{Dataset, OnError};
 use crate::engine::Engine;
 use crate::sample::Ready;
 use crate::sample::image::augment::view_digest;
-use crate::sample::pipeline::{Buffers, Item, Options, refuse, scan, stream};
+use crate::sample::pipeline::{Batch, Buffers, Flow, Item, Options, flow, refuse, scan};
 
 /// What the pass works on.
 pub struct Task<'a> {
@@ -115,20 +115,23 @@ impl Task<'_> {
     }
 
     /// Sends the rows through the engine, as this process comes to compute them.
-    fn feed(&self, pass: &mut Pass<'_, '_>, pump: &mut Pump, options: &Options<'_>, buffers: &Buffers) -> Result<()> {
+    fn feed<'a>(
+        &'a self,
+        pass: &mut Pass<'a, '_>,
+        pump: &mut Pump,
+        options: &Options<'_>,
+        buffers: &Buffers,
+    ) -> Result<()> {
         loop {
-            match pass.share.next()? {
-                Next::Rows(rows) => {
-                    let push = |batch| pump.push(batch, |done| pass.take(done, buffers));
-                    stream(&self.items(&rows), self.ready, options, buffers, push)?;
-                }
-                Next::Wait => {
-                    pump.drain(|done| pass.take(done, buffers))?;
-                    pass.writers.iter_mut().try_for_each(Writer::flush)?;
-                    pass.share.wait(self.cancel)?;
-                }
-                Next::Nothing => return pump.drain(|done| pass.take(done, buffers)),
+            let mut claimed = Claimed { task: self, pass, pump, buffers, ended_with: Next::Nothing };
+            flow(&mut claimed, self.ready, options, buffers)?;
+            let ended_with = claimed.ended_with;
+            pump.drain(|done| pass.take(done, buffers))?;
+            if ended_with == Next::Nothing {
+                return Ok(());
             }
+            pass.writers.iter_mut().try_for_each(Writer::flush)?;
+            pass.share.wait(self.cancel)?;
         }
     }
 
@@ -146,6 +149,32 @@ impl Task<'_> {
             0 => String::new(),
             reused => format!("{reused} ({:.0} %) from the cache", 100.0 * reused as f64 / distinct.len() as f64),
         }
+    }
+}
+
+/// Rows as they are claimed, on their way to the engine.
+struct Claimed<'f, 'a, 'b> {
+    task: &'a Task<'a>,
+    pass: &'f mut Pass<'a, 'b>,
+    pump: &'f mut Pump,
+    buffers: &'f Buffers,
+    /// Why there are no more.
+    ended_with: Next,
+}
+
+impl<'a> Flow<'a> for Claimed<'_, 'a, '_> {
+    fn items(&mut self) -> Result<Option<Vec<Item<'a>>>> {
+        match self.pass.share.next()? {
+            Next::Rows(rows) => Ok(Some(self.task.items(&rows))),
+            other => {
+                self.ended_with = other;
+                Ok(None)
+            }
+        }
+    }
+
+    fn take(&mut self, batch: Batch) -> Result<()> {
+        self.pump.push(batch, |done| self.pass.take(done, self.buffers))
     }
 }
 

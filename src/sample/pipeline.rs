@@ -1,7 +1,7 @@
 //! Many samples at once: digests, and network inputs in order, made by several threads while the
 //! caller works on those that are done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,12 +104,49 @@ pub fn stream(
     buffers: &Buffers,
     consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
+    flow(&mut Fixed { items: Some(items), consume }, ready, options, buffers)
+}
+
+/// Where items come from, and where batches of them go; both on one thread.
+pub trait Flow<'a> {
+    /// The next items, as many as come together: what is a batch is theirs alone. `None` at the end.
+    ///
+    /// # Errors
+    /// They end the work.
+    fn items(&mut self) -> Result<Option<Vec<Item<'a>>>>;
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// They end the work.
+    fn take(&mut self, batch: Batch) -> Result<()>;
+}
+
+/// Items that are known beforehand.
+struct Fixed<'i, 'a, F> {
+    items: Option<&'i [Item<'a>]>,
+    consume: F,
+}
+
+impl<'a, F: FnMut(Batch) -> Result<()>> Flow<'a> for Fixed<'_, 'a, F> {
+    fn items(&mut self) -> Result<Option<Vec<Item<'a>>>> {
+        Ok(self.items.take().map(<[Item<'a>]>::to_vec))
+    }
+
+    fn take(&mut self, batch: Batch) -> Result<()> {
+        (self.consume)(batch)
+    }
+}
+
+/// As [`stream`], for items that come while others are prepared.
+///
+/// # Errors
+/// Those of [`prepare`] and of the flow.
+pub fn flow<'a>(flow: &mut impl Flow<'a>, ready: &Ready, options: &Options<'_>, buffers: &Buffers) -> Result<()> {
     match ready {
-        Ready::Image(steps) => stream_images(items, (steps, None), options, buffers, consume),
-        Ready::View(steps, augment, number) => {
-            stream_images(items, (steps, Some((augment, *number))), options, buffers, consume)
-        }
-        Ready::Text(encoder) => text::stream(items, encoder, options, consume),
+        Ready::Image(steps) => images(flow, (steps, None), options, buffers),
+        Ready::View(steps, augment, number) => images(flow, (steps, Some((augment, *number))), options, buffers),
+        Ready::Text(encoder) => text::flow(flow, encoder, options),
     }
 }
 
@@ -117,58 +154,63 @@ pub fn stream(
 /// `threads + 2` batches are ready or in work at a time, beside those that the consumer keeps.
 ///
 /// # Errors
-/// The first bad sample in the order of the items, with its origin, unless they are skipped; what
-/// `consume` returns; [`Error::Interrupted`].
-fn stream_images(
-    items: &[Item<'_>],
+/// The first bad sample in the order of the items, with its origin, unless they are skipped; those of the flow;
+/// [`Error::Interrupted`].
+fn images<'a>(
+    flow: &mut impl Flow<'a>,
     (steps, view): (&ImagePreprocess, Option<(&Augment, u32)>),
     options: &Options<'_>,
     buffers: &Buffers,
-    mut consume: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     steps.check()?;
-    let batches: Vec<&[Item<'_>]> = items.chunks(options.batch_size.max(1)).collect();
-    let threads = options.threads.clamp(1, batches.len().max(1));
-    let next = AtomicUsize::new(0);
-    let (permit_sender, permits) = mpsc::channel();
-    for _ in 0..threads + 2 {
-        let _ = permit_sender.send(());
-    }
-    let permits = Mutex::new(permits);
+    let threads = options.threads.max(1);
+    let (task_sender, tasks) = mpsc::channel::<(usize, Vec<Item<'a>>)>();
     let (done_sender, done) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, batches, next, permits) = (done_sender.clone(), &batches, &next, &permits);
-            scope.spawn(move || {
-                let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps, view };
-                // A permit comes first and the number second, so that the lowest number always has one.
-                while permits.lock().is_ok_and(|permits| permits.recv().is_ok()) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(items) = batches.get(number) else { break };
-                    let batch = worker.batch(items, buffers.take(), options);
-                    if sender.send((number, batch)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(done_sender);
-        let mut early: BTreeMap<usize, Result<Batch>> = BTreeMap::new();
-        let result = (0..batches.len()).try_for_each(|wanted| {
-            while !early.contains_key(&wanted) {
-                let (number, batch) = done.recv().map_err(|_| Error::failed("a decoding thread ended early"))?;
-                early.insert(number, batch);
+    let tasks = Mutex::new(tasks);
+    let work = |sender: mpsc::Sender<(usize, Result<Batch>)>| {
+        let mut worker = Worker { preprocessor: Preprocessor::new(steps), bytes: Vec::new(), steps, view };
+        let next = || tasks.lock().ok().and_then(|tasks| tasks.recv().ok());
+        while let Some((number, items)) = next() {
+            let batch = worker.batch(&items, buffers.take(), options);
+            if sender.send((number, batch)).is_err() {
+                break;
             }
-            let batch = early.remove(&wanted).unwrap_or_else(|| unreachable!("it was just found"))?;
-            options.cancel.check()?;
-            consume(batch)?;
-            let _ = permit_sender.send(());
-            Ok(())
-        });
-        // Whoever waits for a permit, or has a batch to send, sees that nobody is left.
-        drop(permit_sender);
-        drop(done);
-        result
+        }
+    };
+    std::thread::scope(|scope| {
+        // Whoever waits for a task, or has a batch to send, sees when nobody is left.
+        let (task_sender, done) = (task_sender, done);
+        let mut early: BTreeMap<usize, Result<Batch>> = BTreeMap::new();
+        let mut waiting: VecDeque<Vec<Item<'a>>> = VecDeque::new();
+        let (mut sent, mut taken, mut ended) = (0, 0, false);
+        loop {
+            while sent - taken < threads + 2 {
+                if let Some(items) = waiting.pop_front() {
+                    if sent < threads {
+                        let (work, sender) = (&work, done_sender.clone());
+                        scope.spawn(move || work(sender));
+                    }
+                    let _ = task_sender.send((sent, items));
+                    sent += 1;
+                } else if ended {
+                    break;
+                } else if let Some(items) = flow.items()? {
+                    waiting.extend(items.chunks(options.batch_size.max(1)).map(<[Item<'a>]>::to_vec));
+                } else {
+                    ended = true;
+                }
+            }
+            if taken == sent {
+                return Ok(());
+            }
+            let (number, batch) = done.recv().map_err(|_| Error::failed("a decoding thread ended early"))?;
+            early.insert(number, batch);
+            while let Some(batch) = early.remove(&taken) {
+                options.cancel.check()?;
+                flow.take(batch?)?;
+                taken += 1;
+            }
+        }
     })
 }
 

@@ -79,7 +79,6 @@ fn the_path_from_files_to_rows_is_measured_and_leaves_nothing() {
     }
     let stored = project.run(&["cache", "ls", "--json"]).json();
     assert!(stored.as_array().unwrap().iter().all(|column| column["rows"] == 0), "a store of its own: {stored}");
-    let left: Vec<_> =
-        std::fs::read_dir(project.path("home/cache")).unwrap().flatten().map(|e| e.file_name()).collect();
-    assert_eq!(left, ["1"], "its store is gone");
+    let left = std::fs::read_dir(project.path("home/cache")).unwrap().flatten();
+    assert!(left.map(|entry| entry.file_name()).all(|name| name == "1"), "its store is gone");
 }

@@ -3,47 +3,47 @@
 use super::encoder::{Encoder, Tokens};
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
-use crate::sample::pipeline::{Batch, Item, Options, in_parallel, unit_digest, with_origin};
+use crate::sample::pipeline::{Batch, Flow, Item, Options, in_parallel, unit_digest, with_origin};
 use crate::sample::tensor::{Tensor, Values};
 
 /// Texts that are encoded and sorted by their length at once: many, so that batches of one length are full.
 const WINDOW: usize = 1 << 14;
 
-/// As [`crate::sample::pipeline::stream`], but within each window of items in the order of their lengths.
-pub fn stream(
-    items: &[Item<'_>],
-    encoder: &Encoder,
-    options: &Options<'_>,
-    mut consume: impl FnMut(Batch) -> Result<()>,
-) -> Result<()> {
-    for window in items.chunks(WINDOW) {
-        let encoded = in_parallel(window, options.threads, options.cancel, |item, buffer| {
-            encode(item, encoder, buffer).map_err(|error| with_origin(error, item))
-        })?;
-        let (mut good, mut failed) = (Vec::with_capacity(window.len()), Vec::new());
-        for (item, encoded) in window.iter().zip(encoded) {
-            match encoded {
-                Ok((digest, tokens)) => good.push((item.index, digest, tokens)),
-                Err(error) if options.skip_bad => failed.push((item.index, error)),
-                Err(error) => return Err(error),
-            }
+/// As [`crate::sample::pipeline::flow`], but within each window of items in the order of their lengths.
+pub fn flow<'a>(flow: &mut impl Flow<'a>, encoder: &Encoder, options: &Options<'_>) -> Result<()> {
+    while let Some(items) = flow.items()? {
+        items.chunks(WINDOW).try_for_each(|window| self::window(window, flow, encoder, options))?;
+    }
+    Ok(())
+}
+
+fn window<'a>(window: &[Item<'a>], flow: &mut impl Flow<'a>, encoder: &Encoder, options: &Options<'_>) -> Result<()> {
+    let encoded = in_parallel(window, options.threads, options.cancel, |item, buffer| {
+        encode(item, encoder, buffer).map_err(|error| with_origin(error, item))
+    })?;
+    let (mut good, mut failed) = (Vec::with_capacity(window.len()), Vec::new());
+    for (item, encoded) in window.iter().zip(encoded) {
+        match encoded {
+            Ok((digest, tokens)) => good.push((item.index, digest, tokens)),
+            Err(error) if options.skip_bad => failed.push((item.index, error)),
+            Err(error) => return Err(error),
         }
-        if !failed.is_empty() {
-            consume(Batch { indices: Vec::new(), digests: Vec::new(), inputs: Vec::new(), failed })?;
-        }
-        // The longest first, so that memory is short early or never.
-        good.sort_by_key(|(_, _, tokens)| std::cmp::Reverse(tokens.ids.len()));
-        for same in good.chunk_by(|a, b| a.2.ids.len() == b.2.ids.len()) {
-            for chunk in same.chunks(options.batch_size.max(1)) {
-                options.cancel.check()?;
-                let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), encoder);
-                consume(Batch {
-                    indices: chunk.iter().map(|(index, _, _)| *index).collect(),
-                    digests: chunk.iter().map(|(_, digest, _)| *digest).collect(),
-                    inputs,
-                    failed: Vec::new(),
-                })?;
-            }
+    }
+    if !failed.is_empty() {
+        flow.take(Batch { indices: Vec::new(), digests: Vec::new(), inputs: Vec::new(), failed })?;
+    }
+    // The longest first, so that memory is short early or never.
+    good.sort_by_key(|(_, _, tokens)| std::cmp::Reverse(tokens.ids.len()));
+    for same in good.chunk_by(|a, b| a.2.ids.len() == b.2.ids.len()) {
+        for chunk in same.chunks(options.batch_size.max(1)) {
+            options.cancel.check()?;
+            let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), encoder);
+            flow.take(Batch {
+                indices: chunk.iter().map(|(index, _, _)| *index).collect(),
+                digests: chunk.iter().map(|(_, digest, _)| *digest).collect(),
+                inputs,
+                failed: Vec::new(),
+            })?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ mod batches;
 mod config;
 mod encoder;
 
-pub(super) use batches::{probe, stream};
+pub(super) use batches::{flow, probe};
 pub use config::TextSteps;
 pub use encoder::Encoder;
 
