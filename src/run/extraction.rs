@@ -27,14 +27,47 @@ use crate::sample::{Encoding, Ready, Sample, Source};
 pub struct Rate {
     /// Samples.
     pub samples: usize,
-    /// Seconds.
+    /// Seconds that passed.
     pub secs: f64,
+    /// Seconds that this process's threads were at work, together, where the system tells.
+    pub core_secs: Option<f64>,
+}
+
+/// When something began.
+struct Begin {
+    at: Instant,
+    core_secs: Option<f64>,
+}
+
+impl Begin {
+    fn now() -> Self {
+        Self { core_secs: core_secs(), at: Instant::now() }
+    }
+
+    fn end(&self, samples: usize) -> Rate {
+        let core_secs = core_secs().zip(self.core_secs).map(|(now, then)| now - then);
+        Rate { samples, secs: self.at.elapsed().as_secs_f64(), core_secs }
+    }
+}
+
+/// Seconds that this process's threads have been at work since it began, in hundredths; only Linux tells.
+fn core_secs() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name, in parentheses, may have spaces.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 impl Rate {
     /// Samples per second.
     pub fn per_second(self) -> f64 {
         self.samples as f64 / self.secs.max(1e-9)
+    }
+
+    /// Seconds of a core for a sample.
+    pub fn core_secs_each(self) -> Option<f64> {
+        self.core_secs.map(|secs| secs / self.samples.max(1) as f64)
     }
 }
 
@@ -106,8 +139,8 @@ impl<'a> Extraction<'a> {
         with_engine(&mut *self.engine, |pump| {
             // Those that came back go in again, so that nothing is copied.
             let mut ready: Vec<Batch> = Vec::new();
-            let (begin, mut samples) = (Instant::now(), 0);
-            while begin.elapsed().as_secs_f64() < seconds {
+            let (begin, mut samples) = (Begin::now(), 0);
+            while begin.at.elapsed().as_secs_f64() < seconds {
                 cancel.check()?;
                 let next = ready.pop().unwrap_or_else(|| copy(&batch));
                 pump.push(next, |done: Done| {
@@ -120,7 +153,7 @@ impl<'a> Extraction<'a> {
                 samples += done.batch.indices.len();
                 Ok(())
             })?;
-            Ok(Rate { samples, secs: begin.elapsed().as_secs_f64() })
+            Ok(begin.end(samples))
         })
     }
 
@@ -129,13 +162,13 @@ impl<'a> Extraction<'a> {
     /// # Errors
     /// A sample cannot be read.
     pub fn decoding(&self) -> Result<Rate> {
-        let (buffers, mut samples, begin) = (Buffers::default(), 0, Instant::now());
+        let (buffers, mut samples, begin) = (Buffers::default(), 0, Begin::now());
         stream(&items(&self.resolved.dataset), &self.resolved.source.ready, &self.options(), &buffers, |batch| {
             samples += batch.indices.len();
             buffers.give(batch);
             Ok(())
         })?;
-        Ok(Rate { samples, secs: begin.elapsed().as_secs_f64() })
+        Ok(begin.end(samples))
     }
 
     /// The whole path: digests of the files, their headers, decoding, the engine, and rows on disk, in a store that
@@ -187,7 +220,7 @@ impl<'a> Extraction<'a> {
             .collect::<Result<_>>()?;
         let inner = Context { home: &home, runs: context.runs.clone(), progress: &Silent, ..*context };
         let on_error = plan.data.common.on_error;
-        let begin = Instant::now();
+        let begin = Begin::now();
         let table = DigestTable::open(&home)?;
         let digests = sample_digests(dataset, on_error, &table, &inner)?;
         table.save()?;
@@ -207,7 +240,7 @@ impl<'a> Extraction<'a> {
         let rows: Vec<usize> = (0..dataset.rows.len()).collect();
         let distinct = task.distinct(&rows);
         let outcome = task.fill(&distinct, &task.missing(&distinct), &mut *self.engine)?;
-        Ok(Rate { samples: outcome.activations.computed as usize, secs: begin.elapsed().as_secs_f64() })
+        Ok(begin.end(outcome.activations.computed as usize))
     }
 }
 
@@ -245,5 +278,33 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // A rest that cannot be removed does no harm.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn work_is_counted_in_core_seconds() {
+        let begin = Begin::now();
+        let mut sum = 0u64;
+        while begin.at.elapsed().as_secs_f64() < 10.0 && begin.end(1).core_secs.unwrap() < 0.03 {
+            sum = (0..1_000_000).fold(sum, |sum, i| std::hint::black_box(sum ^ i));
+        }
+        let rate = begin.end(2);
+        assert!(rate.core_secs.unwrap() >= 0.03 && rate.core_secs_each().unwrap() >= 0.015, "{rate:?}");
+        assert!((Rate { samples: 3, secs: 1.5, core_secs: None }.per_second() - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn no_two_raw_pictures_are_equal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pixels");
+        raw_pictures(&path, 12, 3).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 36);
+        assert!(bytes[..12] != bytes[12..24] && bytes[12..24] != bytes[24..]);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::median;
@@ -12,7 +12,7 @@ use crate::base::{Event, Progress as _};
 use crate::cli::surroundings::Surroundings;
 use crate::cli::table::Table;
 use crate::cli::{Globals, load, print, print_json};
-use crate::run::extraction::Extraction;
+use crate::run::extraction::{Extraction, Rate};
 
 /// Measure what a recipe's samples cost on their way to stored activations: with the engine alone on ready inputs, decoding
 /// alone, and all of it into a store that begins empty. Engines are opened and compiled before.
@@ -34,26 +34,51 @@ pub struct Args {
     undecoded: usize,
 }
 
-/// Samples per second, medians of the rounds.
+/// Medians of the rounds.
 #[derive(Debug, Serialize)]
 struct Measured {
     of: String,
     threads: usize,
     rounds: u8,
     /// The engine on ready inputs, on all threads.
-    engine: f64,
+    engine: Speed,
     /// Reading, decoding and resizing, on all threads.
-    decoding: f64,
+    decoding: Speed,
     /// From files to rows on disk.
-    whole: f64,
+    whole: Speed,
     /// The time of the whole, in those that its two parts would take one after the other on all threads.
     whole_of_parts: f64,
+    /// The work of the whole, in that of its two parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_of_parts: Option<f64>,
     /// The whole path on inputs that cost nothing to decode.
     #[serde(skip_serializing_if = "Option::is_none")]
-    undecoded: Option<f64>,
-    /// The same beside the engine alone.
+    undecoded: Option<Speed>,
+    /// Its rate beside that of the engine alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     undecoded_of_engine: Option<f64>,
+}
+
+/// How quick something is, and what it costs.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Speed {
+    samples_per_second: f64,
+    /// Seconds of a core for a sample, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core_secs: Option<f64>,
+}
+
+impl Speed {
+    fn of(rates: &[Rate]) -> Option<Self> {
+        let work: Option<Vec<f64>> = rates.iter().map(|rate| rate.core_secs_each()).collect();
+        let rate = median(rates.iter().map(|rate| rate.per_second()).collect());
+        (!rates.is_empty()).then(|| Self { samples_per_second: rate, core_secs: work.map(median) })
+    }
+
+    /// Seconds that a sample takes.
+    fn secs(self) -> f64 {
+        1.0 / self.samples_per_second
+    }
 }
 
 impl Args {
@@ -67,27 +92,25 @@ impl Args {
         let context = here.context(Path::new("runs"));
         let threads = available_parallelism().map_or(1, usize::from);
         let mut extraction = Extraction::new(&planned.plan, threads, &context)?;
-        let (mut engine, mut decoding, mut whole, mut undecoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rates = [const { Vec::new() }; 4];
         // In turn, so that what else the machine does slows all; the first round only warms up.
         for round in 0..=self.rounds {
-            let rates = [
-                extraction.engine(f64::from(self.seconds))?.per_second(),
-                extraction.decoding()?.per_second(),
-                extraction.whole()?.per_second(),
+            let of_round = [
+                Some(extraction.engine(f64::from(self.seconds))?),
+                Some(extraction.decoding()?),
+                Some(extraction.whole()?),
+                (self.undecoded > 0).then(|| extraction.undecoded(self.undecoded)).transpose()?,
             ];
-            let free = (self.undecoded > 0).then(|| extraction.undecoded(self.undecoded)).transpose()?;
-            let text =
-                format!("round {round}: engine {:.1}/s, decoding {:.1}/s, whole {:.1}/s", rates[0], rates[1], rates[2]);
-            here.progress.event(Event::Detail(text));
+            let shown: Vec<String> =
+                of_round.iter().flatten().map(|rate| format!("{:.1}/s", rate.per_second())).collect();
+            here.progress.event(Event::Detail(format!("round {round}: {}", shown.join(", "))));
             if round > 0 {
-                engine.push(rates[0]);
-                decoding.push(rates[1]);
-                whole.push(rates[2]);
-                undecoded.extend(free.map(|rate| rate.per_second()));
+                rates.iter_mut().zip(of_round).for_each(|(all, rate)| all.extend(rate));
             }
         }
-        let undecoded = (!undecoded.is_empty()).then(|| median(undecoded));
-        let (engine, decoding, whole) = (median(engine), median(decoding), median(whole));
+        let [engine, decoding, whole, undecoded] = rates.map(|rates| Speed::of(&rates));
+        let ((engine, decoding), whole) = engine.zip(decoding).zip(whole).context("nothing was measured")?;
+        let parts = engine.core_secs.zip(decoding.core_secs).map(|(engine, decoding)| engine + decoding);
         let measured = Measured {
             of: extraction.describe(),
             threads,
@@ -95,9 +118,10 @@ impl Args {
             engine,
             decoding,
             whole,
-            whole_of_parts: of_parts(engine, decoding, whole),
+            whole_of_parts: whole.secs() / (engine.secs() + decoding.secs()),
+            work_of_parts: whole.core_secs.zip(parts).map(|(whole, parts)| whole / parts),
             undecoded,
-            undecoded_of_engine: undecoded.map(|rate| rate / engine),
+            undecoded_of_engine: undecoded.map(|speed| speed.samples_per_second / engine.samples_per_second),
         };
         if globals.json {
             print_json(&measured)?;
@@ -108,23 +132,19 @@ impl Args {
     }
 }
 
-/// How long a sample takes on the whole path, beside the sum of its parts: each of them has all threads when it is alone.
-fn of_parts(engine: f64, decoding: f64, whole: f64) -> f64 {
-    (1.0 / whole) / (1.0 / engine + 1.0 / decoding)
-}
-
 impl Measured {
     fn table(&self) -> String {
         let mut table = Table::new(["", "samples/s", "core-ms a sample", ""]);
-        let threads = self.threads as f64;
-        let mut row = |what: &str, rate: f64, remark: String| {
-            table.row([what.into(), format!("{rate:.1}"), format!("{:.2}", 1e3 * threads / rate), remark]);
+        let mut row = |what: &str, speed: Speed, remark: String| {
+            let work = speed.core_secs.map(|secs| format!("{:.2}", 1e3 * secs)).unwrap_or_default();
+            table.row([what.into(), format!("{:.1}", speed.samples_per_second), work, remark]);
         };
         row("engine alone", self.engine, String::new());
         row("decoding alone", self.decoding, String::new());
-        row("files to stored rows", self.whole, format!("{:.3} of its parts' time", self.whole_of_parts));
-        if let Some((rate, share)) = self.undecoded.zip(self.undecoded_of_engine) {
-            row("raw pixels to stored rows", rate, format!("{:.1} % of the engine's rate", 100.0 * share));
+        let work = self.work_of_parts.map(|work| format!(", {work:.3} of their work")).unwrap_or_default();
+        row("files to stored rows", self.whole, format!("{:.3} of its parts' time{work}", self.whole_of_parts));
+        if let Some((speed, share)) = self.undecoded.zip(self.undecoded_of_engine) {
+            row("raw pixels to stored rows", speed, format!("{:.1} % of the engine's rate", 100.0 * share));
         }
         let Self { of, threads, rounds, .. } = self;
         format!("{of}, {threads} threads, medians of {rounds} rounds\n{table}")
@@ -136,21 +156,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_is_compared_with_its_parts() {
-        // 10 ms and 2.5 ms a sample, and 15 ms for both.
-        assert!((of_parts(100.0, 400.0, 1000.0 / 15.0) - 1.2).abs() < 1e-9);
+    fn the_whole_is_shown_beside_its_parts() {
+        let rate = |samples, core_secs| Rate { samples, secs: 1.0, core_secs };
+        let speed =
+            |samples, core_secs| Speed::of(&[rate(1, core_secs), rate(samples, core_secs), rate(9999, core_secs)]);
+        assert!(Speed::of(&[]).is_none());
         let measured = Measured {
             of: "`x`".into(),
             threads: 2,
             rounds: 3,
-            engine: 100.0,
-            decoding: 400.0,
-            whole: 80.0,
+            engine: speed(100, Some(2.0)).unwrap(),
+            decoding: speed(400, None).unwrap(),
+            whole: speed(80, None).unwrap(),
             whole_of_parts: 1.0,
-            undecoded: Some(96.0),
+            work_of_parts: Some(1.25),
+            undecoded: speed(96, None),
             undecoded_of_engine: Some(0.96),
         };
         let table = measured.table();
-        assert!(table.contains("20.00") && table.contains("1.000 of its parts") && table.contains("96.0 %"), "{table}");
+        for part in ["100.0      20.00", "1.000 of its parts' time, 1.250 of their work", "96.0 %"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
     }
 }
