@@ -73,6 +73,20 @@ impl Encoded {
     }
 }
 
+impl ColumnSpec {
+    /// What is read of a row after it was stored, into `out`, as long as the row.
+    ///
+    /// # Errors
+    /// A value is not finite, or overflows the stored dtype.
+    pub fn round(&self, row: &[f32], out: &mut [f32]) -> Result<()> {
+        let mut stored = Encoded::default();
+        stored.push(self, row)?;
+        let scale = stored.scales.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
+        decode(self.dtype, &stored.values, scale, out);
+        Ok(())
+    }
+}
+
 fn half_floats<T: bytemuck::Pod>(row: &[f32], bytes: &mut [u8], zero: T, finite: impl Fn(T) -> bool) -> bool
 where
     [T]: HalfFloatSliceExt,

@@ -85,4 +85,48 @@ impl Store {
         });
         Ok(columns.min_by_key(|(info, changes)| (changes.len(), std::cmp::Reverse(info.last_use))))
     }
+
+    /// Bytes that may still be written, where the system tells.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let folder = self.folder.ancestors().find(|folder| folder.is_dir())?;
+        #[cfg(unix)]
+        return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        #[cfg(not(unix))]
+        return folder.parent().and(None);
+    }
+
+    /// Bytes a second that are read from this disk, measured by writing and reading `bytes`; `None` where what was
+    /// written cannot be dropped from memory first.
+    pub fn read_speed(&self, bytes: usize) -> Option<f64> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::io::{Read as _, Write as _};
+            let folder = self.folder.ancestors().find(|folder| folder.is_dir())?;
+            let mut file = tempfile_in(folder)?;
+            let mut block = vec![0x5a; 1 << 20];
+            (0..bytes.div_ceil(block.len())).try_for_each(|_| file.write_all(&block)).ok()?;
+            file.sync_all().ok()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).ok()?;
+            rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).ok()?;
+            let (begin, mut read) = (std::time::Instant::now(), 0);
+            while let Ok(count @ 1..) = file.read(&mut block) {
+                read += count;
+            }
+            Some(read as f64 / begin.elapsed().as_secs_f64().max(1e-9))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = bytes;
+            None
+        }
+    }
+}
+
+/// A file without a name, which is gone when it is closed.
+#[cfg(target_os = "linux")]
+fn tempfile_in(folder: &std::path::Path) -> Option<std::fs::File> {
+    let path = crate::base::file::temporary_beside(&folder.join("probe"));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).ok()?;
+    std::fs::remove_file(path).ok()?;
+    Some(file)
 }

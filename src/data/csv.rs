@@ -1,144 +1,88 @@
 //! `kind: csv`: a text table with one row per sample, its image's path or its text in one column and its label
-//! in another. What it shares with `tsv` is here too.
+//! in another.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use super::Field;
-use super::bad::Listed;
-use super::fields::FieldColumns;
-use super::label::LabelConfig;
-use super::labels::LabelCell;
-use super::listing::Listing;
 use super::load::{Found, Read, Set, SetPlace};
-use super::table::{Delimiter, Table};
+use super::table::Delimiter;
 use super::targets::TargetKind;
-use crate::base::{Error, Problems, Result};
+use super::text_table::TextTable;
+use crate::base::{Problems, Result};
 
-/// A text table with one row per sample: an image's path or a text in one column, its label in another. Paths
-/// start from `root`, or without one from the table's own folder. Cells may be quoted; for tables whose cells
-/// are separated by tabs and never quoted there is `tsv`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+/// A text table with one row per sample, whose cells may be quoted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Csv {
     /// What stands between the cells.
     pub delimiter: Delimiter,
-    /// Whether the first line names the columns.
-    pub header: bool,
-    /// Names of the columns, in order; needed without a header, and in place of its names with one.
-    pub columns: Vec<String>,
-    /// The column of the images' paths; `image` if neither pictures nor texts are named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The column of the texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The column of the second texts, where rows are pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_b: Option<String>,
-    /// The column of the labels.
-    pub label: LabelConfig,
+    /// The keys that `tsv` has too.
+    #[serde(flatten)]
+    pub table: TextTable,
 }
 
-impl Default for Csv {
-    fn default() -> Self {
-        let label = LabelConfig::column_named("label");
-        let columns = Vec::new();
-        Self { delimiter: Delimiter::Comma, header: true, columns, image: None, text: None, text_b: None, label }
+const DELIMITER: &str = "delimiter";
+
+impl<'de> Deserialize<'de> for Csv {
+    /// serde's `flatten` cannot be had together with `deny_unknown_fields`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let mut keys = Map::<String, Value>::deserialize(deserializer)?;
+        let delimiter = keys.shift_remove(DELIMITER).map(serde_json::from_value).transpose();
+        let table = serde_json::from_value(Value::Object(keys)).map_err(D::Error::custom)?;
+        Ok(Self { delimiter: delimiter.map_err(D::Error::custom)?.unwrap_or_default(), table })
     }
 }
 
-impl Csv {
-    fn field_columns(&self) -> FieldColumns<'_> {
-        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+impl JsonSchema for Csv {
+    fn schema_name() -> Cow<'static, str> {
+        "Csv".into()
     }
 
-    fn keys(&self) -> Keys<'_> {
-        let Self { delimiter, header, columns, label, .. } = self;
-        Keys { delimiter: *delimiter, header: *header, columns, fields: self.field_columns(), label }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = TextTable::schema_of(
+            "A text table with one row per sample: an image's path or a text in one column, its label in another. Paths \
+             start from `root`, or without one from the table's own folder. Cells may be quoted; for tables whose cells \
+             are separated by tabs and never quoted there is `tsv`.",
+            generator,
+        );
+        let mut delimiter = Schema::from(Map::from_iter([
+            ("description".to_string(), Value::from("What stands between the cells.")),
+            ("default".to_string(), serde_json::to_value(Delimiter::default()).unwrap_or_default()),
+        ]));
+        let reference = generator.subschema_for::<Delimiter>();
+        delimiter.ensure_object().extend(reference.as_object().cloned().unwrap_or_default());
+        if let Some(keys) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            keys.insert(DELIMITER.into(), delimiter.to_value());
+        }
+        schema
     }
 }
 
 impl Read for Csv {
     fn check(&self, problems: &mut Problems) {
-        self.keys().check(problems);
+        self.table.check(problems);
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.field_columns().fields()
+        self.table.field_columns().fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.label.kind()
+        self.table.label.kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
-        find(root)
+        TextTable::find(root)
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        self.keys().read(paths, place)
+        self.table.read(self.delimiter, paths, place)
     }
-}
-
-/// The keys of a text table, whatever stands between its cells.
-pub(super) struct Keys<'a> {
-    pub delimiter: Delimiter,
-    pub header: bool,
-    pub columns: &'a [String],
-    pub fields: FieldColumns<'a>,
-    pub label: &'a LabelConfig,
-}
-
-impl Keys<'_> {
-    pub fn check(&self, problems: &mut Problems) {
-        if !self.header && self.columns.is_empty() {
-            problems.push(
-                None,
-                "data.columns",
-                "without a header the columns need names, as in `columns: [image, label]`",
-            );
-        }
-        self.fields.check(problems);
-        self.label.check(problems);
-    }
-
-    pub fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(self.fields, self.label, None, place);
-        let fields = self.fields.list();
-        for path in paths {
-            let table = Table::read(path, self.delimiter, self.header, self.columns)?;
-            let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
-            let mut column = |key: &str, name: &str| {
-                let found = table.column(key, name).map_err(|message| listed.push(None, message));
-                found.unwrap_or_default()
-            };
-            let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
-            let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
-            let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
-            listed.into_result()?;
-            let mut at = listing.table(path);
-            table.bad.iter().for_each(|(line, why)| at.bad(*line, why.as_str()));
-            for (line, cells) in &table.rows {
-                let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
-                let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
-                let samples = fields.iter().zip(&places);
-                let samples =
-                    samples.map(|(one, place)| at.sample(*line, one.field.modality, &cells[*place])).collect();
-                at.push(*line, samples, &label, marks);
-            }
-            at.finish()?;
-        }
-        Ok(listing.finish())
-    }
-}
-
-/// Which table of a root is meant cannot be guessed.
-pub(super) fn find(root: &Path) -> Result<Found> {
-    Err(Error::bad_input(format!("data.train: which table of `{}` holds the rows?", root.display()))
-        .hint("write `train: {path: TABLE}`; the path starts from `root`"))
 }
 
 #[cfg(test)]

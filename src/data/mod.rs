@@ -24,6 +24,7 @@ mod split;
 mod table;
 mod tar;
 mod targets;
+mod text_table;
 mod tsv;
 mod webdataset;
 

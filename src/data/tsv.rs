@@ -1,78 +1,57 @@
 //! `kind: tsv`: a table whose cells are separated by tabs.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::Field;
-use super::csv::{Keys, find};
-use super::fields::FieldColumns;
-use super::label::LabelConfig;
 use super::load::{Found, Read, Set, SetPlace};
 use super::table::Delimiter;
 use super::targets::TargetKind;
+use super::text_table::TextTable;
 use crate::base::{Problems, Result};
 
-/// A text table with one row per line, whose cells are separated by tabs and never quoted: an image's path or a
-/// text in one column, its label in another. Paths start from `root`, or without one from the table's own folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tsv {
-    /// Whether the first line names the columns.
-    pub header: bool,
-    /// Names of the columns, in order; needed without a header, and in place of its names with one.
-    pub columns: Vec<String>,
-    /// The column of the images' paths; `image` if neither pictures nor texts are named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The column of the texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The column of the second texts, where rows are pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_b: Option<String>,
-    /// The column of the labels.
-    pub label: LabelConfig,
-}
+/// A text table with one row per line, whose cells are separated by tabs and never quoted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tsv(pub TextTable);
 
-impl Default for Tsv {
-    fn default() -> Self {
-        let label = LabelConfig::column_named("label");
-        Self { header: true, columns: Vec::new(), image: None, text: None, text_b: None, label }
-    }
-}
-
-impl Tsv {
-    fn field_columns(&self) -> FieldColumns<'_> {
-        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+impl JsonSchema for Tsv {
+    fn schema_name() -> Cow<'static, str> {
+        "Tsv".into()
     }
 
-    fn keys(&self) -> Keys<'_> {
-        let Self { header, columns, label, .. } = self;
-        Keys { delimiter: Delimiter::Tab, header: *header, columns, fields: self.field_columns(), label }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        TextTable::schema_of(
+            "A text table with one row per line, whose cells are separated by tabs and never quoted: an image's path or a \
+             text in one column, its label in another. Paths start from `root`, or without one from the table's own \
+             folder.",
+            generator,
+        )
     }
 }
 
 impl Read for Tsv {
     fn check(&self, problems: &mut Problems) {
-        self.keys().check(problems);
+        self.0.check(problems);
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.field_columns().fields()
+        self.0.field_columns().fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.label.kind()
+        self.0.label.kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
-        find(root)
+        TextTable::find(root)
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        self.keys().read(paths, place)
+        self.0.read(Delimiter::Tab, paths, place)
     }
 }
 

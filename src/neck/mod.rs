@@ -21,6 +21,7 @@ mod identity;
 mod masked_mean;
 mod mlp;
 mod norm;
+mod pair;
 mod pan;
 mod pool;
 mod pyramid;
@@ -36,6 +37,7 @@ pub use identity::Identity;
 pub use masked_mean::MaskedMean;
 pub use mlp::Mlp;
 pub use norm::{L2Norm, LayerNorm};
+pub use pair::{Pair, Part};
 pub use pan::Pan;
 pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
@@ -91,6 +93,8 @@ pub enum NeckConfig {
     Transformer(Transformer),
     /// Joins several outputs, so that what follows works on all together.
     Concat(Concat),
+    /// Compares the two sides of a pair.
+    Pair(Pair),
 }
 
 /// The `neck` of a recipe: nothing, one neck, or a list of necks applied in order.
@@ -119,6 +123,7 @@ impl NeckChain {
             | NeckConfig::MaskedMean(_)
             | NeckConfig::ClsToken(_)
             | NeckConfig::Concat(_)
+            | NeckConfig::Pair(_)
             | NeckConfig::L2Norm(_) => false,
         })
     }
@@ -142,9 +147,13 @@ impl NeckChain {
             if let Some((name, _)) = masked.filter(|_| !neck.minds_padding()) {
                 return Err(padded(name, &format!("neck `{}` would take padding for tokens", neck.kind())));
             }
-            if matches!(neck, NeckConfig::Concat(_)) {
-                ends = vec![join(graph, &labels, ends)?];
-                (labels, masks) = (vec!["all".into()], vec![None]);
+            let all = match neck {
+                NeckConfig::Concat(_) => Some(join(graph, &labels, ends.clone())?),
+                NeckConfig::Pair(pair) => Some(pair.build(graph, &ends, &format!("neck.{i}"))?),
+                _ => None,
+            };
+            if let Some(all) = all {
+                (ends, labels, masks) = (vec![all], vec!["all".into()], vec![None]);
             } else if let Some(joined) = neck.join(graph, &ends, &format!("neck.{i}")) {
                 ends = joined?;
             } else {
@@ -225,7 +234,7 @@ impl NeckConfig {
             Self::LayerNorm(norm) => norm.build(graph, x, name),
             Self::L2Norm(norm) => norm.build(graph, x, name),
             // These join their inputs instead.
-            Self::Fpn(_) | Self::Pan(_) | Self::BiFpn(_) | Self::Concat(_) => Ok(x),
+            Self::Fpn(_) | Self::Pan(_) | Self::BiFpn(_) | Self::Concat(_) | Self::Pair(_) => Ok(x),
             Self::AttentionPool(pool) => pool.build(graph, x, mask, name),
             Self::BatchNorm(norm) => norm.build(graph, x, name),
             Self::Mlp(mlp) => mlp.build(graph, x, name),

@@ -61,7 +61,7 @@ impl Plan {
                     .then(|| recipe.engine.calibration.clone().unwrap_or_default()),
             },
             data: recipe.data.clone(),
-            cache: CachePlan { dtype: recipe.cache.dtype },
+            cache: CachePlan { dtype: recipe.cache.dtype, store: recipe.cache.store },
             train: TrainConfig {
                 loss: Some(train.loss.clone().unwrap_or_else(|| LossConfig::of_task(outputs))),
                 seed: None,

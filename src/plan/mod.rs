@@ -22,7 +22,7 @@ use crate::graph::onnx::OutputSpec;
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
-use crate::recipe::{CalibrationConfig, Mode, Precision, Provider, TrainConfig};
+use crate::recipe::{CalibrationConfig, Mode, Precision, Provider, StoreMode, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::Transform;
 use crate::sample::image::augment::{Augment, AugmentConfig};
@@ -154,4 +154,7 @@ pub struct EnginePlan {
 pub struct CachePlan {
     /// The stored element type.
     pub dtype: DType,
+    /// What is stored. No result depends on it, and so it is not part of a run's id.
+    #[serde(default)]
+    pub store: StoreMode,
 }

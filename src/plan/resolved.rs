@@ -1,5 +1,6 @@
 //! A plan with the digests of what it names: the identity of a run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,7 @@ impl ResolvedPlan {
             .field("precision", precision.name())
             .field("numeric_class", &self.numeric_class)
             .field("runtime", &self.runtime)
-            .json("cache", cache)
+            .json("cache", &BTreeMap::from([("dtype", cache.dtype)]))
             .json("neck", &model.neck)
             .json("head", &model.head)
             // The seed of the data is in its manifest already.

@@ -54,7 +54,7 @@ pub(super) const RULES: &[Rule] = &[
     trained_part_is_known,
     engine_is_available,
     trainer_is_available,
-    store_is_available,
+    store_fits,
     warm_up_fits,
     solved_heads_take_no_steps,
     full_batches_stand_alone,
@@ -339,9 +339,15 @@ fn trainer_is_available(check: &mut Check<'_>) {
     }
 }
 
-fn store_is_available(check: &mut Check<'_>) {
-    if !matches!(check.recipe.cache.store, StoreMode::Auto | StoreMode::Activations) {
-        check.problem("cache.store", "is not in this version yet; it stores `activations` (`auto` chooses it)");
+fn store_fits(check: &mut Check<'_>) {
+    let above = |mode| matches!(mode, Mode::Full | Mode::Scratch);
+    let at_input = check.backbone().is_some_and(|backbone| above(backbone.mode));
+    match check.recipe.cache.store {
+        StoreMode::Inputs if !at_input => check.problem(
+            "cache.store",
+            "`inputs` is for the modes `full` and `scratch`, whose cut is at the input; here the cut has `activations`",
+        ),
+        _ => {}
     }
 }
 

@@ -232,7 +232,7 @@ impl Provider {
 pub struct CacheConfig {
     /// The element type in the store. A value that does not fit it is an error that names the tensor.
     pub dtype: DType,
-    /// What is stored between runs.
+    /// What is stored. The numbers of a run do not depend on it.
     pub store: StoreMode,
 }
 
@@ -242,17 +242,18 @@ impl Default for CacheConfig {
     }
 }
 
-/// What is stored between runs.
+/// What is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreMode {
-    /// Whatever is quicker to read than to compute again and fits on the disk.
+    /// The activations, unless the disk has no room for them, or large ones are slower to read from it than to
+    /// compute again; then nothing, and the run says why.
     #[default]
     Auto,
     /// The activations at the cut.
     Activations,
-    /// The decoded inputs.
+    /// The decoded inputs: the activations of the modes `full` and `scratch`, whose cut is there.
     Inputs,
-    /// Nothing; every epoch computes.
+    /// Nothing: rows are computed whenever they are read, in every epoch, to the same bits.
     None,
 }

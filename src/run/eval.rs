@@ -10,7 +10,7 @@ use super::predict::{Predictor, is_exported};
 use super::resolve::{Resolved, resolve};
 use super::targets::Kept;
 use super::training::{self, BEST, CHECKPOINT, Training};
-use super::{directory, engine, fill};
+use super::{directory, engine, fill, keeping};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
@@ -71,10 +71,14 @@ pub fn evaluate(word: &str, request: EvalRequest, context: &Context<'_>) -> Resu
     resolved.plan.classes = resolved.dataset.targets.names().to_vec();
     keep_measured(&mut resolved);
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
-    let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, None, context))?;
+    let live = keeping::is_live(&resolved, &columns, context)?.then_some(context);
+    let (outcome, _) = context.stage("activations", || match live {
+        Some(context) => keeping::look(&resolved, context),
+        None => fill::fill(&resolved, &columns, None, context),
+    })?;
     let skipped: Vec<usize> = outcome.skipped.iter().map(|(row, _)| *row).collect();
     let (weights, _) = Weights::load(&run.join(CHECKPOINT).join(BEST))?;
-    let training = Training::storing(&resolved, &columns, &skipped, Some(HeadConfig::stored_rows(&weights)))?;
+    let training = Training::storing(&resolved, &columns, (&skipped, live), Some(HeadConfig::stored_rows(&weights)))?;
     let (metrics, _) = training.evaluate(&weights)?;
     let rows = resolved.digests.len() - skipped.len();
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("train/")?.to_string(), value));

@@ -148,7 +148,10 @@ fn lost(columns: &Columns) -> String {
 }
 
 /// The engine of some columns, and how many samples it may take at once.
-fn open_for(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Box<dyn Engine>, usize)> {
+///
+/// # Errors
+/// Those of the engine.
+pub fn open_for(resolved: &Resolved, columns: &Columns, context: &Context<'_>) -> Result<(Box<dyn Engine>, usize)> {
     let plan = &resolved.plan.plan;
     let mut engine = resolved.source.open(&columns.engine)?;
     let runtime = resolved.source.engine.describe();

@@ -20,6 +20,8 @@ mod fill;
 mod forecast;
 mod history;
 pub mod inputs;
+mod keeping;
+mod live;
 pub mod lock;
 pub mod pack;
 mod pixels;
@@ -153,14 +155,18 @@ fn stages(
     let (columns, took) = context.stage("engine", || engine::columns(resolved, context))?;
     record.stages.insert("engine".into(), took);
 
-    let (outcome, took) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
+    let live = keeping::is_live(resolved, &columns, context)?.then_some(context);
+    let (outcome, took) = context.stage("activations", || match live {
+        Some(context) => keeping::look(resolved, context),
+        None => fill::fill(resolved, &columns, None, context),
+    })?;
     record.activations = outcome.activations;
-    record.stored = columns.stored();
+    record.stored = if live.is_some() { BTreeMap::new() } else { columns.stored() };
     record.stages.insert("activations".into(), took);
     let skipped = skipped::keep(&outcome.skipped, resolved, directory)?;
     record.skipped = (skipped.len() + resolved.dataset.left_out.len()) as u64;
 
-    let training = Training::new(resolved, &columns, &skipped)?;
+    let training = Training::new(resolved, &columns, &skipped, live)?;
     let (weights, took) = context.stage("train", || training.train(context, directory))?;
     record.stages.insert("train".into(), took);
 

@@ -1,6 +1,7 @@
-//! Stored rows as the trainer reads them.
+//! Rows as the trainer reads them.
 
 use super::engine::Columns;
+use super::live::LiveRows;
 use super::resolve::Resolved;
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
@@ -19,13 +20,13 @@ pub struct StoredRows {
     inputs: Vec<(usize, bool)>,
     /// Rows of `readers`.
     plain: usize,
-    views: Option<Views>,
+    views: Option<(Views, Vec<RowReader>)>,
     by_blocks: bool,
 }
 
 /// The views of the training samples, behind the plain rows: all of view 1, then all of view 2, and so on.
-struct Views {
-    readers: Vec<RowReader>,
+pub(super) struct Views {
+    plain: usize,
     /// Views of a sample, the plain one included.
     count: u32,
     /// Samples that have views.
@@ -37,6 +38,31 @@ struct Views {
 
 /// A row without views.
 const NONE: u32 = u32::MAX;
+
+impl Views {
+    /// `count` views of the rows `train` of `plain` rows, drawn by a seed.
+    pub fn new(plain: usize, (train, count, seed): (&[u32], u32, u64)) -> Self {
+        let mut places = vec![NONE; plain];
+        train.iter().zip(0..).for_each(|(row, place)| places[*row as usize] = place);
+        Self { plain, count, samples: train.len(), places, seed }
+    }
+
+    /// Rows behind the plain ones.
+    pub fn rows(&self) -> usize {
+        self.samples * (self.count as usize - 1)
+    }
+
+    /// The row that stands for a row in an epoch.
+    pub fn draw(&self, row: u32, epoch: u32) -> u32 {
+        let place = self.places.get(row as usize).copied().unwrap_or(NONE);
+        let drawn = Stream::named(self.seed, "view").u64(u64::from(epoch) << 32 | u64::from(row));
+        match drawn % u64::from(self.count) {
+            0 => row,
+            _ if place == NONE => row,
+            number => (self.plain + (number as usize - 1) * self.samples) as u32 + place,
+        }
+    }
+}
 
 impl StoredRows {
     /// The activations of the rows `kept`, in their order, of every tower.
@@ -90,20 +116,13 @@ impl StoredRows {
             let number = (at / samples) as u32 + 1;
             view_digest(&digest_of(train[at % samples] as usize), number)
         };
-        let stored = samples * (count as usize - 1);
+        let views = Views::new(self.plain, (train, count, seed));
+        let stored = views.rows();
         let readers = columns.iter().map(|column| column.reader_of(stored, &view_of)).collect::<Result<Vec<_>>>()?;
-        let mut places = vec![NONE; self.plain];
-        train.iter().zip(0..).for_each(|(row, place)| places[*row as usize] = place);
-        let mut all = Self { views: Some(Views { readers, count, samples, places, seed }), ..self };
+        let mut all = Self { views: Some((views, readers)), ..self };
         let row: usize = all.readers.iter().map(RowReader::row_bytes).sum();
         all.by_blocks |= row * all.len() > LARGE;
         Ok(all)
-    }
-
-    /// For each row behind the plain ones, the plain row that it is a view of.
-    pub fn sources<'a>(&self, train: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
-        let views = self.views.as_ref().map_or(0, |views| views.count - 1);
-        (0..views).flat_map(move |_| train.iter().copied())
     }
 
     /// The same rows, visited by blocks however few they are.
@@ -120,6 +139,69 @@ impl StoredRows {
     /// The inputs, one per output of the cut.
     pub fn specs(&self) -> &[InputSpec] {
         &self.specs
+    }
+}
+
+/// Rows that are stored, or computed whenever they are read.
+pub enum Rows {
+    /// From the store.
+    Stored(StoredRows),
+    /// By the engine.
+    Live(LiveRows),
+}
+
+impl Rows {
+    /// The inputs, one per output of the cut.
+    pub fn specs(&self) -> &[InputSpec] {
+        match self {
+            Self::Stored(rows) => rows.specs(),
+            Self::Live(rows) => rows.specs(),
+        }
+    }
+
+    /// Bytes that are stored of them.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Stored(rows) => rows.bytes(),
+            Self::Live(_) => 0,
+        }
+    }
+
+    fn features(&self) -> &dyn Features {
+        match self {
+            Self::Stored(rows) => rows,
+            Self::Live(rows) => rows,
+        }
+    }
+}
+
+impl Features for Rows {
+    fn len(&self) -> usize {
+        self.features().len()
+    }
+
+    fn inputs(&self) -> &[InputSpec] {
+        self.features().inputs()
+    }
+
+    fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        self.features().read(input, rows, out)
+    }
+
+    fn view(&self, row: u32, epoch: u32) -> u32 {
+        self.features().view(row, epoch)
+    }
+
+    fn announce(&self, rows: &[u32]) {
+        self.features().announce(rows);
+    }
+
+    fn block_rows(&self) -> Option<usize> {
+        self.features().block_rows()
+    }
+
+    fn in_memory(&self) -> bool {
+        self.features().in_memory()
     }
 }
 
@@ -142,7 +224,7 @@ fn mask(lengths: &[u32], rows: &[usize], out: &mut [f32]) -> Result<()> {
 
 impl Features for StoredRows {
     fn len(&self) -> usize {
-        self.plain + self.views.as_ref().map_or(0, |views| views.samples * (views.count as usize - 1))
+        self.plain + self.views.as_ref().map_or(0, |(views, _)| views.rows())
     }
 
     fn inputs(&self) -> &[InputSpec] {
@@ -155,30 +237,23 @@ impl Features for StoredRows {
     }
 
     fn view(&self, row: u32, epoch: u32) -> u32 {
-        let Some(views) = &self.views else { return row };
-        let place = views.places.get(row as usize).copied().unwrap_or(NONE);
-        let drawn = Stream::named(views.seed, "view").u64(u64::from(epoch) << 32 | u64::from(row));
-        match drawn % u64::from(views.count) {
-            0 => row,
-            _ if place == NONE => row,
-            number => (self.plain + (number as usize - 1) * views.samples) as u32 + place,
-        }
+        self.views.as_ref().map_or(row, |(views, _)| views.draw(row, epoch))
     }
 
     fn announce(&self, rows: &[u32]) {
-        let Some(views) = &self.views else {
+        let Some((_, views)) = &self.views else {
             return self.readers.iter().for_each(|reader| reader.announce(rows));
         };
         let plain = self.plain as u32;
         let (own, of_views): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| **row < plain);
         let of_views: Vec<u32> = of_views.into_iter().map(|row| row - plain).collect();
         self.readers.iter().for_each(|reader| reader.announce(&own));
-        views.readers.iter().for_each(|reader| reader.announce(&of_views));
+        views.iter().for_each(|reader| reader.announce(&of_views));
     }
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
         let (reader, is_mask) = self.inputs[input];
-        let Some(views) = &self.views else {
+        let Some((_, views)) = &self.views else {
             return match self.readers[reader].lengths().filter(|_| is_mask) {
                 Some(lengths) => mask(lengths, rows, out),
                 None => self.readers[reader].read(rows, out),
@@ -188,7 +263,7 @@ impl Features for StoredRows {
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(width.max(1))) {
             match row.checked_sub(self.plain) {
                 None => self.readers[reader].read(&[*row], out)?,
-                Some(row) => views.readers[reader].read(&[row], out)?,
+                Some(row) => views[reader].read(&[row], out)?,
             }
         }
         Ok(())

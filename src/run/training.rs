@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::context::Context;
 use super::directory::RunDirectory;
 use super::engine::Columns;
+use super::live::LiveRows;
 use super::resolve::Resolved;
-use super::rows::StoredRows;
+use super::rows::{Rows, StoredRows};
 use super::tail;
 use super::targets::Kept;
 use crate::base::memory::peak_bytes;
@@ -34,7 +35,7 @@ pub struct Training {
     graph: Graph,
     tail: Option<Tail>,
     /// The activations of the rows that are kept.
-    pub(super) rows: StoredRows,
+    pub(super) rows: Rows,
     /// The row of the data set that each of them is.
     pub(super) kept: Vec<usize>,
     pub(super) targets: Kept,
@@ -46,13 +47,13 @@ pub struct Training {
 }
 
 impl Training {
-    /// Joins the stored rows with their targets and builds the graph above the cut. Rows that were skipped
-    /// are in no split.
+    /// Joins the rows with their targets and builds the graph above the cut. Rows that were skipped are in no
+    /// split. With `live` nothing is stored and rows are computed whenever they are read.
     ///
     /// # Errors
     /// A neck or head that does not fit the outputs of the cut; no training rows are left.
-    pub fn new(resolved: &Resolved, columns: &Columns, skipped: &[usize]) -> Result<Self> {
-        Self::storing(resolved, columns, skipped, None)
+    pub fn new(resolved: &Resolved, columns: &Columns, skipped: &[usize], live: Option<&Context<'_>>) -> Result<Self> {
+        Self::storing(resolved, columns, (skipped, live), None)
     }
 
     /// Like [`Self::new`], for weights that keep so many rows already.
@@ -62,13 +63,12 @@ impl Training {
     pub fn storing(
         resolved: &Resolved,
         columns: &Columns,
-        skipped: &[usize],
+        (skipped, live): (&[usize], Option<&Context<'_>>),
         stored_rows: Option<usize>,
     ) -> Result<Self> {
         let plan = &resolved.plan;
         let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
         let mut kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
-        let mut rows = StoredRows::new(resolved, columns, &kept)?;
         let mut position = vec![None; resolved.digests.len()];
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
@@ -80,12 +80,24 @@ impl Training {
         if train.is_empty() {
             return Err(Error::bad_input("no training rows are left"));
         }
-        if let Some((augment, views)) = plan.plan.augment() {
-            let digest_of = |row: usize| resolved.digests[kept[row]];
-            rows = rows.with_views(columns.views(), (&train, views, augment.seed), &digest_of)?;
-            // A view has the target of its sample.
-            let of_views: Vec<usize> = rows.sources(&train).map(|row| kept[row as usize]).collect();
-            kept.extend(of_views);
+        let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
+        let rows = match live {
+            Some(context) => {
+                let rows = LiveRows::new(resolved, columns, &kept, context)?;
+                Rows::Live(views.iter().fold(rows, |rows, (views, seed)| rows.with_views((&train, *views, *seed))))
+            }
+            None => {
+                let mut rows = StoredRows::new(resolved, columns, &kept)?;
+                if let Some((views, seed)) = views {
+                    let digest_of = |row: usize| resolved.digests[kept[row]];
+                    rows = rows.with_views(columns.views(), (&train, views, seed), &digest_of)?;
+                }
+                Rows::Stored(rows)
+            }
+        };
+        // A view has the target of its sample.
+        for _ in 1..views.map_or(1, |(views, _)| views) {
+            kept.extend(train.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
         }
         Ok(Self {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
@@ -121,7 +133,7 @@ impl Training {
             model: plan.plan.model.clone(),
             targets: Kept::of(targets, &kept),
             task: plan.plan.train.loss().task(),
-            rows,
+            rows: Rows::Stored(rows),
             kept,
             train,
             valid,

@@ -91,6 +91,13 @@ fn a_pair_is_encoded_as_one_or_each_text_by_its_own_tower() {
     assert_ne!(towers["id"], pair["id"]);
     let again = run(&project, "two_texts.yaml", &["train.seed=3"]);
     assert_eq!(again["activations"]["computed"], 0);
+    // The sides compared rather than joined, in the whole network too.
+    let neck = "model.neck=[{kind: masked_mean}, {kind: pair, parts: [difference, product]}, {kind: standardize}]";
+    let compared = run(&project, "two_texts.yaml", &["name=compared", neck]);
+    assert_eq!(compared["activations"]["computed"], 0);
+    let swapped = project.run(&["predict", "compared", "good film\tbad plot", "bad plot\tgood film", "--json"]).json();
+    let probability = |row: usize| swapped["predictions"][row]["probability"].as_f64().unwrap();
+    assert_eq!(probability(0), probability(1), "{swapped}");
     let predicted = project.run(&["predict", "two_texts", "good film\tgood", "bad plot\tbad", "--json"]).json();
     assert_eq!(
         (&predicted["predictions"][0]["label"], &predicted["predictions"][1]["label"]),

@@ -51,6 +51,32 @@ fn views_are_rows_of_their_own_and_the_plain_ones_are_shared() {
 }
 
 #[test]
+fn nothing_need_be_stored_and_the_numbers_are_the_same() {
+    let project = Project::new(8);
+    for words in [&[][..], &[VIEWS], &["cache.dtype=i8"]] {
+        let run = |more: &[&str]| {
+            let ran = project.run(&[&["run", "recipe.yaml", "--json", "train.epochs=8"], words, more].concat());
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            ran.json()
+        };
+        let live = run(&["cache.store=none"]);
+        assert_eq!(live["activations"], serde_json::json!({"computed": 0, "reused": 0}));
+        let stored = run(&["cache.store=activations", "--fresh"]);
+        assert_eq!((&stored["id"], &stored["metrics"]), (&live["id"], &live["metrics"]), "{words:?}");
+        assert!(stored["activations"]["computed"].as_u64().unwrap() > 0, "nothing was stored before: {stored}");
+    }
+    project.write("data/train/warm/broken.png", "no picture");
+    let live = ["run", "recipe.yaml", "train.epochs=2", "cache.store=none", "--json"];
+    let failed = project.run(&live);
+    assert!(failed.code == Some(2) && failed.stderr.contains("broken.png"), "{failed:?}");
+    assert_eq!(project.run(&[&live[..], &["data.on_error=skip"]].concat()).json()["skipped"], 1);
+    let inputs = project.run(&["plan", "recipe.yaml", "cache.store=inputs"]);
+    assert!(inputs.code == Some(2) && inputs.stderr.contains("for the modes `full` and `scratch`"), "{inputs:?}");
+    let sweep = project.run(&["sweep", "recipe.yaml", "lr=1e-3,1e-2", "cache.store=none"]);
+    assert!(sweep.code == Some(2) && sweep.stderr.contains("for every trial of a sweep"), "{sweep:?}");
+}
+
+#[test]
 fn views_that_cannot_be_are_refused_with_their_place() {
     let project = Project::new(1);
     let words = ["run", "recipe.yaml", "data.augment={views: 2, ops: [{kind: rotation, degrees: 400}, {kind: blur}]}"];

@@ -14,6 +14,7 @@ use super::training::{BEST, CHECKPOINT, Training};
 use crate::base::{Result, file};
 use crate::graph::Weights;
 use crate::plan::ResolvedPlan;
+use crate::recipe::StoreMode;
 use crate::report::evaluation::Evaluation;
 use crate::report::projection::Method;
 use crate::report::{Cost, Curve, Engine, Parity, Report, Run};
@@ -184,7 +185,7 @@ fn from_rows(record: &RunRecord, run: &mut Run, extent: &Extent, context: &Conte
     }
     let (columns, _) = engine::columns(&resolved, context)?;
     run.engine = engine_facts(record, &resolved, &columns);
-    let (training, weights) = stored(directory, &resolved, &columns)?;
+    let (training, weights) = stored(directory, &resolved, &columns, context)?;
     Rows::new(&resolved, &training, &weights)?.show(run, extent)
 }
 
@@ -196,15 +197,22 @@ pub fn evaluations(record: &RunRecord, context: &Context<'_>) -> Result<Vec<Eval
     let directory = Path::new(&record.path);
     let resolved = resolve(&ResolvedPlan::read(directory)?.plan, context)?;
     let (columns, _) = engine::columns(&resolved, context)?;
-    let (training, weights) = stored(directory, &resolved, &columns)?;
+    let (training, weights) = stored(directory, &resolved, &columns, context)?;
     Ok(Rows::new(&resolved, &training, &weights)?.evaluations())
 }
 
 /// The rows of a run that are stored, and its weights.
-fn stored(directory: &Path, resolved: &Resolved, columns: &Columns) -> Result<(Training, Weights)> {
+fn stored(
+    directory: &Path,
+    resolved: &Resolved,
+    columns: &Columns,
+    context: &Context<'_>,
+) -> Result<(Training, Weights)> {
     let stored = |row: &usize| columns.iter().all(|(_, column)| column.contains(&resolved.digests[*row]));
     let absent: Vec<usize> = (0..resolved.digests.len()).filter(|row| !stored(row)).collect();
-    let training = Training::new(resolved, columns, &absent)?;
+    let live = (resolved.plan.plan.cache.store == StoreMode::None).then_some(context);
+    let absent = if live.is_some() { Vec::new() } else { absent };
+    let training = Training::new(resolved, columns, &absent, live)?;
     let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
     Ok((training, weights))
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::base::{Digest, KeyWriter, Result};
+use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::graph::onnx::OutputSpec;
 use crate::plan::{Plan, ResolvedPlan};
+use crate::recipe::StoreMode;
 use crate::run::context::Context;
 use crate::run::resolve::{Resolved, resolve};
 use crate::run::training::Training;
@@ -79,6 +80,12 @@ impl Cuts {
             }
         }
         for plan in plans {
+            if plan.plan.cache.store == StoreMode::None {
+                return Err(Error::bad_input(
+                    "`cache.store: none` would compute every row anew for every trial of a sweep",
+                )
+                .hint("trials share what is stored: `cache.store: activations`"));
+            }
             let key = source(&plan.plan);
             let all = &outputs[&pass(&plan.plan)];
             let names: Vec<String> = all.iter().map(|output| output.name.clone()).collect();
@@ -103,6 +110,6 @@ impl Cuts {
         let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
         let resolved = self.resolve(&plan.plan, context)?;
         let (columns, _) = engine::columns(resolved, context)?;
-        Training::new(resolved, &columns, &skipped)
+        Training::new(resolved, &columns, &skipped, None)
     }
 }

@@ -1,0 +1,103 @@
+//! What `csv` and `tsv` share: the keys of a text table, and the reading of it.
+
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use super::bad::Listed;
+use super::fields::FieldColumns;
+use super::label::LabelConfig;
+use super::labels::LabelCell;
+use super::listing::Listing;
+use super::load::{Found, Set, SetPlace};
+use super::table::{Delimiter, Table};
+use crate::base::{Error, Problems, Result};
+
+/// The keys of a text table, whatever stands between its cells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextTable {
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// Names of the columns, in order; needed without a header, and in place of its names with one.
+    pub columns: Vec<String>,
+    /// The column of the images' paths; `image` if neither pictures nor texts are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The column of the texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The column of the second texts, where rows are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_b: Option<String>,
+    /// The column of the labels.
+    pub label: LabelConfig,
+}
+
+impl Default for TextTable {
+    fn default() -> Self {
+        let label = LabelConfig::column_named("label");
+        Self { header: true, columns: Vec::new(), image: None, text: None, text_b: None, label }
+    }
+}
+
+impl TextTable {
+    /// The schema of these keys, as those of a kind with a description of its own.
+    pub(super) fn schema_of(description: &str, generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Self::json_schema(generator);
+        schema.insert("description".into(), description.into());
+        schema
+    }
+
+    pub(super) fn field_columns(&self) -> FieldColumns<'_> {
+        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if !self.header && self.columns.is_empty() {
+            problems.push(
+                None,
+                "data.columns",
+                "without a header the columns need names, as in `columns: [image, label]`",
+            );
+        }
+        self.field_columns().check(problems);
+        self.label.check(problems);
+    }
+
+    /// Which table of a root is meant cannot be guessed.
+    pub(super) fn find(root: &Path) -> Result<Found> {
+        Err(Error::bad_input(format!("data.train: which table of `{}` holds the rows?", root.display()))
+            .hint("write `train: {path: TABLE}`; the path starts from `root`"))
+    }
+
+    pub(super) fn read(&self, delimiter: Delimiter, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
+        let mut listing = Listing::new(self.field_columns(), &self.label, None, place);
+        let fields = self.field_columns().list();
+        for path in paths {
+            let table = Table::read(path, delimiter, self.header, &self.columns)?;
+            let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
+            let mut column = |key: &str, name: &str| {
+                let found = table.column(key, name).map_err(|message| listed.push(None, message));
+                found.unwrap_or_default()
+            };
+            let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
+            let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
+            let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
+            listed.into_result()?;
+            let mut at = listing.table(path);
+            table.bad.iter().for_each(|(line, why)| at.bad(*line, why.as_str()));
+            for (line, cells) in &table.rows {
+                let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
+                let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
+                let samples = fields.iter().zip(&places);
+                let samples =
+                    samples.map(|(one, place)| at.sample(*line, one.field.modality, &cells[*place])).collect();
+                at.push(*line, samples, &label, marks);
+            }
+            at.finish()?;
+        }
+        Ok(listing.finish())
+    }
+}
