@@ -33,14 +33,14 @@ function ticks(low, high, count) {
 }
 
 // A frame with axes; `x` and `y` map data to the picture.
-function frame({ label, xs, ys, xLabel, yLabel, width = 460, height = 260 }) {
+function frame({ label, xs, ys, xLabel, yLabel, yTicks, width = 460, height = 260 }) {
   const span = ([low, high]) => (high > low ? [low, high] : [low - 0.5, high + 0.5]);
   const [x0, x1] = span(xs), [y0, y1] = span(ys);
   const left = 46, right = 8, top = 8, bottom = 34;
   const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);
   const y = (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - top - bottom);
   const svg = element("svg:svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-  for (const t of ticks(y0, y1, 4)) {
+  for (const t of yTicks || ticks(y0, y1, 4)) {
     svg.append(element("svg:line", { x1: left, x2: width - right, y1: y(t), y2: y(t), class: "axis" }));
     svg.append(element("svg:text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, short(t)));
   }

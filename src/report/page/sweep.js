@@ -141,14 +141,15 @@ function intervals(sweep) {
   const repeated = sweep.choices.filter((c) => c.values.length > 1 && c.mean !== null).slice(0, 20);
   if (!repeated.length) return null;
   const ends = repeated.flatMap((c) => [...c.values, c.mean - (c.interval ?? 0), c.mean + (c.interval ?? 0)]);
-  const { svg, x, y } = frame({ label: `${sweep.metric} of the best choices with 95 % intervals`, xs: extent(ends), ys: [0.5, repeated.length + 0.5], xLabel: sweep.metric, yLabel: "", width: 760, height: 60 + 22 * repeated.length });
+  const { svg, x, y } = frame({ label: `${sweep.metric} of the best choices with 95 % intervals`, xs: extent(ends), ys: [0.5, repeated.length + 0.5], xLabel: sweep.metric, yTicks: [], width: 960, height: 60 + 20 * repeated.length });
   repeated.forEach((choice, i) => {
     const at = y(repeated.length - i);
+    svg.append(element("svg:text", { x: 40, y: at + 4, "text-anchor": "end" }, String(i + 1)));
     if (choice.interval !== null) svg.append(element("svg:line", { x1: x(choice.mean - choice.interval), x2: x(choice.mean + choice.interval), y1: at, y2: at, class: "bar" }));
     for (const value of choice.values) svg.append(element("svg:circle", { cx: x(value), cy: at, r: 2.5, fill: "var(--quiet)" }));
     svg.append(element("svg:circle", { cx: x(choice.mean), cy: at, r: 5, fill: "var(--accent)" }, element("svg:title", {}, `${choice.shown.join(", ")}: ${number(choice.mean)} ± ${number(choice.interval)}`)));
   });
-  return element("figure", {}, element("figcaption", {}, "The best choices, the best on top: mean, 95 % interval by Student's t, and each repetition. Repetitions by k-fold share training rows, so their intervals are somewhat narrow."), svg);
+  return element("figure", {}, element("figcaption", {}, "The best choices by their number in the table, the best on top: mean, 95 % interval by Student's t, and each repetition. Repetitions by k-fold share training rows, so their intervals are somewhat narrow."), svg);
 }
 
 // Where the share of the training rows varies: the metric against it.

@@ -122,7 +122,11 @@ fn choice(sweep: &Sweep, ranked: &Ranked) -> Choice {
         shown: sweep.shown(&ranked.settings),
         numbers: sweep.numbers(&ranked.settings),
         mean: ranked.mean.filter(|mean| mean.is_finite()),
-        interval: ranked.interval.filter(|interval| interval.is_finite()),
+        interval: ranked.interval.filter(|interval| interval.is_finite()).map(|interval| {
+            // What the rounding of a mean leaves of equal values.
+            let noise = 1e-12 * ranked.mean.unwrap_or(0.0).abs();
+            if interval < noise { 0.0 } else { interval }
+        }),
         values: ranked.values.iter().copied().filter(|value| value.is_finite()).collect(),
         stopped: ranked.stopped,
         error: ranked.errors.first().cloned(),
