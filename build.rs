@@ -6,9 +6,9 @@ fn main() {
         println!("cargo::rerun-if-changed={folder}");
     }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
-    if let (Ok(_), Ok(libtorch)) = (std::env::var("CARGO_FEATURE_LIBTORCH"), std::env::var("LIBTORCH")) {
-        if !cfg!(windows) {
-            println!("cargo::rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
-        }
+    if let (Ok(_), Ok(libtorch)) = (std::env::var("CARGO_FEATURE_LIBTORCH"), std::env::var("LIBTORCH"))
+        && !cfg!(windows)
+    {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
 }

@@ -11,7 +11,7 @@ use super::load::{Checked, foreign};
 use super::paths::{self, Begins};
 use super::schema::Kind;
 use super::tree::{KeyPath, Node, Value};
-use crate::base::{Error, Problems, Result};
+use crate::base::{Problems, Result};
 use crate::resource::{Address, Sha256};
 
 /// What a recipe would read and fetch, and the name under which it would write.
@@ -98,7 +98,7 @@ impl Review {
                 _ => {}
             }
         }
-        problems.into_result().map_err(Error::from)
+        problems.into_result()
     }
 }
 
@@ -106,7 +106,7 @@ impl Review {
 fn named(tree: &Node, path: &KeyPath, begins: Begins) -> Option<Named> {
     let Value::String(text) = &tree.at(&path.0)?.value else { return None };
     let key = path.to_string();
-    let sibling = key.strip_suffix(".address").and_then(|map| KeyPath::parse(map)).map(|map| map.key("sha256"));
+    let sibling = key.strip_suffix(".address").and_then(KeyPath::parse).map(|map| map.key("sha256"));
     let digest = sibling.and_then(|sibling| match &tree.at(&sibling.0)?.value {
         Value::String(digest) => digest.parse::<Sha256>().ok(),
         _ => None,

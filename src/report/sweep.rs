@@ -155,7 +155,7 @@ impl Sweep {
     fn trial(&self, given: &Given) -> Trial {
         let value_of = |axis: &Axis| given.settings.iter().find(|setting| setting.path == axis.path).map(|s| &s.value);
         let step = given.curve.len().div_ceil(POINTS).max(1);
-        let is_shown = |epoch: usize| epoch % step == 0 || epoch + 1 == given.curve.len();
+        let is_shown = |epoch: usize| epoch.is_multiple_of(step) || epoch + 1 == given.curve.len();
         let points = given.curve.iter().enumerate().filter(|(epoch, _)| is_shown(*epoch));
         let replica: Vec<String> =
             given.replica.iter().map(|s| format!("{} {}", last(&s.path), shown(&s.value))).collect();

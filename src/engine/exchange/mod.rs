@@ -57,6 +57,9 @@ impl FromStr for Place {
     }
 }
 
+/// Gives the text of an index to be, from its text now if there is one.
+pub type ChangeIndex<'a> = &'a dyn Fn(Option<&str>) -> Result<String>;
+
 impl Place {
     /// `ADDRESS` or `ADDRESS/NAME`: the place, and the engine that is named behind it. A folder is taken whole where
     /// it has an index.
@@ -150,7 +153,7 @@ impl Place {
     pub fn put(
         &self,
         (name, path): (&str, &Path),
-        (index, change): (&str, &dyn Fn(Option<&str>) -> Result<String>),
+        (index, change): (&str, ChangeIndex<'_>),
         message: &str,
         fetcher: &Fetcher<'_>,
     ) -> Result<()> {

@@ -152,7 +152,7 @@ fn is_shard(name: &str) -> bool {
     let is_hex = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_hexdigit());
     match parts[..] {
         ["cache", "1", key, shard] => {
-            key.parse::<Digest>().is_ok() && shard.strip_suffix(".safetensors").is_some_and(|name| is_hex(name))
+            key.parse::<Digest>().is_ok() && shard.strip_suffix(".safetensors").is_some_and(is_hex)
         }
         _ => false,
     }
