@@ -9,7 +9,7 @@ use crate::graph::op::L2Norm;
 use crate::graph::{Graph, ValueId};
 
 /// A projection of the features to an embedding, for retrieval: rows of a class come to lie near each other. It is
-/// trained by losses that compare rows (`supervised_contrastive`, `triplet`) and measured by how well each row finds
+/// trained by losses that compare rows (`supervised_contrastive`, `triplet`, `multiple_negatives_ranking`) and measured by how well each row finds
 /// those of its class. Features of more than one dimension are flattened first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

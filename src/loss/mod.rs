@@ -12,6 +12,7 @@ mod arcface;
 mod binary_cross_entropy;
 mod cross_entropy;
 mod focal;
+mod multiple_negatives_ranking;
 mod regression;
 mod similarity;
 mod supervised_contrastive;
@@ -21,6 +22,7 @@ pub use arcface::Arcface;
 pub use binary_cross_entropy::BinaryCrossEntropy;
 pub use cross_entropy::{ClassWeighting, ClassWeights, CrossEntropy};
 pub use focal::Focal;
+pub use multiple_negatives_ranking::MultipleNegativesRanking;
 pub use regression::{Huber, Mse};
 pub use supervised_contrastive::SupervisedContrastive;
 pub use triplet::{Mining, Triplet};
@@ -43,6 +45,8 @@ pub enum LossConfig {
     SupervisedContrastive(SupervisedContrastive),
     /// Rows are to be nearer to their class than to others, by a margin.
     Triplet(Triplet),
+    /// Each row of a pair is to be nearer to the other than to those of other pairs in the batch.
+    MultipleNegativesRanking(MultipleNegativesRanking),
     /// Cross-entropy with a margin on the angle to the row's own class.
     Arcface(Arcface),
 }
@@ -112,7 +116,7 @@ impl LossConfig {
             Self::CrossEntropy(_) | Self::Focal(_) | Self::Arcface(_) => Task::Classes,
             Self::BinaryCrossEntropy(_) => Task::MultiLabel,
             Self::Mse(_) | Self::Huber(_) => Task::Values,
-            Self::SupervisedContrastive(_) | Self::Triplet(_) => Task::Embedding,
+            Self::SupervisedContrastive(_) | Self::Triplet(_) | Self::MultipleNegativesRanking(_) => Task::Embedding,
         }
     }
 
@@ -129,6 +133,7 @@ impl LossConfig {
             Self::Huber(config) => config.build(facts),
             Self::SupervisedContrastive(config) => Ok(config.build(facts.width)),
             Self::Triplet(config) => Ok(config.build(facts.width)),
+            Self::MultipleNegativesRanking(config) => Ok(config.build(facts.width)),
             Self::Arcface(config) => config.build(facts),
         }
     }
@@ -184,6 +189,8 @@ mod tests {
     /// Each loss by `tests/reference/losses.py`'s name, with its targets: 0 classes, 1 labels, 2 values.
     fn cases() -> Vec<(&'static str, LossConfig, usize)> {
         let weights = || ClassWeights::Each(vec![0.5, 1.0, 2.0, 0.7, 1.5, 3.0]);
+        let ranking =
+            |symmetric| LossConfig::MultipleNegativesRanking(MultipleNegativesRanking { scale: 20.0, symmetric });
         let triplet = |mining| LossConfig::Triplet(Triplet { margin: 0.5, mining });
         vec![
             (
@@ -194,6 +201,8 @@ mod tests {
             ("focal", LossConfig::Focal(Focal::default()), 0),
             ("arcface", LossConfig::Arcface(Arcface::default()), 0),
             ("supervised_contrastive", LossConfig::SupervisedContrastive(SupervisedContrastive::default()), 0),
+            ("multiple_negatives_ranking", ranking(false), 0),
+            ("multiple_negatives_ranking_symmetric", ranking(true), 0),
             ("triplet_hard", triplet(Mining::Hard), 0),
             ("triplet_semi_hard", triplet(Mining::SemiHard), 0),
             ("binary_cross_entropy", LossConfig::BinaryCrossEntropy(BinaryCrossEntropy { pos_weight: weights() }), 1),
@@ -271,7 +280,8 @@ mod tests {
     #[test]
     fn rows_without_others_of_their_class_do_not_count() {
         let (mut rows, mut grad) = ([1.0; 2], [1.0; 4]);
-        for config in [LossConfig::of_task(Task::Embedding), LossConfig::Triplet(Triplet::default())] {
+        let ranking = LossConfig::MultipleNegativesRanking(MultipleNegativesRanking::default());
+        for config in [LossConfig::of_task(Task::Embedding), LossConfig::Triplet(Triplet::default()), ranking] {
             let mut loss: Box<dyn Loss<f64>> =
                 config.build(&TargetFacts { width: 2, rows: 2, ..TargetFacts::default() }).unwrap();
             let sum = loss.compute(&[1.0, 0.0, 0.0, 1.0], Targets::Classes(&[0, 1]), &mut rows, &mut grad);

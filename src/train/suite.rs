@@ -191,6 +191,7 @@ fn every_loss() {
         loss("huber").of(Task::Values),
         loss("supervised_contrastive").of(Task::Embedding),
         loss("triplet").of(Task::Embedding),
+        loss("multiple_negatives_ranking").of(Task::Embedding),
         Case::new(json!({"loss": {"kind": "arcface"}, "head": {"kind": "cosine"}})),
     ];
     check_kinds::<LossConfig>("loss", cases);

@@ -60,6 +60,29 @@ def semi_hard(x, margin=0.5):
     return torch.stack(found).mean()
 
 
+def ranking(symmetric):
+    """Sentence Transformers' MultipleNegativesRankingLoss of cosines: rows two by two within a class; what is left over
+    is a negative of all other classes."""
+    pairs, left = [], []
+    for c in sorted(set(classes.tolist())):
+        rows = [i for i in range(ROWS) if classes[i] == c]
+        pairs += zip(rows[0::2], rows[1::2])
+        left += rows[len(rows) // 2 * 2 :]
+    firsts, seconds = map(list, zip(*pairs))
+
+    def one_way(anchors, candidates, x):
+        scores = 20.0 * x[anchors] @ x[candidates].T
+        same = classes[anchors][:, None] == classes[candidates]
+        own = torch.eye(len(anchors), len(candidates), dtype=bool)
+        return F.cross_entropy(scores.masked_fill(same & ~own, -math.inf), torch.arange(len(anchors)))
+
+    def loss(x):
+        forward = one_way(firsts, seconds + left, x)
+        return (forward + one_way(seconds, firsts, x)) / 2 if symmetric else forward
+
+    return loss
+
+
 def arcface(x, margin=0.5, scale=16.0):
     """Deng and others (2019), on logits that are `scale` times cosines."""
     cosine = x / scale
@@ -88,9 +111,13 @@ losses = {
     "triplet_hard": hard,
     "triplet_semi_hard": semi_hard,
     "arcface": arcface,
+    "multiple_negatives_ranking": ranking(False),
+    "multiple_negatives_ranking_symmetric": ranking(True),
 }
 # Embeddings of length one, and cosines times their scale.
-inputs = {"supervised_contrastive": F.normalize(outputs, dim=1), "arcface": 16 * outputs * 0.999}
+unit = F.normalize(outputs, dim=1)
+inputs = {name: unit for name in losses if name == "supervised_contrastive" or name.startswith("multiple")}
+inputs["arcface"] = 16 * outputs * 0.999
 result = {}
 for name, loss in losses.items():
     x = inputs.get(name, outputs).clone().requires_grad_()
