@@ -11,8 +11,10 @@ use super::resolve::{Resolved, resolve};
 use crate::base::progress::Silent;
 use crate::base::{Digest, Error, Result};
 use crate::cache::{ColumnInfo, Store};
+use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::sample::image::augment::view_digest;
+use crate::train::exact::{MemoryNeed, memory_need};
 
 /// What a run would cost.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -31,6 +33,8 @@ pub struct Forecast {
     pub secs: Option<f64>,
     /// The id the run will have.
     pub id: Option<Digest>,
+    /// Memory for a head that is solved at once, where the shapes of the outputs are known.
+    pub solving: Option<MemoryNeed>,
     /// For each output of which nothing is stored, what differs from the nearest column that is.
     pub misses: Vec<String>,
 }
@@ -69,7 +73,40 @@ fn of_resolved(
         all.secs = all.secs.zip(secs).map(|(a, b)| a + b);
         all.misses.extend(misses);
     }
+    all.solving = solving(resolved, context, row_values)?;
     Ok(all)
+}
+
+/// Memory for solving the head on the training rows.
+fn solving(
+    resolved: &Resolved,
+    context: &Context<'_>,
+    row_values: &dyn Fn(&str) -> Option<u64>,
+) -> Result<Option<MemoryNeed>> {
+    let Some(head) = resolved.plan.plan.model.head.solved() else { return Ok(None) };
+    let stored = Store::open(context.home)?.columns()?;
+    let mut graph = Graph::new();
+    let mut inputs = Vec::new();
+    for (number, tower) in std::iter::once(resolved).chain(&resolved.others).enumerate() {
+        for output in tower.plan.cut() {
+            let key = tower.plan.ingredients(output).key();
+            let shape = match stored.iter().find(|info| info.spec.key == key) {
+                Some(info) if info.spec.ragged => return Ok(None),
+                Some(info) => info.spec.row_shape.clone(),
+                None => match row_values(&output.name) {
+                    Some(values) => vec![values as usize],
+                    None => return Ok(None),
+                },
+            };
+            inputs.push(graph.input(&format!("{number}.{}", output.name), &shape)?);
+        }
+    }
+    // A neck that does not take what little is known of the shapes will be heard of when it is built.
+    let Ok(features) = resolved.plan.plan.model.neck.build(&mut graph, &inputs) else { return Ok(None) };
+    let width = graph.shape(features).elements();
+    let share = resolved.plan.plan.train.fraction.unwrap_or(1.0);
+    let rows = (resolved.dataset.splits.train.len() as f64 * share).ceil() as usize;
+    Ok(memory_need(head, rows, width))
 }
 
 fn of_one(resolved: &Resolved, context: &Context<'_>, row_values: &dyn Fn(&str) -> Option<u64>) -> Result<Forecast> {
@@ -117,6 +154,7 @@ fn of_one(resolved: &Resolved, context: &Context<'_>, row_values: &dyn Fn(&str) 
         cache_bytes: bytes,
         secs: if passes == 0 { Some(0.0) } else { rate.map(|rate| passes as f64 / rate) },
         id: Some(plan.id()),
+        solving: None,
         misses,
     })
 }
@@ -195,6 +233,13 @@ impl Forecast {
             }
             (None, Some(_)) => lines.push("time for the passes: not known before this engine has run here once".into()),
             _ => {}
+        }
+        if let Some(MemoryNeed { bytes, most }) = self.solving {
+            let refused = if bytes > most { ", so it will be refused" } else { "" };
+            let (bytes, most) = (bytes / 1e9, most / 1e9);
+            lines.push(format!(
+                "memory for solving the head: {bytes:.2} GB; `model.head.max_memory_gb` is {most}{refused}"
+            ));
         }
         lines.extend(self.misses.iter().map(|miss| format!("to compute {miss}")));
         lines

@@ -5,9 +5,14 @@ use crate::base::{Error, Result};
 use crate::graph::op::L2Norm;
 use crate::head::{Distance, Knn};
 
+/// Bytes of the rows that are kept.
+pub(super) fn bytes(rows: usize, width: usize) -> f64 {
+    rows as f64 * width as f64 * 4.0
+}
+
 pub(super) fn solve(head: &Knn, inputs: &mut Inputs<'_>, task: &Task<'_>) -> Result<Solution> {
     let rows = task.data.train;
-    let bytes = rows.len() as f64 * inputs.width as f64 * 4.0;
+    let bytes = bytes(rows.len(), inputs.width);
     let what = format!("keeping {} rows of {} features", rows.len(), inputs.width);
     check_memory(&what, bytes, head.max_memory_gb, "take fewer rows (`data.subset`) or features, or raise the limit")?;
     // Class numbers are kept as f32, which is exact up to here.

@@ -76,6 +76,12 @@ fn held_out(task: &Task<'_>) -> Result<(Vec<u32>, Vec<u32>)> {
     Ok((train, held))
 }
 
+/// Bytes of the features, if so many may be kept in memory.
+pub(super) fn bytes(head: &Logistic, rows: usize, width: usize) -> Option<f64> {
+    let bytes = rows as f64 * width as f64 * 4.0;
+    (bytes <= head.max_memory_gb * 1e9).then_some(bytes)
+}
+
 /// The rows to solve on: in memory where they fit, else read in every pass.
 struct Problem {
     memory: Option<(Vec<f32>, Vec<u32>)>,
@@ -88,8 +94,8 @@ struct Problem {
 
 impl Problem {
     fn new(head: &Logistic, inputs: &mut Inputs<'_>, rows: &[u32], task: &Task<'_>) -> Result<Self> {
-        let bytes = rows.len() as f64 * inputs.width as f64 * 4.0;
-        let memory = if bytes <= head.max_memory_gb * 1e9 { Some(inputs.collect(rows)?) } else { None };
+        let fits = bytes(head, rows.len(), inputs.width).is_some();
+        let memory = if fits { Some(inputs.collect(rows)?) } else { None };
         Ok(Self {
             memory,
             rows: rows.to_vec(),

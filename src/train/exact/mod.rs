@@ -88,6 +88,27 @@ pub fn solve(
     })
 }
 
+/// What solving takes of memory, and the most that the head may take of it, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct MemoryNeed {
+    /// What is needed.
+    pub bytes: f64,
+    /// The head's `max_memory_gb`; a head that needs more is refused.
+    pub most: f64,
+}
+
+/// What solving a head on so many rows of `width` features takes, in the thriftiest way that is tried; `None` for heads
+/// that take no more than a batch.
+pub fn memory_need(head: Solved<'_>, rows: usize, width: usize) -> Option<MemoryNeed> {
+    let (bytes, gb) = match head {
+        Solved::Ridge(ridge) => (ridge::bytes(ridge, rows, width), ridge.max_memory_gb),
+        Solved::Knn(knn) => (knn::bytes(rows, width), knn.max_memory_gb),
+        Solved::Logistic(logistic) => (logistic::bytes(logistic, rows, width)?, logistic.max_memory_gb),
+        Solved::NearestMean(_) => return None,
+    };
+    Some(MemoryNeed { bytes, most: gb * 1e9 })
+}
+
 /// What solvers know of what is asked of them.
 struct Task<'a> {
     graph: &'a Graph,

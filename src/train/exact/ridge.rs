@@ -20,6 +20,13 @@ pub(super) fn solve(head: &Ridge, inputs: &mut Inputs<'_>, task: &Task<'_>) -> R
     Solver::<f32>::new(inputs, task, memory.dual)?.path(&head.alpha, inputs, task)
 }
 
+/// Bytes that solving takes: in 64-bit floats where that is allowed, else in 32-bit floats.
+pub(super) fn bytes(head: &Ridge, rows: usize, width: usize) -> f64 {
+    let memory = Memory::of(head, rows, width);
+    let double = memory.bytes::<f64>();
+    if double <= head.max_memory_gb * 1e9 { double } else { memory.bytes::<f32>() }
+}
+
 /// What solving needs.
 struct Memory {
     /// The order of the matrix that is factorised.

@@ -184,6 +184,21 @@ fn results_do_not_depend_on_threads_and_a_neck_goes_before() {
 }
 
 #[test]
+fn memory_is_forecast_as_it_is_bounded() {
+    let need = |head: HeadConfig, rows, width| memory_need(head.solved().unwrap(), rows, width);
+    assert_eq!(need(HeadConfig::Knn(Knn::default()), 1000, 10), Some(MemoryNeed { bytes: 40_000.0, most: 4e9 }));
+    assert_eq!(need(HeadConfig::NearestMean(NearestMean::default()), 1000, 10), None);
+    let little = Logistic { max_memory_gb: 1e-6, ..Logistic::default() };
+    assert_eq!(need(HeadConfig::Logistic(little), 1000, 10), None, "rows are read anew in every pass");
+    // Of a path of penalties the matrix is kept beside its factor: 2 · 25,088² / 2 numbers or a little more, which
+    // are within 4 GB in 32-bit floats alone.
+    let wide = need(HeadConfig::Ridge(Ridge::default()), 50_000, 25_088).unwrap();
+    assert!((2.5e9..4e9).contains(&wide.bytes), "{wide:?}");
+    let wider = need(HeadConfig::Ridge(Ridge::default()), 200_000, 100_352).unwrap();
+    assert!(wider.bytes > wider.most);
+}
+
+#[test]
 fn what_cannot_be_solved_is_refused_with_the_figure() {
     let mut case = Case::new(60, 5, 3);
     let little = Ridge { max_memory_gb: 1e-9, ..Ridge::default() };
