@@ -31,6 +31,7 @@ pub mod metric;
 pub mod neck;
 pub mod optim;
 pub mod plan;
+pub mod postprocess;
 pub mod recipe;
 pub mod report;
 pub mod resource;

@@ -1,6 +1,7 @@
 //! `caft predict`: new pictures or texts through a finished run or an exported file.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +32,10 @@ pub struct Args {
     /// The file that predictions are written to; standard output by default.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The folder that masks are written to, of a run on masks: 8-bit grey PNG files of class numbers, as large as the
+    /// network's input, named after their pictures.
+    #[arg(long, value_name = "FOLDER")]
+    masks: Option<PathBuf>,
     /// Never touch the network: use what was fetched before.
     #[arg(long)]
     offline: bool,
@@ -97,10 +102,18 @@ impl Args {
         let mut predictor = Predictor::of(&self.run, &context)?;
         let words = inputs::expand(self.words.all()?, &predictor)?;
         let classes = predictor.classes().to_vec();
+        let mut masks = match (&self.masks, predictor.gives_masks()) {
+            (None, _) => None,
+            (Some(folder), true) => Some(MaskFiles { folder, names: HashSet::new() }),
+            (Some(_), false) => {
+                return Err(Error::bad_input("`--masks` is for runs on masks, and this one gives none").into());
+            }
+        };
         let mut text = String::new();
         let (mut all, mut begun) = (Vec::new(), None);
         for block in words.chunks(BLOCK) {
             for one in predictor.predict(&predictor.samples(block)?, block, &context)? {
+                masks.as_mut().map_or(Ok(()), |masks| masks.write(&one))?;
                 match self.format {
                     _ if globals.json => all.push(one),
                     Written::Table => all.push(one),
@@ -150,6 +163,26 @@ impl Args {
             Some(path) if is_end => Ok(file::write_bytes(path, text.as_bytes())?),
             Some(_) => Ok(()),
         }
+    }
+}
+
+/// Where masks are written.
+struct MaskFiles<'a> {
+    folder: &'a Path,
+    names: HashSet<String>,
+}
+
+impl MaskFiles<'_> {
+    /// Writes the mask of a picture, under the picture's name.
+    fn write(&mut self, one: &Predicted) -> Result<()> {
+        let Some(mask) = &one.mask else { return Ok(()) };
+        let stem = Path::new(&one.input).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = self.folder.join(format!("{stem}.png"));
+        if !self.names.insert(stem) {
+            let what = format!("two pictures would have the mask `{}`", path.display());
+            return Err(Error::bad_input(what).hint("name the pictures of one folder at a time").into());
+        }
+        Ok(file::write_bytes(&path, &mask.to_png()?)?)
     }
 }
 

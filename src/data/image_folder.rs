@@ -99,7 +99,7 @@ fn collect(folder: &Path, shown: &str, depth: usize, files: &mut Vec<String>) ->
 }
 
 /// The names of folders and of files in a folder, sorted, without hidden ones; links are followed.
-fn entries(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
+pub(super) fn entries(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let entry = entry.map_err(Error::io("read", folder))?;

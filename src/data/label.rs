@@ -80,6 +80,9 @@ impl LabelConfig {
             }
             (Some(_), None) => {}
         }
+        if *kind == TargetKind::Masks {
+            push(".kind", "masks are pictures; `data.kind: segmentation` reads them".into());
+        }
         if threshold.is_some_and(|t| !t.is_finite()) {
             push(".threshold", "it is not a finite number".into());
         }

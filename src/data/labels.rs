@@ -72,7 +72,8 @@ impl<'a> Labels<'a> {
             _ => known.unwrap_or_default(),
         };
         let of_row = match keys.kind {
-            TargetKind::Classes => OfRow::Classes(Vec::new()),
+            // A label of masks is refused before anything is read.
+            TargetKind::Classes | TargetKind::Masks => OfRow::Classes(Vec::new()),
             TargetKind::MultiLabel => OfRow::MultiLabel(Vec::new()),
             TargetKind::Values => OfRow::Values(Vec::new()),
         };
@@ -101,6 +102,7 @@ impl<'a> Labels<'a> {
                 Ok(Parsed::Labels(labels))
             }
             (TargetKind::Classes, []) => Err("there is no label column".into()),
+            (TargetKind::Masks, _) => Err("masks are no cells of a table".into()),
         }
     }
 

@@ -20,6 +20,7 @@ mod load;
 mod mnist;
 mod parquet;
 mod parquet_file;
+mod segmentation;
 mod split;
 mod table;
 mod tar;
@@ -33,7 +34,7 @@ pub use image_folder::is_picture;
 pub use label::LabelConfig;
 pub use load::{LoadContext, load};
 pub use table::Delimiter;
-pub use targets::{TargetKind, Targets};
+pub use targets::{Mask, TargetKind, Targets};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,7 @@ formats! {
     jsonl::Jsonl = "jsonl",
     mnist::Mnist = "mnist",
     parquet::Parquet = "parquet",
+    segmentation::Segmentation = "segmentation",
     tsv::Tsv = "tsv",
     webdataset::Webdataset = "webdataset",
 }

@@ -1,8 +1,11 @@
 //! What rows are labelled with.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::Digest;
 use crate::graph::Task;
 
 /// What kind of thing a label is.
@@ -16,6 +19,9 @@ pub enum TargetKind {
     MultiLabel,
     /// One or several numbers per row.
     Values,
+    /// A class for each pixel; of `kind: segmentation`.
+    #[schemars(skip)]
+    Masks,
 }
 
 impl TargetKind {
@@ -25,13 +31,15 @@ impl TargetKind {
             Self::Classes => "classes",
             Self::MultiLabel => "multi_label",
             Self::Values => "values",
+            Self::Masks => "masks",
         }
     }
 
     /// What such targets are to a head.
     pub fn task(self) -> Task {
         match self {
-            Self::Classes => Task::Classes,
+            // Each place of a picture is a row.
+            Self::Classes | Self::Masks => Task::Classes,
             Self::MultiLabel => Task::MultiLabel,
             Self::Values => Task::Values,
         }
@@ -62,6 +70,24 @@ pub enum Targets {
         /// `[rows, names.len()]`, all finite.
         of_row: Vec<f32>,
     },
+    /// A class for each pixel.
+    Masks {
+        /// The names of the classes, in the order of their numbers.
+        names: Vec<String>,
+        /// The value of pixels of no class.
+        void: Option<u8>,
+        /// The mask of every row.
+        of_row: Vec<Mask>,
+    },
+}
+
+/// A picture of class numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Its file.
+    pub path: PathBuf,
+    /// The digest of the file.
+    pub digest: Digest,
 }
 
 impl Targets {
@@ -71,13 +97,17 @@ impl Targets {
             Self::Classes { .. } => TargetKind::Classes,
             Self::MultiLabel { .. } => TargetKind::MultiLabel,
             Self::Values { .. } => TargetKind::Values,
+            Self::Masks { .. } => TargetKind::Masks,
         }
     }
 
     /// The names of the classes, labels or values.
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Classes { names, .. } | Self::MultiLabel { names, .. } | Self::Values { names, .. } => names,
+            Self::Classes { names, .. }
+            | Self::MultiLabel { names, .. }
+            | Self::Values { names, .. }
+            | Self::Masks { names, .. } => names,
         }
     }
 
@@ -87,6 +117,7 @@ impl Targets {
             Self::Classes { of_row, .. } => of_row.len(),
             Self::MultiLabel { of_row, .. } => of_row.len(),
             Self::Values { names, of_row } => of_row.len() / names.len().max(1),
+            Self::Masks { of_row, .. } => of_row.len(),
         }
     }
 
@@ -99,7 +130,7 @@ impl Targets {
     pub fn summary(&self) -> String {
         let count = self.names().len();
         let (one, many) = match self {
-            Self::Classes { .. } => ("class", "classes"),
+            Self::Classes { .. } | Self::Masks { .. } => ("class", "classes"),
             Self::MultiLabel { .. } => ("label", "labels"),
             Self::Values { .. } => ("value", "values"),
         };
@@ -118,6 +149,10 @@ impl Targets {
                 let width = names.len();
                 of_row[row * width..(row + 1) * width].iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
             }
+            Self::Masks { void, of_row, .. } => {
+                out.extend_from_slice(&void.map_or(u16::MAX, u16::from).to_le_bytes());
+                out.extend_from_slice(&of_row[row].digest.0);
+            }
         }
     }
 
@@ -133,6 +168,7 @@ impl Targets {
             Self::Classes { .. } => Self::Classes { names, of_row: Vec::new() },
             Self::MultiLabel { .. } => Self::MultiLabel { names, of_row: Vec::new() },
             Self::Values { .. } => Self::Values { names, of_row: Vec::new() },
+            Self::Masks { void, .. } => Self::Masks { names, void: *void, of_row: Vec::new() },
         }
     }
 
@@ -152,6 +188,7 @@ impl Targets {
             (Self::Values { of_row, names }, Self::Values { of_row: theirs, .. }) => {
                 of_row.extend_from_slice(&theirs[row * names.len()..(row + 1) * names.len()]);
             }
+            (Self::Masks { of_row, .. }, Self::Masks { of_row: theirs, .. }) => of_row.push(theirs[row].clone()),
             _ => unreachable!("one config gives targets of one kind"),
         }
         Ok(())

@@ -122,6 +122,8 @@ pub struct Above<'a> {
     pub weights: &'a Weights,
     /// What its outputs are.
     pub task: Task,
+    /// What the file's output is called.
+    pub output: &'static str,
 }
 
 /// Numbers of tokens that graphs are made for, to see where the number shows in them.
@@ -152,7 +154,7 @@ pub fn merge(frozen: Vec<Frozen<'_>>, above: &Above<'_>, activation: Activation,
     };
     masks.into_iter().for_each(|mask| mask.add(&mut model));
     let name = printed.outputs.last().map(|(_, name)| name.clone()).unwrap_or_default();
-    splice::append(&mut model, &printed, (&name, activation.output(above.task), &row))?;
+    splice::append(&mut model, &printed, (&name, above.output, &row))?;
     model.producer_name = "caft".into();
     model.producer_version = env!("CARGO_PKG_VERSION").into();
     Ok(model)

@@ -10,6 +10,7 @@ pub mod bf16;
 pub mod execution;
 mod gemm;
 pub mod import;
+mod lift;
 pub mod onnx;
 pub mod op;
 pub mod parallel;

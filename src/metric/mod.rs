@@ -78,6 +78,9 @@ metrics! {
     MicroRecall "micro_recall" |width| Box::new(PerClass::new(width, PerClass::micro_recall)),
     /// The F1 score of all classes together.
     MicroF1 "micro_f1" |width| Box::new(PerClass::new(width, PerClass::micro_f1)),
+    /// The mean over classes that occur or are predicted of intersection over union: rows of the class predicted as it,
+    /// of rows of the class or predicted as it. Of masks the rows are places.
+    MeanIou "mean_iou" |width| Box::new(PerClass::new(width, PerClass::mean_iou)),
     /// Cohen's kappa: agreement beyond chance.
     CohenKappa "cohen_kappa" |width| Box::new(PerClass::new(width, PerClass::cohen_kappa)),
     /// The area under the ROC curve of softmax probabilities, each class against the rest; the mean over classes.
@@ -120,6 +123,7 @@ impl MetricName {
                 | Self::Top5Accuracy
                 | Self::BalancedAccuracy
                 | Self::CohenKappa
+                | Self::MeanIou
                 | Self::CalibrationError
         );
         let of_values = matches!(self, Self::Mae | Self::Rmse | Self::R2 | Self::Spearman);

@@ -19,6 +19,13 @@ impl PerClass {
         Self { counts: vec![(0, 0, 0); width], labels: false, read }
     }
 
+    /// Takes a row of a class with what it was predicted as.
+    pub fn count(&mut self, class: usize, predicted: usize) {
+        self.counts[class].0 += u64::from(class == predicted);
+        self.counts[class].1 += 1;
+        self.counts[predicted].2 += 1;
+    }
+
     fn per_class(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
         self.counts.iter().map(|(right, of_class, predicted)| (*right as f64, *of_class as f64, *predicted as f64))
     }
@@ -41,6 +48,11 @@ impl PerClass {
         let add = |(a, b, c): (f64, f64, f64), (x, y, z): (f64, f64, f64)| (a + x, b + y, c + z);
         let (right, t, p) = self.per_class().fold((0.0, 0.0, 0.0), add);
         quotient(score(right, t, p))
+    }
+
+    /// The mean intersection over union.
+    pub fn mean_iou(&self) -> f64 {
+        self.over_classes(|right, of_class, predicted| (right, of_class + predicted - right))
     }
 
     /// The mean precision.
@@ -140,10 +152,7 @@ impl Metric for PerClass {
         match targets {
             Targets::Classes(classes) => {
                 for (row, y) in outputs.chunks_exact(width).zip(classes) {
-                    let (best, y) = (argmax(row), *y as usize);
-                    self.counts[y].0 += u64::from(best == y);
-                    self.counts[y].1 += 1;
-                    self.counts[best].2 += 1;
+                    self.count(*y as usize, argmax(row));
                 }
             }
             Targets::MultiLabel { values, .. } => {

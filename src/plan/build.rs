@@ -86,7 +86,10 @@ fn outputs(recipe: &Recipe) -> Task {
 
 /// What is measured: what the recipe names, or what its targets and its head call for.
 pub fn metrics(recipe: &Recipe) -> Vec<MetricName> {
-    recipe.metrics.clone().unwrap_or_else(|| MetricName::of_task(outputs(recipe)))
+    recipe.metrics.clone().unwrap_or_else(|| match recipe.data.target_kind() {
+        TargetKind::Masks => vec![MetricName::MeanIou, MetricName::Accuracy],
+        _ => MetricName::of_task(outputs(recipe)),
+    })
 }
 
 /// The recipe of each tower as if it were alone.

@@ -6,11 +6,13 @@ use super::build::whole_is_trained;
 use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
+use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::head::{HeadConfig, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::recipe::{BackboneConfig, Backend, Device, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
+use crate::sample::image::augment::AugmentConfig;
 use crate::sample::{Modality, Transform};
 use crate::sampler::SamplerConfig;
 
@@ -61,6 +63,7 @@ pub(super) const RULES: &[Rule] = &[
     batches_are_of_whole_classes,
     data_is_consistent,
     head_loss_and_metrics_fit,
+    masks_are_of_frozen_tokens,
     margins_are_of_cosines,
     sweep_is_consistent,
 ];
@@ -441,6 +444,25 @@ fn head_loss_and_metrics_fit(check: &mut Check<'_>) {
     if train.sampler.needs_classes() && targets != Task::Classes {
         let message = format!("draws rows by their class, and the targets are {}", targets.name());
         check.problem("train.sampler.kind", message);
+    }
+}
+
+fn masks_are_of_frozen_tokens(check: &mut Check<'_>) {
+    let Recipe { data, model, .. } = check.recipe;
+    if data.target_kind() != TargetKind::Masks {
+        return;
+    }
+    if check.backbone().is_some_and(|backbone| backbone.mode != Mode::Frozen) {
+        check.problem("model.backbone.mode", "masks train a head on each token of a frozen backbone; use `frozen`");
+    }
+    if !model.towers.is_empty() {
+        check.problem("model.towers", "masks are of one picture; use `model.backbone`");
+    }
+    if data.common.augment != AugmentConfig::default() {
+        check.problem("data.augment", "does not change masks along with their pictures in this version; leave it out");
+    }
+    if build::head(check.recipe).task(Task::Classes) != Some(Task::Classes) {
+        check.problem("model.head.kind", "does not give a logit per class at each place");
     }
 }
 

@@ -44,7 +44,7 @@ impl PrecisionCost {
 const MOST: usize = 128;
 
 /// Computes some rows in fp32 on the processor, or finds them stored, and judges the head on both. `None` for a run in
-/// fp32, and where the model is not there in fp32.
+/// fp32 or on masks, and where the model is not there in fp32.
 ///
 /// # Errors
 /// Those of the engine, the cache and the trainer.
@@ -54,7 +54,8 @@ pub fn measure(
     weights: &Weights,
     context: &Context<'_>,
 ) -> Result<Option<PrecisionCost>> {
-    if resolved.plan.plan.engine.precision == Precision::Fp32 || !resolved.source.has_fp32() {
+    let nothing = resolved.plan.plan.engine.precision == Precision::Fp32 || training.is_of_masks();
+    if nothing || !resolved.source.has_fp32() {
         return Ok(None);
     }
     let judged = training.splits().into_iter().rev().find(|(_, rows)| !rows.is_empty());

@@ -65,8 +65,8 @@ impl Inputs {
                 };
                 of_row.iter().map(joined).collect()
             }
-            // Numbers tell rows apart, and not together.
-            Targets::Values { .. } => Vec::new(),
+            // Numbers tell rows apart, and not together; a picture with a mask is of many classes.
+            Targets::Values { .. } | Targets::Masks { .. } => Vec::new(),
         };
         let (samples, ids) = dataset.rows.into_iter().map(|row| (row.samples, row.origin)).unzip();
         Ok(Self { samples, ids, labels })

@@ -123,7 +123,7 @@ fn choose(dataset: &mut Dataset, plan: &ResolvedPlan) -> Result<()> {
 /// Gives targets the names and numbers of a model's outputs.
 fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
     let what = match targets {
-        Targets::Classes { .. } => "class",
+        Targets::Classes { .. } | Targets::Masks { .. } => "class",
         Targets::MultiLabel { .. } => "label",
         Targets::Values { .. } => "value",
     };
@@ -134,9 +134,14 @@ fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
             Error::bad_input(format!("the data have the {what} `{name}`; the run knows {known}"))
         })
     };
+    if matches!(targets, Targets::Masks { .. }) && targets.names() != known {
+        let known = one_of(known.iter().map(String::as_str));
+        return Err(Error::bad_input(format!("`data.names` must be those of the run, in their order: {known}")));
+    }
     let numbers = targets.names().iter().map(number).collect::<Result<Vec<u32>>>()?;
     let missing = (0..known.len() as u32).find(|number| !numbers.contains(number));
     match targets {
+        Targets::Masks { .. } => {}
         Targets::Classes { names, of_row } => {
             of_row.iter_mut().for_each(|class| *class = numbers[*class as usize]);
             *names = known.to_vec();
@@ -179,6 +184,7 @@ fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
     resolved.dataset.rows = wanted.iter().map(|&row| resolved.dataset.rows[row].clone()).collect();
     match &mut resolved.dataset.targets {
         Targets::Classes { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row]).collect(),
+        Targets::Masks { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
         Targets::MultiLabel { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
         Targets::Values { names, of_row } => {
             let width = names.len();
@@ -192,6 +198,10 @@ fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
 fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Evaluated> {
     let mut predictor = Predictor::of(word, context)?;
     let mut plan = predictor.plan().clone();
+    if predictor.gives_masks() {
+        let what = "an exported file gives classes of pixels, and masks are measured by what comes before them";
+        return Err(Error::bad_input(what).hint("name the run"));
+    }
     plan.plan.metrics = metrics(&plan, request.metrics)?;
     let data = request.data.ok_or_else(|| {
         Error::bad_input("an exported file does not say where labelled data are")

@@ -10,7 +10,7 @@ use super::engine::Source;
 use super::tail;
 use super::tower::Tower;
 use super::training::{self, BEST, CHECKPOINT};
-use super::{directory, exported};
+use super::{directory, exported, segmentation};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
@@ -23,6 +23,7 @@ use crate::head::HeadConfig;
 use crate::metric::argmax;
 use crate::plan::ResolvedPlan;
 use crate::recipe::{Precision, Provider};
+use crate::sample::image::mask;
 use crate::sample::pipeline::Item;
 use crate::sample::{Modality, Sample};
 use crate::train::{self, Features as _, InMemory, InputSpec, Prediction};
@@ -42,9 +43,31 @@ pub struct Predicted {
     /// The probability of every class or label, in the order of the classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probabilities: Vec<f32>,
-    /// Predicted values in the order of their names, or an embedding.
+    /// Predicted values in the order of their names, or an embedding; of a mask the share of each class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
+    /// The class of each pixel, of a run on masks.
+    #[serde(skip)]
+    pub mask: Option<PixelClasses>,
+}
+
+/// The class of each pixel of a picture, as the network sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PixelClasses {
+    /// Height and width.
+    pub size: [usize; 2],
+    /// Class numbers, row by row.
+    pub pixels: Vec<u8>,
+}
+
+impl PixelClasses {
+    /// As an 8-bit grey PNG whose values are class numbers.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        mask::to_png(&self.pixels, self.size)
+    }
 }
 
 /// A finished run, ready to classify.
@@ -76,8 +99,8 @@ impl Predictor {
         }
         let (weights, _) = Weights::load(&directory.join(CHECKPOINT).join(BEST))?;
         let inputs: Vec<InputSpec> = towers.iter().flat_map(|tower| tower.inputs(1)).collect();
-        let graph = training::graph(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
-        let prediction = Prediction::of(plan.plan.train.loss().task());
+        let graph = training::graph_in_use(&plan, tail.as_ref(), &inputs, HeadConfig::stored_rows(&weights))?;
+        let prediction = prediction(&plan);
         Ok(Self { plan, towers, tail, graph, weights, prediction, activation: Activation::None })
     }
 
@@ -108,8 +131,7 @@ impl Predictor {
             let outputs = graph.input(&spec.name, &spec.shape)?;
             graph.output(&spec.name, outputs);
         }
-        let task = plan.plan.train.loss().task();
-        let prediction = if activation == Activation::None { Prediction::of(task) } else { Prediction::Raw };
+        let prediction = if activation == Activation::None { prediction(&plan) } else { Prediction::Raw };
         let towers = vec![tower];
         Ok(Self { plan, towers, tail: None, graph, weights: Weights::default(), prediction, activation })
     }
@@ -130,7 +152,7 @@ impl Predictor {
     /// It does not take rows so long.
     pub(super) fn graph_for_length(&self, tokens: usize) -> Result<Graph> {
         let inputs: Vec<InputSpec> = self.towers.iter().flat_map(|tower| tower.inputs(tokens)).collect();
-        training::graph(&self.plan, self.tail.as_ref(), &inputs, HeadConfig::stored_rows(&self.weights))
+        training::graph_in_use(&self.plan, self.tail.as_ref(), &inputs, HeadConfig::stored_rows(&self.weights))
     }
 
     /// The engines that a row goes through, each with its outputs.
@@ -143,7 +165,7 @@ impl Predictor {
     fn graph_of(&self, features: &InMemory) -> Result<Option<Graph>> {
         let varies = self.towers.iter().flat_map(|tower| &tower.outputs).any(|(_, shape)| shape.per_token);
         let stored = HeadConfig::stored_rows(&self.weights);
-        let build = || training::graph(&self.plan, self.tail.as_ref(), features.inputs(), stored);
+        let build = || training::graph_in_use(&self.plan, self.tail.as_ref(), features.inputs(), stored);
         varies.then(build).transpose()
     }
 
@@ -193,6 +215,19 @@ impl Predictor {
         let batch_size = self.plan.plan.engine.batch_size;
         let start = Ok(InMemory::new(items.len()));
         self.towers.iter_mut().fold(start, |features, tower| tower.add(features?, items, batch_size, context))
+    }
+
+    /// Whether the run gives masks.
+    pub fn gives_masks(&self) -> bool {
+        segmentation::is_of(&self.plan)
+    }
+
+    fn mask(&self, input: &str, row: &[f32]) -> Predicted {
+        let pixels = segmentation::classes(row);
+        let values = segmentation::shares(&pixels, self.classes().len());
+        let mask = Some(PixelClasses { size: segmentation::size(&self.plan), pixels });
+        let (label, probability, probabilities) = (None, None, Vec::new());
+        Predicted { input: input.into(), label, probability, probabilities, values, mask }
     }
 
     /// The names of the classes, in the order of the probabilities.
@@ -330,12 +365,21 @@ impl Predictor {
         let outputs = train::predict(graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
         let width = outputs.len() / samples.len().max(1);
         let classes = self.classes();
+        if segmentation::is_of(&self.plan) {
+            let rows = names.iter().zip(outputs.chunks_exact(width.max(1)));
+            return Ok(rows.map(|(name, row)| self.mask(name, row)).collect());
+        }
         if task != Task::Embedding && width != classes.len() {
             return Err(Error::failed("the head gave another number of outputs than the run has"));
         }
         let rows = outputs.chunks_exact(width.max(1));
         Ok(names.iter().zip(rows).map(|(name, row)| predicted(task, name, classes, row)).collect())
     }
+}
+
+/// What is made of the outputs of a run's graph.
+fn prediction(plan: &ResolvedPlan) -> Prediction {
+    if segmentation::is_of(plan) { Prediction::Raw } else { Prediction::of(plan.plan.train.loss().task()) }
 }
 
 /// Whether a word names an exported file and not a run.
@@ -359,5 +403,12 @@ fn predicted(task: Task, input: &str, classes: &[String], row: &[f32]) -> Predic
         Task::Values | Task::Embedding => None,
     };
     let (probabilities, values) = if label.is_some() { (row.to_vec(), Vec::new()) } else { (Vec::new(), row.to_vec()) };
-    Predicted { input: input.into(), probability: label.as_ref().map(|_| row[best]), label, probabilities, values }
+    Predicted {
+        input: input.into(),
+        probability: label.as_ref().map(|_| row[best]),
+        label,
+        probabilities,
+        values,
+        mask: None,
+    }
 }

@@ -3,6 +3,7 @@
 use super::engine::Columns;
 use super::live::LiveRows;
 use super::resolve::Resolved;
+use super::segmentation::Grid;
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
 use crate::cache::{Column, RowReader};
@@ -22,6 +23,8 @@ pub struct StoredRows {
     plain: usize,
     views: Option<(Views, Vec<RowReader>)>,
     by_blocks: bool,
+    /// Where a row is one place of the grid of a sample's tokens.
+    grid: Option<Grid>,
 }
 
 /// The views of the training samples, behind the plain rows: all of view 1, then all of view 2, and so on.
@@ -97,7 +100,7 @@ impl StoredRows {
         }
         let readers: Vec<RowReader> = inputs.into_iter().map(|(_, reader)| reader).collect();
         let by_blocks = readers.iter().map(RowReader::row_bytes).sum::<usize>() * plain > LARGE;
-        Self { specs, readers, inputs: places, plain, views: None, by_blocks }
+        Self { specs, readers, inputs: places, plain, views: None, by_blocks, grid: None }
     }
 
     /// Adds `count` views of the rows `train`, of which the plain one is there; `digest_of` gives the digest of a
@@ -125,6 +128,13 @@ impl StoredRows {
         Ok(all)
     }
 
+    /// With a row for each place of a grid of tokens in place of one for each sample; all places of the first sample
+    /// come first. Samples that are not all in memory at once are visited by blocks.
+    #[must_use]
+    pub fn by_places(self, grid: Grid) -> Self {
+        Self { specs: grid.specs(&self.specs), grid: Some(grid), by_blocks: true, ..self }
+    }
+
     /// The same rows, visited by blocks however few they are.
     #[must_use]
     pub fn by_blocks(self) -> Self {
@@ -133,7 +143,13 @@ impl StoredRows {
 
     /// Bytes of all rows as they are stored.
     pub fn bytes(&self) -> u64 {
-        self.readers.iter().map(|reader| (reader.row_bytes() * self.len()) as u64).sum()
+        let samples = self.len() / self.places();
+        self.readers.iter().map(|reader| (reader.row_bytes() * samples) as u64).sum()
+    }
+
+    /// Rows of a sample.
+    fn places(&self) -> usize {
+        self.grid.map_or(1, Grid::places)
     }
 
     /// The inputs, one per output of the cut.
@@ -224,7 +240,7 @@ fn mask(lengths: &[u32], rows: &[usize], out: &mut [f32]) -> Result<()> {
 
 impl Features for StoredRows {
     fn len(&self) -> usize {
-        self.plain + self.views.as_ref().map_or(0, |(views, _)| views.rows())
+        (self.plain + self.views.as_ref().map_or(0, |(views, _)| views.rows())) * self.places()
     }
 
     fn inputs(&self) -> &[InputSpec] {
@@ -233,7 +249,7 @@ impl Features for StoredRows {
 
     fn block_rows(&self) -> Option<usize> {
         let row: usize = self.readers.iter().map(RowReader::row_bytes).sum();
-        self.by_blocks.then(|| (BLOCK / row.max(1)).max(1))
+        self.by_blocks.then(|| (BLOCK / row.max(1)).max(1) * self.places())
     }
 
     fn view(&self, row: u32, epoch: u32) -> u32 {
@@ -241,6 +257,13 @@ impl Features for StoredRows {
     }
 
     fn announce(&self, rows: &[u32]) {
+        if self.grid.is_some() {
+            let places = self.places() as u32;
+            let mut samples: Vec<u32> = rows.iter().map(|row| row / places).collect();
+            samples.sort_unstable();
+            samples.dedup();
+            return self.readers.iter().for_each(|reader| reader.announce(&samples));
+        }
         let Some((_, views)) = &self.views else {
             return self.readers.iter().for_each(|reader| reader.announce(rows));
         };
@@ -253,6 +276,18 @@ impl Features for StoredRows {
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
         let (reader, is_mask) = self.inputs[input];
+        if let Some(grid) = self.grid {
+            let dim = self.specs[input].elements();
+            let (mut tokens, mut held) = (vec![0.0; grid.tokens() * dim], None);
+            for (row, out) in rows.iter().zip(out.chunks_exact_mut(dim.max(1))) {
+                let (sample, place) = (row / grid.places(), row % grid.places());
+                if held.replace(sample) != Some(sample) {
+                    self.readers[reader].read(&[sample], &mut tokens)?;
+                }
+                out.copy_from_slice(&tokens[(grid.prefix + place) * dim..][..dim]);
+            }
+            return Ok(());
+        }
         let Some((_, views)) = &self.views else {
             return match self.readers[reader].lengths().filter(|_| is_mask) {
                 Some(lengths) => mask(lengths, rows, out),

@@ -29,6 +29,8 @@ impl Kept {
             data::Targets::Values { of_row, .. } => {
                 Self::Values(width, rows.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
             }
+            // Their rows are places, which only a network's tokens say.
+            data::Targets::Masks { .. } => Self::Classes(Vec::new()),
         }
     }
 

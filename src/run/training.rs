@@ -8,6 +8,7 @@ use super::engine::Columns;
 use super::live::LiveRows;
 use super::resolve::Resolved;
 use super::rows::{Rows, StoredRows};
+use super::segmentation::{self, Masks};
 use super::tail;
 use super::targets::Kept;
 use crate::base::memory::peak_bytes;
@@ -39,6 +40,8 @@ pub struct Training {
     /// The row of the data set that each of them is.
     pub(super) kept: Vec<usize>,
     pub(super) targets: Kept,
+    /// Where the targets are masks: these, the graph that gives the classes of pixels, and the pictures' tokens.
+    masks: Option<(Masks, Graph, StoredRows)>,
     task: Task,
     train: Vec<u32>,
     valid: Vec<u32>,
@@ -73,7 +76,7 @@ impl Training {
         kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
         let splits = &resolved.dataset.splits;
-        let (mut train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
+        let (mut train, mut valid, mut test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
         if let Some(fraction) = plan.plan.train.fraction {
             train = share(&train, fraction, plan.plan.seeds.data);
         }
@@ -81,7 +84,7 @@ impl Training {
             return Err(Error::bad_input("no training rows are left"));
         }
         let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
-        let rows = match live {
+        let mut rows = match live {
             Some(context) => {
                 let rows = LiveRows::new(resolved, columns, &kept, context)?;
                 Rows::Live(views.iter().fold(rows, |rows, (views, seed)| rows.with_views((&train, *views, *seed))))
@@ -99,11 +102,30 @@ impl Training {
         for _ in 1..views.map_or(1, |(views, _)| views) {
             kept.extend(train.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
         }
+        let mut targets = None;
+        let mut masks = None;
+        if let Some(found) = Masks::of(&resolved.dataset.targets, &kept, plan, rows.specs())? {
+            let places = found.places();
+            [&mut train, &mut valid, &mut test].into_iter().for_each(|rows| *rows = found.rows(&places, rows));
+            if train.is_empty() {
+                return Err(Error::bad_input("no place of the training masks has a class"));
+            }
+            let of_pixels = segmentation::graph(plan, rows.specs(), stored_rows.unwrap_or(train.len()))?;
+            let pictures = StoredRows::new(resolved, columns, &kept)?;
+            rows = match rows {
+                Rows::Stored(rows) => Rows::Stored(rows.by_places(found.grid())),
+                Rows::Live(_) => return Err(Error::bad_input("masks are trained on stored tokens")),
+            };
+            kept = kept.iter().flat_map(|row| std::iter::repeat_n(*row, found.grid().places())).collect();
+            targets = Some(Kept::Classes(places));
+            masks = Some((found, of_pixels, pictures));
+        }
         Ok(Self {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
-            targets: Kept::of(&resolved.dataset.targets, &kept),
+            targets: targets.unwrap_or_else(|| Kept::of(&resolved.dataset.targets, &kept)),
+            masks,
             task: plan.plan.train.loss().task(),
             rows,
             kept,
@@ -281,6 +303,11 @@ impl Training {
         [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
     }
 
+    /// Whether a row is a place of a picture, and not a sample.
+    pub fn is_of_masks(&self) -> bool {
+        self.masks.is_some()
+    }
+
     /// What the outputs are.
     pub fn task(&self) -> Task {
         self.task
@@ -326,6 +353,17 @@ impl Training {
                 all.extend(train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, name)?);
             }
         }
+        if let Some((masks, graph, pictures)) = &self.masks {
+            for (name, rows) in self.splits() {
+                let places = masks.grid().places() as u32;
+                let mut of_split: Vec<u32> = rows.iter().map(|row| row / places).collect();
+                of_split.dedup();
+                if !of_split.is_empty() {
+                    let measured = masks.measure(graph, weights, pictures, &of_split)?;
+                    all.extend(measured.into_iter().map(|(metric, value)| (format!("{name}/{metric}"), value)));
+                }
+            }
+        }
         let main = self.config.metrics.first().map(|metric| metric.name()).unwrap_or_default();
         let shown = ["test", "valid", "train"].iter().filter_map(|split| {
             let name = format!("{split}/{main}");
@@ -343,6 +381,22 @@ fn share(rows: &[u32], fraction: f64, seed: u64) -> Vec<u32> {
     order.truncate(count);
     order.sort_unstable();
     order.into_iter().map(|at| rows[at]).collect()
+}
+
+/// The graph that a finished run is used by: [`graph`], and for masks what makes classes of pixels of it.
+///
+/// # Errors
+/// Those of [`graph`].
+pub fn graph_in_use(
+    plan: &ResolvedPlan,
+    tail: Option<&Tail>,
+    inputs: &[InputSpec],
+    stored_rows: usize,
+) -> Result<Graph> {
+    if segmentation::is_of(plan) {
+        return segmentation::graph(plan, inputs, stored_rows);
+    }
+    graph(plan, tail, inputs, stored_rows)
 }
 
 /// The graph above the cut: what of the backbone is trained, neck and head, which keeps `stored_rows` rows if it

@@ -11,6 +11,7 @@ mod hub;
 mod hub_data;
 mod images;
 mod pack;
+mod masks;
 mod pip;
 mod precision;
 mod project;

@@ -8,6 +8,7 @@ use super::{Real, Shape, Tensor};
 use crate::base::Result;
 
 mod activation;
+mod argmax;
 mod attention;
 mod batch_norm;
 mod binary;
@@ -42,6 +43,7 @@ mod transpose;
 mod window;
 
 pub use activation::Activation;
+pub use argmax::ArgMax;
 pub use attention::Attention;
 pub use batch_norm::BatchNorm;
 pub use binary::{Binary, BinaryKind};
@@ -206,6 +208,8 @@ macro_rules! operators {
 }
 
 operators! {
+    /// The place of the largest.
+    ArgMax,
     /// Transposed convolution.
     ConvTranspose,
     /// A frame around a value.

@@ -46,6 +46,8 @@ pub struct Compared<'a> {
     pub exact: bool,
     /// Whether a difference is only told, and never refused.
     pub told: bool,
+    /// Whether outputs are classes of pixels, of which is compared how many differ.
+    pub masks: bool,
 }
 
 /// The least cosine of an embedding in another precision.
@@ -54,7 +56,10 @@ const LEAST_COSINE: f32 = 0.95;
 impl Compared<'_> {
     /// Compares.
     pub fn compare(self) -> Comparison {
-        let Self { live, export, width, task, threshold, exact, told, runtime } = self;
+        let Self { live, export, width, task, threshold, exact, told, masks, runtime } = self;
+        if masks {
+            return of_masks((live, export, width), exact, told, runtime);
+        }
         let largest = live.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let mut differences = live.iter().zip(export).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
         let most = differences.try_fold(0.0f32, |most, x| if x.is_nan() { Err(x) } else { Ok(most.max(x)) });
@@ -70,6 +75,26 @@ impl Compared<'_> {
         let cosine = (task == Task::Embedding).then(|| rows().map(|(a, b)| cosine(a, b)).fold(1.0, f32::min));
         let tolerance = (!told).then(|| if exact { 2e-2 } else { 0.5 } * largest.max(1e-3));
         Comparison { samples: live.len() / width, max_difference, largest, same_prediction, cosine, tolerance, runtime }
+    }
+}
+
+/// The largest share of a picture's pixels that are of another class; those near a border may fall to either side.
+fn of_masks((live, export, width): (&[f32], &[f32], usize), exact: bool, told: bool, runtime: String) -> Comparison {
+    let width = width.max(1);
+    let differing = |a: &[f32], b: &[f32]| a.iter().zip(b).filter(|(a, b)| a != b).count() as f32 / width as f32;
+    let rows = live.chunks_exact(width).zip(export.chunks_exact(width));
+    let most = rows.map(|(a, b)| differing(a, b)).fold(0.0, f32::max);
+    let max_difference = if live.len() == export.len() { most } else { f32::INFINITY };
+    let tolerance = (!told).then_some(if exact { 1e-2 } else { 0.1 });
+    let (same_prediction, cosine) = (None, None);
+    Comparison {
+        samples: live.len() / width,
+        max_difference,
+        largest: 1.0,
+        same_prediction,
+        cosine,
+        tolerance,
+        runtime,
     }
 }
 
@@ -109,7 +134,7 @@ mod tests {
 
     fn compared<'a>(live: &'a [f32], export: &'a [f32], task: Task, exact: bool) -> Comparison {
         let runtime = "cpu, fp32".to_string();
-        Compared { runtime, live, export, width: 2, task, threshold: 0.0, exact, told: false }.compare()
+        Compared { runtime, live, export, width: 2, task, threshold: 0.0, exact, told: false, masks: false }.compare()
     }
 
     #[test]

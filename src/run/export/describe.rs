@@ -12,6 +12,7 @@ use crate::plan::ResolvedPlan;
 use crate::run::context::Context;
 use crate::run::engine;
 use crate::run::exported::tokenizer_name;
+use crate::run::segmentation;
 
 /// Hugging Face's description of a model.
 const CONFIG: &str = "config.json";
@@ -27,6 +28,13 @@ pub fn describe(
     context: &Context<'_>,
 ) -> Result<Vec<String>> {
     let task = plan.plan.train.loss().task();
+    if segmentation::is_of(plan) {
+        let [height, width] = segmentation::size(plan);
+        return Ok(vec![format!(
+            "`classes` [batch, {height}, {width}] are class numbers as floats, resize and argmax are inside; ONNX Runtime \
+             loads the file, and `caft predict`"
+        )]);
+    }
     if plan.plan.model.towers.is_empty() {
         let files = of_one(scratch, plan, (None, task), context)?;
         write_json(scratch, CONFIG, &files.config)?;

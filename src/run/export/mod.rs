@@ -78,6 +78,11 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     let task = plan.plan.train.loss().task();
     let (activation, input) = (request.activation, request.input);
     activation.check(task)?;
+    let masks = predictor.gives_masks();
+    if masks && activation != Activation::None {
+        return Err(Error::bad_input("a file of masks gives the class of each pixel, of which nothing else is made")
+            .hint("export with `--activation none`"));
+    }
     let own = kept_in(&plan);
     let precision = request.precision.unwrap_or(own);
     let folder = request.folder.clone().unwrap_or_else(|| run.to_path_buf());
@@ -99,7 +104,8 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
         notes.extend(note);
     }
     let (_, weights) = predictor.above();
-    let above = Above { graph: &|tokens| predictor.graph_for_length(tokens), weights, task };
+    let output = exported::output(&plan, activation);
+    let above = Above { graph: &|tokens| predictor.graph_for_length(tokens), weights, task, output };
     let mut model = merge(frozen, &above, activation, input)?;
     let provenance = Provenance {
         run: record.name.clone(),
@@ -138,7 +144,7 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
         let runtime = format!("{}, {}", prepared.choice.info.name, prepared.precision.name());
         let outputs = outputs_of(&file, prepared, &items, (activation, input), &plan, context)?;
         let threshold = if activation == Activation::Sigmoid { 0.5 } else { 0.0 };
-        let compared = Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told };
+        let compared = Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told, masks };
         let comparison = compared.compare();
         comparison.check(&file_name(&folder))?;
         comparisons.push(comparison);

@@ -142,6 +142,10 @@ impl<'a> Rows<'a> {
         }
         run.cost.bytes = Some(self.training.rows.bytes());
         run.evaluations = self.evaluations();
+        if self.training.is_of_masks() {
+            run.notes.push("A row is a place of a picture; places are not shown one by one.".into());
+            return Ok(());
+        }
         let origin = |row: usize| self.origin(row);
         match (&self.training.targets, self.training.task()) {
             (Kept::Classes(_), Task::Classes) => {
@@ -332,6 +336,9 @@ impl<'a> Rows<'a> {
             }
         }
         events.finish()?;
+        if self.training.is_of_masks() {
+            return Ok(());
+        }
         let Some((chosen, features)) = self.sampled(EMBEDDED)? else { return Ok(()) };
         let Marks { names, of_row } = self.marks();
         let row = |&at: &usize| {

@@ -6,6 +6,7 @@
 pub mod augment;
 mod config;
 pub mod decode;
+pub mod mask;
 mod orientation;
 mod preprocess;
 mod thumbnail;

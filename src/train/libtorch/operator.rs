@@ -89,6 +89,7 @@ pub(super) fn compute(op: &Op, node: &Node<'_>) -> Result<Tensor> {
             let kept = x.f_mul(&input(1).f_unsqueeze(-1)?)?.f_sum_dim_intlist(&[1][..], false, None)?;
             kept.f_div(&input(1).f_sum_dim_intlist(&[1][..], true, None)?.f_clamp_min(1e-9)?)
         }
+        Op::ArgMax(argmax) => x.f_argmax(argmax.axis as i64 + 1, false)?.f_to_kind(Kind::Float),
         Op::Neighbours(neighbours) => self::neighbours(neighbours, node),
         Op::Concat(concat) => Tensor::f_cat(&node.inputs, concat.axis as i64 + 1),
         Op::Flatten(_) | Op::Reshape(_) => x.f_reshape(&size(node.output, node.rows)[..]),

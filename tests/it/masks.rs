@@ -1,0 +1,116 @@
+//! Segmentation by a head on each token of a vision transformer, as a user sees it.
+
+use caft::base::random::Stream;
+use caft::graph::onnx;
+use image::{GrayImage, Luma, Rgb, RgbImage};
+
+use super::project::Project;
+
+const SIDE: u32 = 32;
+
+const RECIPE: &str = "
+name: reds
+model:
+  backbone: {onnx: vit.onnx, outputs: [tokens]}
+  neck: {kind: standardize}
+data:
+  kind: segmentation
+  train: {path: data/train}
+  test: {path: data/test}
+  names: [blue, red]
+  preprocess: {resize: {size: 32, mode: exact}, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+train: {epochs: 60, batch_size: 64, optimizer: {kind: adamw, lr: 2.0e-2}}
+";
+
+/// Pictures of blue and red cells of 8 pixels, with their masks; the first cell of each is void.
+fn project() -> Project {
+    let project = Project::new(1);
+    onnx::write(&onnx::testing::tiny_vit(), &project.path("vit.onnx")).unwrap();
+    for (split, count) in [("train", 24), ("test", 8)] {
+        for folder in ["images", "masks"] {
+            std::fs::create_dir_all(project.path(&format!("data/{split}/{folder}"))).unwrap();
+        }
+        for number in 0..count {
+            let drawn = Stream::named(number, split);
+            let is_red = |x: u32, y: u32| drawn.below(u64::from(y / 8 * 4 + x / 8), 2) == 1;
+            let noise = |x: u32, y: u32| drawn.below(u64::from(1000 + y * SIDE + x), 60) as u8;
+            let picture = RgbImage::from_fn(SIDE, SIDE, |x, y| {
+                let strong = 190 + noise(x, y);
+                Rgb(if is_red(x, y) { [strong, 30, 20] } else { [20, 30, strong] })
+            });
+            let mask = GrayImage::from_fn(SIDE, SIDE, |x, y| {
+                Luma([if x < 8 && y < 8 { 255 } else { u8::from(is_red(x, y)) }])
+            });
+            picture.save(project.path(&format!("data/{split}/images/{number:02}.png"))).unwrap();
+            mask.save(project.path(&format!("data/{split}/masks/{number:02}.png"))).unwrap();
+        }
+    }
+    project.write("masks.yaml", RECIPE);
+    project
+}
+
+#[test]
+fn tokens_learn_masks_that_are_predicted_exported_and_measured() {
+    let project = project();
+    let ran = project.run(&["run", "masks.yaml", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let record = ran.json();
+    let metrics = &record["metrics"];
+    for metric in ["test/mean_iou", "test/accuracy", "test/pixel_accuracy", "test/pixel_mean_iou"] {
+        assert!(metrics[metric].as_f64().is_some_and(|value| value > 0.7), "{metric}: {metrics}");
+    }
+    assert_eq!(record["main_metric"], "test/mean_iou");
+
+    let pictures = ["data/test/images/00.png", "data/test/images/01.png"];
+    let words = |run: &str, folder: &str| {
+        let mut all = vec!["predict".to_string(), run.into(), "--masks".into(), folder.into(), "--json".into()];
+        all.extend(pictures.map(String::from));
+        all
+    };
+    let predict = |run: &str, folder: &str| {
+        let words = words(run, folder);
+        project.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let run = record["path"].as_str().unwrap();
+    let predicted = predict(run, "out");
+    assert_eq!(predicted.code, Some(0), "{predicted:?}");
+    let shares = predicted.json()["predictions"][0]["values"].clone();
+    assert_eq!(shares.as_array().map(Vec::len), Some(2), "{shares}");
+    let grey = |path: &str| image::open(project.path(path)).unwrap().into_luma8();
+    let (mask, truth) = (grey("out/00.png"), grey("data/test/masks/00.png"));
+    let counted = mask.pixels().zip(truth.pixels()).filter(|(_, truth)| truth.0[0] != 255);
+    let right = counted.filter(|(mask, truth)| mask == truth).count();
+    assert!(right > 700, "{right} of 960 pixels");
+
+    let exported = project.run(&["export", run, "--json"]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let file = project.path(run).join("model.onnx");
+    let again = predict(file.to_str().unwrap(), "again");
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let same = mask.pixels().zip(grey("again/00.png").pixels()).filter(|(a, b)| a == b).count();
+    assert!(same >= 1020, "{same} of 1024 pixels");
+
+    let eval = project.run(&["eval", run, "--json"]);
+    assert_eq!(eval.code, Some(0), "{eval:?}");
+    assert!(eval.stdout.contains("pixel_mean_iou"), "{eval:?}");
+}
+
+#[test]
+fn what_masks_cannot_be_is_told() {
+    let project = project();
+    let fails = |words: &[&str], expected: &str| {
+        let mut all = vec!["run", "masks.yaml"];
+        all.extend(words);
+        let ran = project.run(&all);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{expected}: {ran:?}");
+    };
+    fails(&["data.void=1"], "is the number of a class");
+    fails(&["data.void=254"], "has the value 255, and there are 2 classes");
+    fails(&["++model.backbone.mode=full"], "masks train a head on each token of a frozen backbone");
+    fails(&["++data.augment.views=2"], "does not change masks");
+    fails(&["++model.head.kind=embedding"], "does not give a logit per class");
+    fails(&["model.backbone.onnx=backbone.onnx", "model.backbone.outputs=[/Flatten_output_0]"], "one token per place");
+    std::fs::remove_file(project.path("data/train/masks/03.png")).unwrap();
+    fails(&[], "03.png` has no mask in");
+}
