@@ -266,7 +266,7 @@ mod tests {
         for neck in necks {
             let weights = graph(neck, 3).initial_weights(0);
             let build = |tokens: usize| Ok(graph(neck, tokens));
-            let above = Above { graph: &build, weights: &weights, task: Task::Classes };
+            let above = Above { graph: &build, weights: &weights, task: Task::Classes, output: "logits" };
             let one = print_above(&above, Activation::None, 11).unwrap().0;
             let open = of_any_length(one, &print_above(&above, Activation::None, 13).unwrap().0).unwrap();
             for (name, sizes) in &open.ints {

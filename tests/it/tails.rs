@@ -54,6 +54,35 @@ fn all_of_the_backbone_is_trained_from_its_weights_or_from_none() {
 }
 
 #[test]
+fn all_of_a_vision_transformer_is_trained_by_its_class_token() {
+    let project = Project::new(8);
+    caft::graph::onnx::write(&caft::graph::onnx::testing::tiny_vit(), &project.path("vit.onnx")).unwrap();
+    let words = [
+        "run",
+        "recipe.yaml",
+        "--json",
+        "model.backbone.onnx=vit.onnx",
+        "model.backbone.outputs=[tokens]",
+        "model.backbone.mode=full",
+        "model.neck={kind: cls_token}",
+        "train.epochs=8",
+        "train.batch_size=8",
+        "train.optimizer.lr=3e-3",
+    ];
+    let ran = project.run(&words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let record = ran.json();
+    assert!(record["metrics"]["test/accuracy"].as_f64().unwrap() >= 0.9, "{record}");
+    let folder = project.path(record["path"].as_str().unwrap());
+    let (weights, _) = caft::graph::Weights::load(&folder.join("checkpoint/best.safetensors")).unwrap();
+    let token = weights.0.iter().find(|(name, _)| name.contains("cls"));
+    assert_eq!(token.map(|(_, tensor)| tensor.values.len()), Some(16), "{:?}", weights.0.keys());
+    // The exported file is compared with the run before it is kept.
+    let exported = project.run(&["export", record["path"].as_str().unwrap()]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+}
+
+#[test]
 fn what_cannot_be_trained_is_told_before_anything_is_computed() {
     let project = Project::new(2);
     let fails = |words: &[&str], expected: &str| {

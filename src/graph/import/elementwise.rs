@@ -5,7 +5,8 @@ use super::node::Importer;
 use super::value::{Item, View};
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::NodeProto;
-use crate::graph::op::{Binary, BinaryKind};
+use crate::graph::onnx::shape::Dim;
+use crate::graph::op::{Binary, BinaryKind, Repeat};
 use crate::graph::{Init, ValueId};
 
 impl<'a> Importer<'a> {
@@ -25,8 +26,11 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn expand(&mut self, node: &'a NodeProto) -> Result<()> {
-        let view = self.view(node, 0)?;
         let sizes = self.sizes(&node.output[0])?;
+        if let Some(constant) = self.constant(node, 0).cloned() {
+            return self.repeat(node, &constant, &sizes);
+        }
+        let view = self.view(node, 0)?;
         let dims: Vec<usize> = sizes
             .iter()
             .map(|d| if d.is_batch() { Some(1) } else { d.known() })
@@ -39,6 +43,21 @@ impl<'a> Importer<'a> {
         }
         let ones = Constant { data: Data::Floats(vec![1.0; dims.iter().product()]), dims, weight: None };
         let view = self.with_constant(BinaryKind::Mul, &view, &ones, false)?;
+        self.put(node, view)
+    }
+
+    /// A weight that every sample gets, such as a class token.
+    fn repeat(&mut self, node: &'a NodeProto, constant: &Constant, sizes: &[Dim]) -> Result<()> {
+        let batch = sizes.iter().position(|size| *size == Dim::BATCH);
+        let others = sizes.iter().filter(|size| **size != Dim::BATCH).map(|size| size.known());
+        let (Some(batch), Some(dims)) = (batch, others.collect::<Option<Vec<usize>>>()) else {
+            return Err(Error::bad_input("its shape is not known before it runs"));
+        };
+        let like = self.views.graph.inputs().first().copied();
+        let like = like.ok_or_else(|| Error::bad_input("nothing says how many samples there are"))?;
+        let value = self.weight(constant, Init::Normal(0.02), false)?;
+        let id = self.emit(Repeat { dims }, &[like, value])?;
+        let view = self.views.gathered(id, batch)?;
         self.put(node, view)
     }
 

@@ -33,6 +33,7 @@ mod pad;
 mod pool;
 mod reduce;
 mod relu;
+mod repeat;
 mod reshape;
 mod resize;
 mod slice;
@@ -66,6 +67,7 @@ pub use pad::Pad;
 pub use pool::{Pool, PoolKind};
 pub use reduce::{Reduce, ReduceKind};
 pub use relu::Relu;
+pub use repeat::Repeat;
 pub use reshape::Reshape;
 pub use resize::{Coordinates, Resize, ResizeMode};
 pub use slice::Slice;
@@ -264,6 +266,8 @@ operators! {
     Reduce,
     /// The positive part.
     Relu,
+    /// The same for every sample.
+    Repeat,
     /// Probabilities from logits.
     Softmax,
     /// One token of many.

@@ -93,6 +93,10 @@ pub(super) fn compute(op: &Op, node: &Node<'_>) -> Result<Tensor> {
         Op::Neighbours(neighbours) => self::neighbours(neighbours, node),
         Op::Concat(concat) => Tensor::f_cat(&node.inputs, concat.axis as i64 + 1),
         Op::Flatten(_) | Op::Reshape(_) => x.f_reshape(&size(node.output, node.rows)[..]),
+        Op::Repeat(_) => {
+            let row: Vec<i64> = node.output.dims.iter().map(|d| *d as i64).collect();
+            input(1).f_reshape(&row[..])?.f_expand(&size(node.output, node.rows)[..], false)
+        }
         Op::Transpose(transpose) => {
             let order = transpose.order.iter().map(|axis| *axis as i64 + 1);
             x.f_permute(&std::iter::once(0).chain(order).collect::<Vec<_>>()[..])
