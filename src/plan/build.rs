@@ -6,6 +6,7 @@ use super::rules::{Check, RULES};
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
+use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::head::HeadConfig;
