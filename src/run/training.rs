@@ -154,6 +154,7 @@ impl Training {
             tail: None,
             model: plan.plan.model.clone(),
             targets: Kept::of(targets, &kept),
+            masks: None,
             task: plan.plan.train.loss().task(),
             rows: Rows::Stored(rows),
             kept,

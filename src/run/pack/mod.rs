@@ -305,6 +305,11 @@ fn pack_rows(
             let width = names.len();
             PackedTargets::Values(kept.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
         }
+        Targets::Masks { .. } => {
+            return Err(
+                Error::bad_input("masks are not packed with activations").hint("pack the run without its activations")
+            );
+        }
     };
     let splits = &resolved.dataset.splits;
     let rows = Rows {
