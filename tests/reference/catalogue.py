@@ -6,9 +6,10 @@ engine is run by ONNX Runtime on random pictures in a batch of two. Every named 
 shape and agree with the framework's own forward pass (cosine >= 0.9999), and a picture must give the same bits
 in every batch. The preprocess must be that of the named weights.
 
-    python tests/reference/catalogue.py CAFT [NAME ...] > table.md
+    python tests/reference/catalogue.py CAFT [NAME ...]
 
-CAFT is the program; it needs its ONNX Runtime (`caft runtime add cpu`). Python needs torch, torchvision, timm,
+prints the table's rows and puts them into `configs/backbones/README.md`, in the order of the entries, with the counts above
+them; an entry that says less than `exported` is named, to be marked by hand. CAFT is the program; it needs its ONNX Runtime (`caft runtime add cpu`). Python needs torch, torchvision, timm,
 transformers, onnx, onnxruntime, numpy and pyyaml.
 """
 
@@ -17,6 +18,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -187,6 +189,26 @@ def engine_of(caft, name, file, home):
     return model, json.loads(ran.stdout)
 
 
+def keep(rows):
+    """Puts rows into the catalogue's README."""
+    path = os.path.join(ROOT, "configs", "backbones", "README.md")
+    text = open(path).read()
+    table = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*\n", text, re.M)}
+    table.update(rows)
+    every = list(entries())
+    exported = [name for name, entry in every if entry.get("proof") == "exported" or name in rows]
+    ordered = [table[name] for name, _ in every if name in table]
+    text = re.sub(r"(\| --- .*\n)(\| `.*\n)+", lambda match: match[1] + "".join(ordered), text, count=1)
+    counts = f"{len(exported)} of {len(every)} entries are `exported`; {len(ordered)} by the engines of this table"
+    text = re.sub(r"\d+ of \d+ entries are `exported`; \d+ by the engines of this table", counts, text)
+    others = ", ".join(f"`{name}`" for name in exported if name not in table)
+    text = re.sub(r"Compared without the engine: .*\.", f"Compared without the engine: {others or 'none'}.", text)
+    open(path, "w").write(text)
+    for name, entry in every:
+        if name in rows and entry.get("proof") != "exported":
+            print(f"{name} is proven now: give its entry `proof: exported`", file=sys.stderr)
+
+
 def main():
     caft, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:]
     print("| entry | exported from | parameters | below the cut | input | first output | outputs | worst cosine | same bits |")
@@ -199,7 +221,9 @@ def main():
         if not source.startswith(("torchvision:", "timm:", "hf:")):
             continue
         try:
-            print(prove(caft, name, entry), flush=True)
+            row = prove(caft, name, entry)
+            print(row, flush=True)
+            keep({name: row + "\n"})
         except Exception as error:  # every entry is tried
             failed.append(name)
             print(f"{name}: {type(error).__name__}: {error}".replace("\n", " ")[:600], file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ mod blocks;
 mod cnn;
 pub mod families;
 mod text;
+mod tokens;
 mod vit;
 
 pub use cnn::tiny_cnn;

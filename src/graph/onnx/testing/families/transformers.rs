@@ -1,6 +1,7 @@
 //! Vision transformers and their kin. Outputs: `tokens`, `pooled` vectors, stages.
 
-use super::super::blocks::{Act, Axis, Map, Net, Tokens, conv};
+use super::super::blocks::{Act, Axis, Map, Net, conv};
+use super::super::tokens::Tokens;
 use crate::graph::onnx::make;
 
 /// What plain vision transformers differ in.
