@@ -399,6 +399,7 @@ fn full_batches_stand_alone(check: &mut Check<'_>) {
         ("parameter_groups", !train.parameter_groups.is_empty()),
         ("layer_decay", train.layer_decay < 1.0),
         ("ema", train.ema.is_some()),
+        ("precision", train.precision != Arithmetic::Fp32),
     ];
     for (key, _) in used.iter().filter(|(_, used)| *used) {
         check.problem(&format!("train.{key}"), "does not apply to `lbfgs`, whose steps see all rows at once");
