@@ -7,7 +7,7 @@ use crate::backbone::{Catalogue, Entry};
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
-use crate::graph::Task;
+use crate::graph::{Arithmetic, Task};
 use crate::head::{HeadConfig, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
