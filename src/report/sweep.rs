@@ -360,7 +360,7 @@ mod tests {
         let best = &sweep.trials[0];
         assert_eq!((best.value, &best.shown[..]), (Some(0.9), &["0.001".to_string(), "mlp".into()][..]));
         assert!((best.places[0].unwrap() - 0.5).abs() < 1e-9 && best.places[1] == Some(1.0));
-        assert_eq!((best.replica.as_str(), best.curve.len()), ("seed 1", 85));
+        assert_eq!((best.replica.as_str(), best.curve.len()), ("seed 1", 84));
         assert_eq!(best.curve.last().unwrap(), &(250, Some(249.0)));
         assert_eq!(sweep.trials[2].error.as_deref(), Some("no"));
         assert!(sweep.importance.is_empty(), "two trials say nothing");

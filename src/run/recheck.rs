@@ -68,8 +68,7 @@ fn of_tower(resolved: &Resolved, columns: &Columns, count: usize, context: &Cont
         let view = View::of(resolved, columns, number)?;
         let is_stored = |row: &usize| view.columns.iter().all(|column| column.contains(&view.digests[*row]));
         let order = Stream::named(0, "recheck").permutation(view.rows.len());
-        let mut chosen: Vec<usize> =
-            order.into_iter().map(|at| view.rows[at as usize]).filter(is_stored).take(count).collect();
+        let mut chosen: Vec<usize> = order.into_iter().map(|at| view.rows[at]).filter(is_stored).take(count).collect();
         chosen.sort_unstable();
         if chosen.is_empty() {
             continue;

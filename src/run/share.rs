@@ -126,8 +126,8 @@ impl<'a> Share<'a> {
     /// Some rows were pushed or found to be bad, `pushed` so far: first those given out first.
     pub fn handled(&mut self, rows: usize, pushed: u64) {
         self.handled += rows as u64;
-        while let Some((_, part)) = self.in_work.pop_front_if(|(given, _)| *given <= self.handled) {
-            self.done.push_back((pushed, part));
+        while self.in_work.front().is_some_and(|(given, _)| *given <= self.handled) {
+            self.done.extend(self.in_work.pop_front().map(|(_, part)| (pushed, part)));
         }
     }
 

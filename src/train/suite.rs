@@ -158,6 +158,7 @@ fn every_neck() {
         vector(json!({"kind": "mlp", "widths": [8], "dropout": 0.2})),
         tokens(json!({"kind": "transformer", "layers": 1, "heads": 2, "dropout": 0.1})),
         vector(json!({"kind": "concat"})).inputs(&[("a", &[3]), ("b", &[4])]),
+        vector(json!({"kind": "pair"})).inputs(&[("a", &[4]), ("b", &[4])]),
     ];
     check_kinds::<crate::neck::NeckConfig>("neck", cases);
 }

@@ -112,7 +112,7 @@ fn every_kind_of_output_is_exported_and_measured() {
             assert!(said["comparisons"][0]["max_difference"].as_f64().unwrap() < 1e-3, "{said}");
             assert_near(&live, &numbers(&project, &file, &pictures), 1e-3);
             let config = std::fs::read_to_string(project.path(&folder).join("config.json")).unwrap();
-            assert_eq!(config.contains(problem), true, "{config}");
+            assert!(config.contains(problem), "{config}");
             let measured = project.run(&["eval", &file, "--data-of", "table.yaml", "--json"]);
             assert_eq!(measured.code, Some(0), "{measured:?}");
             let found = measured.json()["metrics"][metric].as_f64().unwrap();

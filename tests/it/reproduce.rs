@@ -49,7 +49,7 @@ fn a_run_is_repeated_bit_for_bit_from_its_lock_and_told_when_it_cannot_be() {
 
     let rate = project.run(&["reproduce", &run, "train.optimizer.lr=0.5"]);
     assert!(rate.code == Some(1) && rate.stdout.contains("what is asked for"), "{rate:?}");
-    project.write("old.lock", &text.split("recipe:").next().unwrap());
+    project.write("old.lock", text.split("recipe:").next().unwrap());
     let old = project.run(&["reproduce", "old.lock"]);
     assert!(old.code == Some(2) && old.stderr.contains("has no recipe"), "{old:?}");
     project.write("bad.lock", "id: [");

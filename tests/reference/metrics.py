@@ -48,6 +48,7 @@ result = {
     "accuracy": metrics.accuracy_score(truth, predicted),
     "top5_accuracy": metrics.top_k_accuracy_score(truth, scores, k=5, labels=labels),
     "macro_f1": metrics.f1_score(truth, predicted, average="macro"),
+    "mean_iou": metrics.jaccard_score(truth, predicted, average="macro"),
     "top3_accuracy": metrics.top_k_accuracy_score(truth, scores, k=3, labels=labels),
     "balanced_accuracy": metrics.balanced_accuracy_score(truth, predicted),
     "macro_precision": metrics.precision_score(truth, predicted, average="macro", zero_division=0),

@@ -60,7 +60,7 @@ impl Units {
     /// `out` has room for the block with `stride` numbers from row to row, nobody else uses it, and this is one of
     /// [`Units::all`].
     pub unsafe fn block(self, a: &[u16], b: &[u16], out: *mut f32, stride: usize, accumulate: bool) {
-        debug_assert!(a.len() == b.len() && a.len() % (BLOCK * STEP) == 0);
+        debug_assert!(a.len() == b.len() && a.len().is_multiple_of(BLOCK * STEP));
         // SAFETY: by the caller's promise; the factors have whole steps.
         unsafe {
             match self {
@@ -103,7 +103,7 @@ unsafe fn plain(a: &[u16], b: &[u16], out: *mut f32, stride: usize, accumulate: 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
         _mm512_storeu_ps,
     };
     use std::mem::transmute;
@@ -132,14 +132,14 @@ mod avx512 {
                     // SAFETY: 32 numbers of the block; every register of 512 bits is one of 32 bf16.
                     let load = |tile: usize| unsafe {
                         let numbers = b[tile * TILE * STEP + pair * 2 * TILE..].as_ptr();
-                        transmute::<_, __m512bh>(_mm512_loadu_si512(numbers.cast()))
+                        transmute::<__m512i, __m512bh>(_mm512_loadu_si512(numbers.cast()))
                     };
                     let columns = [load(0), load(1)];
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let terms = &a[(rows + row) * STEP + 2 * pair..][..2];
                         let both = i32::from(terms[0]) | i32::from(terms[1]) << 16;
                         // SAFETY: as above.
-                        let terms = unsafe { transmute::<_, __m512bh>(_mm512_set1_epi32(both)) };
+                        let terms = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(both)) };
                         for (sum, columns) in sums.iter_mut().zip(columns) {
                             *sum = _mm512_dpbf16_ps(*sum, terms, columns);
                         }

@@ -68,7 +68,7 @@ impl Left {
         Arch::new().dispatch(|| {
             for (b, block) in self.data.chunks_exact_mut(len.max(1)).enumerate() {
                 let rows = BLOCK.min(self.rows - b * BLOCK);
-                pack_left(matrix.from_row(b * BLOCK), rows, self.depth, block);
+                pack_left(matrix.lines_from(b * BLOCK), rows, self.depth, block);
             }
         });
     }
@@ -99,7 +99,7 @@ impl Right {
         Arch::new().dispatch(|| {
             for (b, block) in self.data.chunks_exact_mut(len.max(1)).enumerate() {
                 let columns = BLOCK.min(self.columns - b * BLOCK);
-                pack_right(by_columns.from_row(b * BLOCK), columns, self.depth, block);
+                pack_right(by_columns.lines_from(b * BLOCK), columns, self.depth, block);
             }
         });
     }
@@ -183,7 +183,7 @@ struct Lines<'a> {
 }
 
 impl<'a> Matrix<'a, f32> {
-    fn from_row(self, row: usize) -> Lines<'a> {
+    fn lines_from(self, row: usize) -> Lines<'a> {
         let (data, across, along) = self.strided(row);
         Lines { data, along, across }
     }

@@ -21,7 +21,7 @@ impl Softmax {
     pub fn rows<F: Real>(rows: &mut [F], width: usize, log_sums: &mut [f64]) {
         for (row, largest) in rows.chunks_exact_mut(width.max(1)).zip(log_sums.iter_mut()) {
             let most = fold(row, F::of(f64::NEG_INFINITY), |a, b| a.max(b));
-            row.iter_mut().for_each(|x| *x = *x - most);
+            row.iter_mut().for_each(|x| *x -= most);
             *largest = most.wide();
         }
         // All rows at once, because one may be too short for a vector.
