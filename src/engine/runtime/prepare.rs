@@ -199,6 +199,12 @@ impl Prepared {
         let builder = builder.with_intra_threads(threads).map_err(|e| failed(e.into()))?;
         // Spinning threads would take the cores from the decoders that prepare the next batch.
         let builder = builder.with_intra_op_spinning(false).map_err(|e| failed(e.into()))?;
+        if info.provider == Provider::Cpu {
+            // Of a session that names no device, the library gives the work to a plug-in that any other session of the
+            // process has registered, which computes in what numbers it likes.
+            let own = environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == info.ep)).take(1);
+            return builder.with_devices(own, None).map_err(|error| failed(error.into()));
+        }
         if let Some(plugin) = &self.plugin {
             plugin.register(&environment)?;
             let devices: Vec<_> =
