@@ -1,4 +1,4 @@
-//! Sweep files of Weights & Biases, and of Ludwig ([`ludwig`]), read as a recipe's `sweep` section.
+//! Sweep files of Weights & Biases, and of Ludwig (their `hyperopt` section), read as a recipe's `sweep` section.
 //!
 //! Of the former counts what says what to try and how: `method`, `metric`, `parameters`, `early_terminate`,
 //! `run_cap` (and caft's own `seed`, `repeat`, `kfold`, `fractions`, `keep`). What says where and by which program

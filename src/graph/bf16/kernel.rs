@@ -54,7 +54,7 @@ impl Units {
         }
     }
 
-    /// Computes a block of [`BLOCK`] by [`BLOCK`] from packed blocks of both factors.
+    /// Computes a block of 32 by 32 from packed blocks of both factors.
     ///
     /// # Safety
     /// `out` has room for the block with `stride` numbers from row to row, nobody else uses it, and this is one of

@@ -1,6 +1,6 @@
 //! Matrix products in bf16: both factors are rounded to 8 bits of mantissa, products are added up in f32.
 //!
-//! Factors are packed into blocks of [`BLOCK`] rows or columns, whose depth is in steps of [`STEP`] terms, filled up
+//! Factors are packed into blocks of 32 rows or columns, whose depth is in steps of 32 terms, filled up
 //! with zeros. A block of the product is then computed by what the processor has: the tiles of AMX, the dot products
 //! of AVX-512 BF16, or plain arithmetic, which gives nearly the same numbers, slowly. A number of the product is added
 //! up along its depth alone, so that it has the same bits alone and among others, on any number of threads.
