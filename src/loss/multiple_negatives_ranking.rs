@@ -11,9 +11,8 @@ use crate::graph::{Real, Targets};
 /// Multiple negatives ranking (Henderson and others, 2017; Sentence Transformers' `MultipleNegativesRankingLoss`) of
 /// embeddings `[batch, dim]` of length one. Rows of a class in a batch are taken two by two: of each pair the first is
 /// to be nearer to its own second than to the seconds of the other classes and to the rows that are left over, by the
-/// cross-entropy of scaled cosines. For pairs label both rows with the pair's name, for triplets the third row with a
-/// name of its own; `train.sampler: {kind: pk, rows_per_class: 2}` fills batches with pairs. Large batches have more to
-/// tell apart.
+/// cross-entropy of scaled cosines. Label both rows of a pair with the pair's name; `train.sampler: {kind: pk,
+/// rows_per_class: 2}` fills batches with pairs. Large batches have more to tell apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MultipleNegativesRanking {
