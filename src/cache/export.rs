@@ -200,7 +200,7 @@ impl<'a> Rows<'a> {
 
 /// The header of a version 1.0 `.npy` file (numpy.lib.format): its length makes the data begin at a
 /// multiple of 64.
-fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+pub fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     let dims: String = shape.iter().map(|dim| format!("{dim}, ")).collect();
     let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
     let size = (10 + text.len() + 1).next_multiple_of(64);

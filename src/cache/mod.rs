@@ -109,7 +109,7 @@ mod writer;
 pub use claims::{Claims, LEASE};
 pub use column::Column;
 pub use compact::{COMPACT_SHARD_BYTES, Compacted};
-pub use export::ExportFormat;
+pub use export::{ExportFormat, npy_header};
 pub use gc::{Garbage, GcRules};
 pub use info::{Change, ColumnInfo};
 pub use reader::RowReader;

@@ -17,6 +17,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Result, file};
+use crate::cache::npy_header;
 
 /// Rows of numbers with their names.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -105,7 +106,7 @@ impl Embeddings {
             Format::Npy => {
                 file::write_bytes(&names_beside(path), self.names_json()?.as_bytes())?;
                 file::write_atomic(path, |out| {
-                    out.write_all(&npy_header(self.len(), self.width))?;
+                    out.write_all(&npy_header("<f4", &[self.len(), self.width]))?;
                     out.write_all(bytemuck::cast_slice(&self.values))
                 })
             }
@@ -207,18 +208,6 @@ fn names_beside(path: &Path) -> std::path::PathBuf {
 
 fn numbered(rows: usize) -> Names {
     Names { ids: (0..rows).map(|row| row.to_string()).collect(), ..Names::default() }
-}
-
-/// The header of a version 1.0 `.npy` file of f32 (numpy.lib.format).
-fn npy_header(rows: usize, width: usize) -> Vec<u8> {
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
-    let size = (10 + text.len() + 1).next_multiple_of(64);
-    text.extend(std::iter::repeat_n(' ', size - 11 - text.len()));
-    text.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((text.len() as u16).to_le_bytes());
-    bytes.extend(text.as_bytes());
-    bytes
 }
 
 fn read_npy(path: &Path) -> Result<Embeddings> {
