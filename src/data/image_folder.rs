@@ -26,14 +26,7 @@ const DEEPEST: usize = 64;
 
 impl Read for ImageFolder {
     fn find(&self, root: &Path) -> Result<Found> {
-        let folder = |names: &[&str]| -> Vec<PathBuf> {
-            names.iter().map(|name| root.join(name)).find(|path| path.is_dir()).into_iter().collect()
-        };
-        let train = folder(&["train"]);
-        if train.is_empty() {
-            return Ok(Found { train: vec![root.to_path_buf()], ..Found::default() });
-        }
-        Ok(Found { train, valid: folder(&["valid", "val", "validation"]), test: folder(&["test"]) })
+        Ok(Found::folders(root))
     }
 
     fn read(&self, paths: &[PathBuf], _: &SetPlace<'_>) -> Result<Set> {

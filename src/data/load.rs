@@ -53,6 +53,21 @@ pub(super) struct Found {
     pub test: Vec<PathBuf>,
 }
 
+impl Found {
+    /// The folders `train`, `valid` (or `val`, `validation`) and `test` below a root; without `train` the root is the
+    /// training rows.
+    pub fn folders(root: &Path) -> Self {
+        let folder = |names: &[&str]| -> Vec<PathBuf> {
+            names.iter().map(|name| root.join(name)).find(|path| path.is_dir()).into_iter().collect()
+        };
+        let train = folder(&["train"]);
+        if train.is_empty() {
+            return Self { train: vec![root.to_path_buf()], ..Self::default() };
+        }
+        Self { train, valid: folder(&["valid", "val", "validation"]), test: folder(&["test"]) }
+    }
+}
+
 /// What reading a set may need.
 pub(super) struct SetPlace<'a> {
     /// The local folder that `data.root` became.
