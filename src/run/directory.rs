@@ -57,6 +57,12 @@ impl RunDirectory {
     }
 }
 
+/// The record of a run of this id, if one has finished.
+pub fn finished(runs: &Path, name: &str, id: &Digest) -> Option<RunRecord> {
+    let record = read_record(&first_attempt(runs, name, id)).ok()?;
+    (record.status == Status::Finished).then_some(record)
+}
+
 /// The folder of a plan's first attempt.
 pub fn first_attempt(runs: &Path, name: &str, id: &Digest) -> PathBuf {
     runs.join(name).join(id.short(ID_DIGITS))

@@ -45,7 +45,6 @@ mod tower;
 mod training;
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use context::Context;
 pub use eval::{EvalRequest, Evaluated, evaluate};
@@ -86,29 +85,12 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
         Ok((resolved, summary))
     })?;
     let id = resolved.plan.id();
-    let first = directory::first_attempt(&context.runs, &plan.name, &id);
-    if !fresh
-        && let Ok(record) = directory::read_record(&first)
-        && record.status == Status::Finished
-    {
+    if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         return Ok(Finished { record, was_there: true });
     }
     let directory = RunDirectory::take(&context.runs, &plan.name, &id, fresh)?;
-    let mut record = RunRecord {
-        name: plan.name.clone(),
-        id,
-        path: directory.path().display().to_string(),
-        status: Status::Running,
-        main_metric: None,
-        metrics: BTreeMap::new(),
-        activations: Activations::default(),
-        skipped: 0,
-        stored: BTreeMap::new(),
-        stages: BTreeMap::from([("resolve".into(), took)]),
-        started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        precision_cost: None,
-        error: None,
-    };
+    let mut record = RunRecord::begin(&plan.name, id, directory.path());
+    record.stages.insert("resolve".into(), took);
     record.write(directory.path())?;
     let outcome = stages(&resolved, recipe, context, &directory, &mut record);
     if let Err(error) = &outcome {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,25 @@ pub struct RunRecord {
 pub const RECORD: &str = "run.json";
 
 impl RunRecord {
+    /// The record of a run that begins now.
+    pub fn begin(name: &str, id: Digest, folder: &Path) -> Self {
+        Self {
+            name: name.into(),
+            id,
+            path: folder.display().to_string(),
+            status: Status::Running,
+            main_metric: None,
+            metrics: BTreeMap::new(),
+            activations: Activations::default(),
+            skipped: 0,
+            stored: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            precision_cost: None,
+            error: None,
+        }
+    }
+
     /// Reads the record of a run directory.
     ///
     /// # Errors

@@ -1,8 +1,5 @@
 //! Training on the activations of a pack: what stands above the cut, as often and as otherwise as anyone likes.
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::{Opened, PackedTargets, Rows};
 use crate::base::{Digest, Error, Result, file};
 use crate::cache::Store;
@@ -11,7 +8,7 @@ use crate::plan::{PLAN, Plan, ResolvedPlan};
 use crate::run::context::Context;
 use crate::run::directory::{self, RunDirectory};
 use crate::run::lock::Lock;
-use crate::run::record::{Activations, RunRecord, Status};
+use crate::run::record::{RunRecord, Status};
 use crate::run::rows::StoredRows;
 use crate::run::training::{BEST, CHECKPOINT, Training};
 use crate::run::{Finished, main_metric, report};
@@ -24,29 +21,11 @@ use crate::run::{Finished, main_metric, report};
 pub fn train(opened: &Opened, plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Result<Finished> {
     let resolved = resolve(opened, plan)?;
     let id = resolved.id();
-    let first = directory::first_attempt(&context.runs, &plan.name, &id);
-    if !fresh
-        && let Ok(record) = directory::read_record(&first)
-        && record.status == Status::Finished
-    {
+    if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         return Ok(Finished { record, was_there: true });
     }
     let directory = RunDirectory::take(&context.runs, &plan.name, &id, fresh)?;
-    let mut record = RunRecord {
-        name: plan.name.clone(),
-        id,
-        path: directory.path().display().to_string(),
-        status: Status::Running,
-        main_metric: None,
-        metrics: BTreeMap::new(),
-        activations: Activations::default(),
-        skipped: 0,
-        stored: BTreeMap::new(),
-        stages: BTreeMap::new(),
-        started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        precision_cost: None,
-        error: None,
-    };
+    let mut record = RunRecord::begin(&plan.name, id, directory.path());
     record.write(directory.path())?;
     let outcome = stages(opened, &resolved, recipe, context, (&directory, &mut record));
     if let Err(error) = &outcome {
