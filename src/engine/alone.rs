@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::precision::with_outputs;
 use super::runtime::Prepared;
-use super::samples::random_row;
-use super::verify::{run, same_bits};
-use super::{Engine, InputTensor, OnnxRuntime, Port};
+use super::verify::{Probe, same_bits};
+use super::{Engine, InputTensor, OnnxRuntime, Port, run_on};
 use crate::base::Result;
 use crate::graph::onnx::proto::{DataType, ModelProto, NodeProto};
 use crate::graph::onnx::{self, describe, shape};
+use crate::sample::Tensor;
 
 /// An engine that is given one sample at a time, whatever it is asked for.
 pub struct OneByOne<'a>(pub Box<dyn Engine + 'a>);
@@ -57,18 +57,22 @@ const GROUP_BYTES: usize = 64 << 20;
 
 /// The node, in words, at which a sample's values begin to depend on its batch: one that is known to do so, else
 /// the first whose output is found to differ between a sample alone and beside another, run tensor by tensor. `None`
-/// where no tensor differs once they are all looked at, for then it is how the provider fuses the nodes, or where `row`, the
-/// shape of the only input's row, is not known.
+/// where no tensor differs once they are all looked at, for then it is how the provider fuses the nodes. `probe` makes
+/// samples, whose first input has rows of the shape `row`.
 ///
 /// # Errors
 /// Those of reading and running the model.
-pub fn culprit(model: &Path, prepared: &Prepared, row: Option<&[usize]>, scratch: &Path) -> Result<Option<String>> {
+pub fn culprit(
+    model: &Path,
+    prepared: &Prepared,
+    (row, probe): (&[usize], Probe<'_>),
+    scratch: &Path,
+) -> Result<Option<String>> {
     let model = onnx::read(model)?;
     let nodes = || model.graph.iter().flat_map(|graph| &graph.node);
     if let Some(node) = nodes().find(|node| mixes(node)) {
         return Ok(Some(describe(node)));
     }
-    let Some(row) = row else { return Ok(None) };
     let facts = onnx::inspect::facts(&model, Some(row))?;
     let size = |name: &String| -> Option<usize> {
         let fact = facts.get(name).filter(|fact| fact.element == DataType::Float)?;
@@ -83,7 +87,7 @@ pub fn culprit(model: &Path, prepared: &Prepared, row: Option<&[usize]>, scratch
             continue;
         };
         if sum + bytes > GROUP_BYTES && !group.is_empty() {
-            if let Some(found) = first_that_differs(&model, &group, prepared, row, scratch)? {
+            if let Some(found) = first_that_differs(&model, &group, prepared, probe, scratch)? {
                 return Ok(Some(found));
             }
             group.clear();
@@ -92,23 +96,28 @@ pub fn culprit(model: &Path, prepared: &Prepared, row: Option<&[usize]>, scratch
         group.push((node, output));
         sum += bytes;
     }
-    if group.is_empty() { Ok(None) } else { first_that_differs(&model, &group, prepared, row, scratch) }
+    if group.is_empty() { Ok(None) } else { first_that_differs(&model, &group, prepared, probe, scratch) }
 }
 
 fn first_that_differs(
     model: &ModelProto,
     group: &[(&NodeProto, String)],
     prepared: &Prepared,
-    row: &[usize],
+    probe: Probe<'_>,
     scratch: &Path,
 ) -> Result<Option<String>> {
     let tensors: Vec<String> = group.iter().map(|(_, tensor)| tensor.clone()).collect();
     let path = scratch.join("inner.onnx");
     onnx::write(&with_outputs(model, &tensors), &path)?;
     let mut engine = OnnxRuntime::trial(prepared, &path, 1)?;
-    let (sample, mate) = (random_row(row, 0), random_row(row, 100));
-    let alone = run(&mut engine, row, &sample, 1)?;
-    let both = run(&mut engine, row, &[sample, mate].concat(), 2)?;
+    let pairs = probe(0).into_iter().zip(probe(100));
+    let pairs: Option<Vec<Tensor>> = pairs.map(|(sample, mate)| Tensor::join(&[&sample, &mate])).collect();
+    let mut outputs = |inputs: &[Tensor]| -> Result<Vec<Vec<f32>>> {
+        let mut outputs = vec![Vec::new(); tensors.len()];
+        run_on(&mut engine, inputs, &mut outputs)?;
+        Ok(outputs)
+    };
+    let (alone, both) = (outputs(&probe(0))?, outputs(&pairs.unwrap_or_default())?);
     let differs = alone.iter().zip(&both).position(|(alone, both)| !same_bits(alone, both, 0));
     Ok(differs.map(|at| describe(group[at].0)))
 }

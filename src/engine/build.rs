@@ -13,6 +13,7 @@ use crate::graph::onnx::proto::{DataType, ValueInfoProto};
 use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::text::{TextInput, TextInputs};
 
 /// Raised when the same request gives another file, so that engines built before are not reused.
 const BUILD_VERSION: &str = "4";
@@ -38,6 +39,8 @@ pub struct BuildRequest<'a> {
     pub tasks: &'a [Task],
     /// How a picture becomes the input, where it is known.
     pub preprocess: Option<&'a ImagePreprocess>,
+    /// The names of a text network's inputs, where they are known to be others than usual.
+    pub inputs: Option<&'a TextInputs>,
     /// Height and width that pictures have, which may be others than the model was exported for.
     pub image: Option<[usize; 2]>,
     /// How the cut model is converted.
@@ -65,14 +68,15 @@ impl Built {
 impl BuildRequest<'_> {
     /// What the engine's folder is called: everything that decides what is in it.
     pub fn key(&self) -> Digest {
-        KeyWriter::new("engine")
+        let key = KeyWriter::new("engine")
             .field("version", BUILD_VERSION)
             .field("source", self.digest.to_string())
             .json("outputs", &self.outputs)
             .json("image", &self.image)
             .field("precision", self.conversion.precision().name())
-            .field("conversion", self.conversion.key())
-            .finish()
+            .field("conversion", self.conversion.key());
+        let unusual = self.inputs.filter(|names| **names != TextInputs::default());
+        unusual.into_iter().fold(key, |key, names| key.json("inputs", names)).finish()
     }
 }
 
@@ -90,6 +94,7 @@ pub fn build(home: &Home, request: &BuildRequest<'_>) -> Result<Built> {
     }
     let scratch = Scratch::beside(&folder)?;
     let mut model = onnx::cut(onnx::read(request.source)?, request.outputs)?;
+    onnx::widen_inputs(&mut model);
     if let Some(size) = request.image {
         onnx::set_image_size(&mut model, size)?;
     }
@@ -188,6 +193,7 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, converted: Converted)
         name: value.name.clone(),
         dtype: dtype_name(value),
         shape: row_shape(value).unwrap_or_default(),
+        takes: takes(value, request.inputs),
     });
     let manifest = Manifest {
         format: FORMAT,
@@ -211,6 +217,13 @@ fn write_folder(folder: &Path, request: &BuildRequest<'_>, converted: Converted)
     };
     manifest.write(folder)?;
     Ok(manifest)
+}
+
+/// What of a text an input takes, if it takes integers, by its name.
+fn takes(value: &ValueInfoProto, names: Option<&TextInputs>) -> Option<TextInput> {
+    let integers = value.tensor().is_some_and(|tensor| tensor.elem_type() == DataType::Int64);
+    let known = || names.map_or_else(|| TextInput::usual(&value.name), |names| names.takes(&value.name));
+    integers.then(known).flatten()
 }
 
 /// The files of a folder with their sizes and digests.
@@ -306,6 +319,7 @@ pub(super) mod tests {
             family: None,
             tasks: &[],
             preprocess: None,
+            inputs: None,
             image: None,
             conversion: Conversion::Keep,
         }

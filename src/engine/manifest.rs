@@ -11,6 +11,7 @@ use crate::graph::onnx::Select;
 use crate::recipe::CalibrationMethod;
 use crate::resource::DigestTable;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::text::TextInput;
 
 /// The manifest's file name in an engine's folder.
 pub const MANIFEST: &str = "engine.yaml";
@@ -146,6 +147,9 @@ pub struct EngineInput {
     pub dtype: String,
     /// The shape of one row, without the batch; `null` where it may vary.
     pub shape: Vec<Option<usize>>,
+    /// What of a text it takes, where it takes some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes: Option<TextInput>,
 }
 
 /// An output of an engine.

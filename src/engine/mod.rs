@@ -8,6 +8,7 @@
 mod alone;
 mod build;
 pub mod exchange;
+mod feed;
 pub mod manifest;
 mod onnxruntime;
 pub mod pack;
@@ -20,15 +21,17 @@ mod weights;
 
 pub use alone::{OneByOne, culprit};
 pub use build::{BuildRequest, Built, build, part};
+pub use feed::Feed;
 pub use manifest::Manifest;
 pub use onnxruntime::OnnxRuntime;
-pub use samples::Samples;
+pub use samples::{Samples, random_tensor};
 pub use weights::{fetch_model, weights_digest};
 
 use std::ops::Range;
 
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
+use crate::sample::text::TextInput;
 use crate::sample::{Tensor, Values};
 
 /// One input of a batch.
@@ -105,23 +108,33 @@ impl<'a> From<&'a Tensor> for InputTensor<'a> {
     }
 }
 
-/// Runs an engine on prepared inputs: each of its inputs takes the tensor of its name, an only one the only tensor.
+/// Runs an engine on prepared inputs: each of its inputs takes the tensor of its name or, where that is a usual one of
+/// text networks, the one that stands for the same; an only input takes the only tensor.
 ///
 /// # Errors
 /// The engine has an input that nothing is prepared for; those of [`Engine::run`].
 pub fn run_on(engine: &mut dyn Engine, inputs: &[Tensor], outputs: &mut [Vec<f32>]) -> Result<()> {
-    let ports = engine.inputs();
-    let of_port = |port: &Port| inputs.iter().find(|tensor| tensor.name == port.name);
-    let chosen: Option<Vec<InputTensor<'_>>> = match (ports, inputs) {
+    let chosen = choose(engine.inputs(), inputs)?;
+    engine.run(&chosen, outputs)
+}
+
+/// The tensors that some inputs take, in their order.
+fn choose<'a>(ports: &[Port], inputs: &'a [Tensor]) -> Result<Vec<InputTensor<'a>>> {
+    let of_port = |port: &Port| {
+        let usual = TextInput::usual(&port.name);
+        let named = inputs.iter().find(|tensor| tensor.name == port.name);
+        named.or_else(|| inputs.iter().find(|tensor| usual.is_some() && TextInput::usual(&tensor.name) == usual))
+    };
+    let chosen: Option<Vec<InputTensor<'a>>> = match (ports, inputs) {
         ([_], [one]) => Some(vec![one.into()]),
         _ => ports.iter().map(|port| of_port(port).map(InputTensor::from)).collect(),
     };
-    let chosen = chosen.ok_or_else(|| {
+    chosen.ok_or_else(|| {
         let wanted = one_of(ports.iter().filter(|port| of_port(port).is_none()).map(|port| port.name.as_str()));
         let there = one_of(inputs.iter().map(|tensor| tensor.name.as_str()));
         Error::bad_input(format!("the model has the input {wanted}, and what is prepared is {there}"))
-    })?;
-    engine.run(&chosen, outputs)
+            .hint("where its inputs have other names than usual, say which takes what with `preprocess.inputs`")
+    })
 }
 
 /// A named input or output of an engine.

@@ -9,8 +9,10 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::runtime::{self, Lanes, Prepared};
-use super::{Engine, InputTensor, Port};
+use super::verify::Whole;
+use super::{Engine, InputTensor, Port, choose};
 use crate::base::{Error, Home, Result};
+use crate::sample::Tensor;
 
 /// A cut model in ONNX Runtime: in one session, or in several that share a batch.
 pub struct OnnxRuntime {
@@ -49,16 +51,18 @@ impl OnnxRuntime {
         Ok(Self { lanes: vec![session], inputs, outputs })
     }
 
-    /// The shape of one row of every output, learnt by running a sample.
+    /// Runs one sample and gives its outputs with the shapes of their rows.
     ///
     /// # Errors
-    /// Those of [`Engine::run`].
-    pub fn learn_row_shapes(&mut self, inputs: &[InputTensor<'_>]) -> Result<Vec<Vec<usize>>> {
-        let mut shapes = Vec::new();
-        with_results(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, |_, shape, _| {
-            shapes.push(shape.iter().skip(1).map(|&size| usize::try_from(size).unwrap_or(0)).collect());
+    /// Those of [`super::run_on`].
+    pub fn run_whole(&mut self, inputs: &[Tensor]) -> Result<Vec<Whole>> {
+        let chosen = choose(&self.inputs, inputs)?;
+        let mut given = Vec::new();
+        with_results(&mut self.lanes[0], (&self.inputs, &self.outputs), &chosen, |_, shape, values| {
+            let row = shape.iter().skip(1).map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+            given.push(Whole { row, values: values.to_vec() });
         })?;
-        Ok(shapes)
+        Ok(given)
     }
 
     /// Runs a batch in pieces, each lane taking the next one. A sample's output does not depend on its batch, so

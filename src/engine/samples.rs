@@ -1,29 +1,48 @@
-//! What engines are compared on: real pictures, or random numbers where there are none.
+//! What engines are compared on: real pictures or texts, or made-up ones where there are none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::random::Stream;
-use crate::base::{Error, Result};
-use crate::sample::Sample;
+use crate::base::{Error, Result, file};
 use crate::sample::image::{ImagePreprocess, Preprocessor};
+use crate::sample::text::{Encoder, inputs_of};
+use crate::sample::{Sample, Tensor, Values};
 
-/// Ready inputs, each of one row.
+/// Ready samples.
 #[derive(Debug, Clone)]
 pub struct Samples {
-    /// The values of each.
-    pub rows: Vec<Vec<f32>>,
+    /// The inputs of each, `[1, …]`.
+    pub inputs: Vec<Vec<Tensor>>,
     /// What they are, for the manifest.
     pub of: String,
 }
 
 /// More files than this are not listed to choose from.
 const MOST_FILES: usize = 100_000;
+/// A larger file is not one of sample texts.
+const LARGEST_TEXT: u64 = 256 << 20;
 
 impl Samples {
     /// Rows of normal random numbers.
     pub fn random(row: &[usize], count: usize) -> Self {
-        Self { rows: (0..count as u64).map(|sample| random_row(row, sample)).collect(), of: "random numbers".into() }
+        let inputs = (0..count as u64).map(|sample| vec![random_tensor(row, sample)]).collect();
+        Self { inputs, of: "random numbers".into() }
+    }
+
+    /// The lines of a text file that are not empty, evenly spread.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large or not UTF-8, or has no such lines; one cannot be encoded.
+    pub fn texts(path: &Path, encoder: &Encoder, count: usize) -> Result<Self> {
+        let text = file::read_text(path, LARGEST_TEXT)?;
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        if lines.is_empty() {
+            return Err(Error::bad_input(format!("there are no texts in `{}`", path.display())));
+        }
+        let count = count.clamp(1, lines.len());
+        let inputs = (0..count).map(|i| inputs_of(encoder, lines[i * lines.len() / count])).collect::<Result<_>>()?;
+        Ok(Self { inputs, of: format!("texts of {}", path.display()) })
     }
 
     /// Pictures of a folder and the folders in it, evenly spread over their sorted names; or one picture.
@@ -42,24 +61,31 @@ impl Samples {
         }
         let count = count.clamp(1, files.len());
         let mut worker = Preprocessor::new(preprocess);
-        let size = preprocess.output_shape().iter().product();
-        let row = |i: usize| {
-            let (file, mut bytes, mut out) = (&files[i * files.len() / count], Vec::new(), vec![0.0; size]);
+        let row = preprocess.output_shape();
+        let shape: Vec<usize> = std::iter::once(1).chain(row).collect();
+        let one = |i: usize| {
+            let (file, mut bytes) = (&files[i * files.len() / count], Vec::new());
+            let mut out = vec![0.0; row.iter().product()];
             let sample = Sample::file(file);
             sample.read(&mut bytes)?;
             worker
                 .apply(&bytes, &sample.encoding, &mut out)
                 .map_err(|error| Error::bad_input(format!("`{}` cannot be a sample", file.display())).because(error))?;
-            Ok(out)
+            Ok(vec![Tensor { name: String::new(), shape: shape.clone(), data: Values::F32(out) }])
         };
-        Ok(Self { rows: (0..count).map(row).collect::<Result<_>>()?, of: format!("pictures of {}", path.display()) })
+        Ok(Self { inputs: (0..count).map(one).collect::<Result<_>>()?, of: format!("pictures of {}", path.display()) })
     }
 }
 
-/// A row of normal random numbers, the same for the same `sample`.
-pub(super) fn random_row(row: &[usize], sample: u64) -> Vec<f32> {
-    let stream = Stream::new(sample, 0x766_572);
-    (0..row.iter().product::<usize>() as u64).map(|i| stream.normal(i)).collect()
+/// Normal random numbers in the shape of one sample, `[1, …row]`: the same for the same seed.
+pub fn random_tensor(row: &[usize], seed: u64) -> Tensor {
+    let stream = Stream::new(seed, 0x766_572);
+    let data = (0..row.iter().product::<usize>() as u64).map(|i| stream.normal(i)).collect();
+    Tensor {
+        name: String::new(),
+        shape: std::iter::once(1).chain(row.iter().copied()).collect(),
+        data: Values::F32(data),
+    }
 }
 
 fn pictures_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -101,8 +127,9 @@ mod tests {
         ))
         .unwrap();
         let samples = Samples::pictures(folder.path(), &preprocess, 2).unwrap();
-        assert_eq!(samples.rows, [[0.0; 3], [1.0; 3]]);
-        assert_eq!(Samples::pictures(folder.path(), &preprocess, 9).unwrap().rows.len(), 3);
+        let values: Vec<&[f32]> = samples.inputs.iter().map(|inputs| inputs[0].f32()).collect();
+        assert_eq!(values, [[0.0; 3], [1.0; 3]]);
+        assert_eq!(Samples::pictures(folder.path(), &preprocess, 9).unwrap().inputs.len(), 3);
         let none = folder.path().join("none");
         fs::create_dir(&none).unwrap();
         assert!(Samples::pictures(&none, &preprocess, 1).unwrap_err().to_string().contains("there are no pictures"));

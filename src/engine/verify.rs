@@ -4,18 +4,25 @@ use std::fs;
 use std::path::Path;
 
 use super::manifest::{Checks, Manifest, Parity};
-use super::samples::random_row;
-use super::{Built, Engine, InputTensor, OnnxRuntime, Samples, run_on};
+use super::{Built, Engine, OnnxRuntime, Samples, run_on};
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::{DataType, ModelProto};
-use crate::graph::onnx::{self, OutputSpec, Select, make, shape};
-use crate::sample::{Tensor, Values};
+use crate::graph::onnx::{self, OutputSpec, Select, make};
+use crate::sample::Tensor;
 
 /// A model that gives whole tensors of another.
 pub struct Reference {
-    /// The tensors, in the order of the model's outputs, with the shapes of their rows; `None` is only known by
-    /// running.
-    pub tensors: Vec<(String, Option<Vec<usize>>)>,
+    /// The tensors, in the order of the model's outputs.
+    tensors: Vec<String>,
+}
+
+/// A whole tensor of one sample.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// The shape of its row.
+    pub row: Vec<usize>,
+    /// The values in row-major order.
+    pub values: Vec<f32>,
 }
 
 impl Reference {
@@ -25,31 +32,24 @@ impl Reference {
     /// Those of reading and writing.
     pub fn write(source: &Path, manifest: &Manifest, row: &[usize], to: &Path) -> Result<Self> {
         let mut model = onnx::read(source)?;
-        if let &[_, height, width] = row
-            && !takes(&model, row)
-        {
-            // What lies above the tensors may not take the size.
-            let mut specs: Vec<OutputSpec> = Vec::new();
-            for output in &manifest.outputs {
-                if specs.iter().all(|spec| spec.tensor != output.tensor) {
-                    let (name, tensor) = (output.tensor.clone(), output.tensor.clone());
-                    specs.push(OutputSpec { name, tensor, select: Select::All });
-                }
+        let mut tensors: Vec<String> = Vec::new();
+        for output in &manifest.outputs {
+            if !tensors.contains(&output.tensor) {
+                tensors.push(output.tensor.clone());
             }
-            model = onnx::cut(model, &specs)?;
+        }
+        let another_size = manifest.inputs.len() == 1 && row.len() == 3 && !takes(&model, row);
+        if another_size || takes_more(&model, manifest) {
+            // What lies above the tensors may not take the size, or take what the engine does not.
+            let all = |name: &String| OutputSpec { name: name.clone(), tensor: name.clone(), select: Select::All };
+            model = onnx::cut(model, &tensors.iter().map(all).collect::<Vec<_>>())?;
+        }
+        if let (true, &[_, height, width]) = (another_size, row) {
             onnx::set_image_size(&mut model, [height, width])?;
         }
-        let facts = onnx::inspect::facts(&model, Some(row))?;
-        let mut tensors: Vec<(String, Option<Vec<usize>>)> = Vec::new();
-        for output in &manifest.outputs {
-            if tensors.iter().any(|(tensor, _)| *tensor == output.tensor) {
-                continue;
-            }
-            let shape = facts.get(&output.tensor).and_then(shape::Fact::row_shape);
-            tensors.push((output.tensor.clone(), shape.and_then(|shape| shape.into_iter().collect())));
-        }
+        onnx::widen_inputs(&mut model);
         if let Some(graph) = &mut model.graph {
-            let output = |(tensor, _): &(String, Option<Vec<usize>>)| make::value_info(tensor, DataType::Float, None);
+            let output = |tensor: &String| make::value_info(tensor, DataType::Float, None);
             graph.output = tensors.iter().map(output).collect();
         }
         onnx::write(&model, to)?;
@@ -61,35 +61,37 @@ impl Reference {
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn run(&self, runner: &mut dyn Engine, row: &[usize], samples: &Samples) -> Result<Vec<Vec<Vec<f32>>>> {
-        samples.rows.iter().map(|input| run(runner, row, input, 1)).collect()
+    pub fn run(&self, runner: &mut OnnxRuntime, samples: &Samples) -> Result<Vec<Vec<Whole>>> {
+        samples.inputs.iter().map(|inputs| runner.run_whole(inputs)).collect()
     }
 
-    /// Learns from the model that was written the shapes that could not be told without running it, also for the
-    /// outputs that the manifest takes from these tensors where the input has one size.
+    /// Learns what the manifest could not tell without running: the shapes of the outputs' rows where the inputs have
+    /// one size, from what [`Self::run`] gave for a sample.
     ///
     /// # Errors
-    /// Those of the engine; a selection that does not fit the shape.
-    pub fn learn(&mut self, runner: &mut OnnxRuntime, manifest: &mut Manifest, row: &[usize]) -> Result<()> {
-        if self.tensors.iter().all(|(_, shape)| shape.is_some()) {
+    /// A selection that does not fit the shape.
+    pub fn learn(&self, manifest: &mut Manifest, given: &[Whole]) -> Result<()> {
+        if manifest.inputs.iter().any(|input| input.shape.contains(&None)) {
             return Ok(());
         }
-        let probe = random_tensor(row, 0);
-        for ((_, shape), learnt) in self.tensors.iter_mut().zip(runner.learn_row_shapes(&[(&probe).into()])?) {
-            *shape = Some(learnt);
-        }
-        let one_size = manifest.inputs.iter().all(|input| !input.shape.contains(&None));
-        for output in manifest.outputs.iter_mut().filter(|_| one_size) {
-            let of = |(tensor, shape): &(String, Option<Vec<usize>>)| {
-                if *tensor == output.tensor { shape.clone() } else { None }
-            };
-            if let Some(shape) = self.tensors.iter().find_map(of) {
-                let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
+        for output in &mut manifest.outputs {
+            let place = self.tensors.iter().position(|tensor| *tensor == output.tensor);
+            let known = output.shape.as_ref().is_some_and(|shape| !shape.contains(&None));
+            if let (false, Some(whole)) = (known, place.and_then(|place| given.get(place))) {
+                let shape: Vec<Option<usize>> = whole.row.iter().copied().map(Some).collect();
                 output.shape = Some(output.select.row_shape(&shape)?);
             }
         }
         Ok(())
     }
+}
+
+/// Whether a model takes more than the engine that was cut from it.
+fn takes_more(model: &ModelProto, manifest: &Manifest) -> bool {
+    let Some(graph) = &model.graph else { return false };
+    let constant = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    let known = |name: &str| manifest.inputs.iter().any(|input| input.name == name);
+    graph.input.iter().any(|input| !known(&input.name) && !constant(&input.name))
 }
 
 /// Whether a model's only input is open for, or made for, rows of a shape.
@@ -107,19 +109,19 @@ fn takes(model: &ModelProto, row: &[usize]) -> bool {
 pub fn verify(
     manifest: &Manifest,
     engine: &mut dyn Engine,
-    (reference, wanted): (&Reference, &[Vec<Vec<f32>>]),
-    row: &[usize],
+    (reference, wanted): (&Reference, &[Vec<Whole>]),
+    probe: Probe<'_>,
     samples: &Samples,
     runtime: &str,
 ) -> Result<Checks> {
     let mut sums = vec![Agreement::default(); manifest.outputs.len()];
-    for (input, theirs) in samples.rows.iter().zip(wanted) {
-        let ours = run(engine, row, input, 1)?;
+    let mut ours = vec![Vec::new(); sums.len()];
+    for (inputs, theirs) in samples.inputs.iter().zip(wanted) {
+        run_on(engine, inputs, &mut ours)?;
         for ((output, ours), sum) in manifest.outputs.iter().zip(&ours).zip(&mut sums) {
-            let place = reference.tensors.iter().position(|(tensor, _)| *tensor == output.tensor);
-            let Some(place) = place else { continue };
-            let wanted =
-                selected(output.select, reference.tensors[place].1.as_deref().unwrap_or_default(), &theirs[place]);
+            let place = reference.tensors.iter().position(|tensor| *tensor == output.tensor);
+            let Some(whole) = place.and_then(|place| theirs.get(place)) else { continue };
+            let wanted = selected(output.select, &whole.row, &whole.values);
             sum.add(ours, &wanted).ok_or_else(|| {
                 let (ours, wanted, name) = (ours.len(), wanted.len(), &output.name);
                 Error::failed(format!("output `{name}` has {ours} values for a sample, its source {wanted}"))
@@ -127,19 +129,13 @@ pub fn verify(
         }
     }
     let parity = manifest.outputs.iter().zip(&sums).map(|(output, sum)| sum.parity(&output.name)).collect();
-    let batch_invariant = batch_invariant(engine, &|seed| vec![random_tensor(row, seed)], 8)?;
-    let (samples, samples_of) = (samples.rows.len(), samples.of.clone());
+    let batch_invariant = batch_invariant(engine, probe, 8)?;
+    let (samples, samples_of) = (samples.inputs.len(), samples.of.clone());
     Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant, batch_culprit: None })
 }
 
 /// Makes the inputs of a sample, each `[1, …]`: the same for the same number, and of one shape.
 pub type Probe<'a> = &'a dyn Fn(u64) -> Vec<Tensor>;
-
-/// Normal random numbers in the shape of one sample, `[1, …row]`: the same for the same seed.
-pub fn random_tensor(row: &[usize], seed: u64) -> Tensor {
-    let shape = std::iter::once(1).chain(row.iter().copied()).collect();
-    Tensor { name: String::new(), shape, data: Values::F32(random_row(row, seed)) }
-}
 
 /// Whether an engine may run batches: what [`batch_invariant`] found for this runtime before, else what it finds
 /// now, noted in the engine's manifest.
@@ -227,13 +223,6 @@ pub fn compare(
     let batch_invariant = batch_invariant(engine, probe, 8)?;
     let (samples, samples_of) = (samples.0.len(), samples.1.into());
     Ok(Checks { runtime: runtime.into(), samples, samples_of, parity, batch_invariant, batch_culprit: None })
-}
-
-pub(super) fn run(engine: &mut dyn Engine, row: &[usize], data: &[f32], batch: usize) -> Result<Vec<Vec<f32>>> {
-    let shape: Vec<usize> = std::iter::once(batch).chain(row.iter().copied()).collect();
-    let mut outputs = vec![Vec::new(); engine.outputs().len()];
-    engine.run(&[InputTensor::F32 { shape: &shape, data }], &mut outputs)?;
-    Ok(outputs)
 }
 
 /// What a selection takes from one row, computed plainly.
@@ -335,7 +324,8 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Port;
+    use crate::engine::samples::random_tensor;
+    use crate::engine::{InputTensor, Port};
 
     /// Doubles its input; with `leaks`, adds the number of samples in the batch.
     struct Double {

@@ -299,6 +299,7 @@ pub fn build_engine(
         family: backbone.family.as_deref(),
         tasks: &backbone.tasks,
         preprocess: backbone.preprocess.image(),
+        inputs: backbone.preprocess.text().map(|steps| &steps.inputs),
         image: backbone.preprocess.image().map(|steps| steps.output_shape()).map(|[_, height, width]| [height, width]),
         conversion: calibration.as_ref().map_or(Conversion::of(plan.engine.precision), Conversion::Int8),
     };

@@ -17,7 +17,6 @@ use crate::cache::{Column, Store};
 use crate::engine::verify::{Scratch, may_batch};
 use crate::engine::{Engine, Manifest, culprit};
 use crate::sample::Ready;
-use crate::sample::image::ImagePreprocess;
 use crate::sample::image::augment::view_digest;
 
 /// Runs the engine of every tower over every sample whose activations are not stored yet, or over a shard of
@@ -203,9 +202,10 @@ fn name_culprit(resolved: &Resolved, columns: &Columns) -> Result<Option<String>
     let Some(mut checks) = manifest.checked_by(&prepared.describe()).cloned() else { return Ok(None) };
     if checks.batch_culprit.is_none() {
         let scratch = Scratch::beside(&columns.engine.folder)?;
-        let row = resolved.plan.plan.model.backbone.preprocess.image().map(ImagePreprocess::output_shape);
-        let row = row.as_ref().map(<[usize; 3]>::as_slice);
-        checks.batch_culprit = culprit(&columns.engine.model(), prepared, row, scratch.path())?;
+        let probe = |seed| resolved.source.ready.probe(seed, 0);
+        let sample = probe(0);
+        let row = sample.first().and_then(|tensor| tensor.shape.get(1..)).unwrap_or_default();
+        checks.batch_culprit = culprit(&columns.engine.model(), prepared, (row, &probe), scratch.path())?;
         manifest.set_checks(checks.clone());
         manifest.write(&columns.engine.folder)?;
     }

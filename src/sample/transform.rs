@@ -40,6 +40,11 @@ impl Transform {
         if let Self::Image(steps) = self { Some(steps) } else { None }
     }
 
+    /// The steps, if it is for texts.
+    pub fn text(&self) -> Option<&TextPreprocess> {
+        if let Self::Text(steps) = self { Some(steps) } else { None }
+    }
+
     /// What serde and the schema cannot see.
     ///
     /// # Errors

@@ -168,3 +168,85 @@ fn texts_and_towers_run_in_less_than_fp32_and_say_what_it_cost() {
         assert_eq!(evaluate().stdout, before.stdout, "both are calibrated again, on the same samples");
     }
 }
+
+/// A project with a text network whose inputs have names of its own.
+fn renamed(names: [(&str, &str); 3]) -> Project {
+    let project = Project::new(1);
+    let mut model = testing::tiny_text();
+    let graph = model.graph.as_mut().unwrap();
+    for (from, to) in names {
+        let swap = |name: &mut String| {
+            if name == from {
+                *name = to.into();
+            }
+        };
+        graph.input.iter_mut().for_each(|input| swap(&mut input.name));
+        graph.node.iter_mut().flat_map(|node| &mut node.input).for_each(swap);
+    }
+    onnx::write(&model, &project.path("own.onnx")).unwrap();
+    project.write("tokenizer.json", &testing::tiny_tokenizer(&WORDS));
+    project.write("texts.txt", "good film\n\ndull plot\nfine film great plot\n");
+    project
+}
+
+#[test]
+fn an_engine_of_a_text_network_is_built_compared_packed_and_quantised() {
+    let project = renamed([
+        ("input_ids", "input_ids"),
+        ("attention_mask", "attention_mask"),
+        ("token_type_ids", "segment_ids:0"),
+    ]);
+    let outputs = ["-o", "mean=last_hidden_state:mean_tokens", "-o", "tokens=last_hidden_state"];
+    let build = |more: &[&str]| project.run(&[&["engine", "build", "own.onnx"], &outputs[..], more].concat());
+    let built = build(&["--json"]);
+    let manifest = built.json();
+    let takes: Vec<&Value> = manifest["inputs"].as_array().unwrap().iter().map(|input| &input["takes"]).collect();
+    assert_eq!(takes, ["ids", "mask", "type_ids"], "{manifest}");
+    let checks = &manifest["checks"][0];
+    assert_eq!((&checks["samples_of"], &checks["batch_invariant"]), (&json!("random tokens"), &json!(true)));
+    assert!(checks["parity"].as_array().unwrap().iter().all(|p| p["cosine"].as_f64().unwrap() > 0.999_999));
+
+    let unnamed = build(&["--texts", "texts.txt"]);
+    assert!(unnamed.code == Some(2) && unnamed.stderr.contains("name its `tokenizer.json`"), "{unnamed:?}");
+    let real = build(&["--texts", "texts.txt", "--tokenizer", "tokenizer.json"]);
+    assert!(real.stdout.contains("on 3 samples (texts of texts.txt)"), "{real:?}");
+    let pictures = build(&["--pictures", "data/train"]);
+    assert!(pictures.code == Some(2) && pictures.stderr.contains("this one takes texts"), "{pictures:?}");
+    let shown = project.run(&["engine", "show", "own"]).stdout;
+    assert!(shown.contains("`segment_ids:0` i64 [?], the type_ids of a text"), "{shown}");
+    assert_eq!(project.run(&["engine", "pack", "own", "-o", "own.caft"]).code, Some(0));
+
+    let int8 = build(&["--precision", "int8"]);
+    assert!(int8.code == Some(2) && int8.stderr.contains("with `--texts`"), "{int8:?}");
+    let int8 = ["--precision", "int8", "--texts", "texts.txt", "--tokenizer", "tokenizer.json", "--min-cosine", "0.5"];
+    let int8 = build(&int8);
+    assert!(int8.stdout.contains("held-out samples"), "{int8:?}");
+}
+
+#[test]
+fn inputs_of_unusual_names_are_said() {
+    let project = renamed([("input_ids", "a"), ("attention_mask", "b"), ("token_type_ids", "c")]);
+    let build = ["engine", "build", "own.onnx", "-o", "tokens=last_hidden_state"];
+    let unknown = project.run(&build);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.stderr.contains("has 3 inputs (`a`, `b`, `c`)"), "{unknown:?}");
+    let some = project.run(&[&build[..], &["--input", "ids=a"]].concat());
+    assert!(some.stderr.contains("what `b` or `c` of `own` take is not known"), "{some:?}");
+    assert_eq!(project.run(&["engine", "ls", "--json"]).json(), json!([]));
+    let slip = project.run(&[&build[..], &["--input", "idz=a"]].concat());
+    assert!(slip.code == Some(2) && slip.stderr.contains("did you mean `ids`?"), "{slip:?}");
+    let all = ["--input", "ids=a", "--input", "mask=b", "--input", "type_ids=c", "--json"];
+    let manifest = project.run(&[&build[..], &all].concat()).json();
+    assert!(manifest["checks"][0]["parity"][0]["cosine"].as_f64().unwrap() > 0.999_999, "{manifest}");
+    // A recipe says the same.
+    let model = "  backbone: {onnx: own.onnx, tokenizer: tokenizer.json, outputs: [last_hidden_state]}\n  neck: {kind: masked_mean}\n";
+    let rows: String = (0..12).map(|i| format!("{} film\t{}\n", WORDS[i % 6], u8::from(i % 6 < 3))).collect();
+    project.write("rows.tsv", &rows);
+    let data = "data:\n  kind: tsv\n  train: {path: rows.tsv}\n  test: {fraction: 0.25}\n  header: false\n  columns: [words, label]\n  text: words\n  label: label\n";
+    project.write("own.yaml", &format!("model:\n{model}{data}"));
+    let unsaid = project.run(&["run", "own.yaml"]);
+    assert!(unsaid.code == Some(2) && unsaid.stderr.contains("`preprocess.inputs`"), "{unsaid:?}");
+    let said = "++data.preprocess={inputs: {ids: a, mask: b, type_ids: c}}";
+    let ran = project.run(&["run", "own.yaml", "train.epochs=2", said]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

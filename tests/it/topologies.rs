@@ -8,7 +8,7 @@ use caft::base::{Cancel, Digest, Error, Home};
 use caft::engine::precision::Conversion;
 use caft::engine::runtime::{self, Prepared};
 use caft::engine::verify::{Reference, verify};
-use caft::engine::{BuildRequest, OnnxRuntime, Samples, build};
+use caft::engine::{BuildRequest, OnnxRuntime, Samples, build, random_tensor};
 use caft::graph::onnx::testing::families::{FAMILIES, Family};
 use caft::graph::onnx::{self, OutputSpec, Select, inspect};
 use caft::recipe::{Precision, Provider};
@@ -53,23 +53,25 @@ impl Bench {
             family: None,
             tasks: &[],
             preprocess: None,
+            inputs: None,
             image: Some([side, side]),
             conversion,
         };
         let mut built = build(&self.home, &request)?;
         let row = [3, side, side];
         let whole = self.folder.path().join("whole.onnx");
-        let mut reference = Reference::write(&source, &built.manifest, &row, &whole)?;
+        let reference = Reference::write(&source, &built.manifest, &row, &whole)?;
         let open = |path| OnnxRuntime::open(&self.prepared, &self.home, path, 1);
         let (mut theirs, mut ours) = (open(&whole)?, open(&built.model())?);
         let wanted: Vec<Option<Vec<Option<usize>>>> =
             shapes.iter().map(|shape| Some(shape.iter().copied().map(Some).collect())).collect();
         let said: Vec<_> = built.manifest.outputs.iter().map(|output| output.shape.clone()).collect();
         ensure(said == wanted, || format!("shapes {said:?}"))?;
-        reference.learn(&mut theirs, &mut built.manifest, &row)?;
         let samples = Samples::random(&row, 3);
-        let wanted = reference.run(&mut theirs, &row, &samples)?;
-        let checks = verify(&built.manifest, &mut ours, (&reference, &wanted), &row, &samples, "")?;
+        let wanted = reference.run(&mut theirs, &samples)?;
+        reference.learn(&mut built.manifest, &wanted[0])?;
+        let probe = |seed| vec![random_tensor(&row, seed)];
+        let checks = verify(&built.manifest, &mut ours, (&reference, &wanted), &probe, &samples, "")?;
         ensure(checks.batch_invariant || !family.steady, || "a sample depends on its batch".into())?;
         Ok(checks.worst_cosine().unwrap_or(0.0))
     }

@@ -11,14 +11,15 @@ use super::calibrate;
 use super::inspect::show_select;
 use super::show::{agreement, quantised};
 use super::{Model, Surroundings};
-use crate::backbone::Entry;
+use crate::backbone::{Entry, catalogue};
 use crate::base::suggest::one_of;
 use crate::base::{Digest, Error};
 use crate::cli::{Globals, print, print_json};
 use crate::engine::precision::{Calibration, Conversion};
-use crate::engine::verify::{Reference, Scratch, random_tensor, verify};
+use crate::engine::verify::{Reference, Scratch, verify};
 use crate::engine::{
-    BuildRequest, Built, OnnxRuntime, Samples, build, culprit, fetch_model, runtime, shelf, weights_digest,
+    BuildRequest, Built, Feed, Manifest, OnnxRuntime, Samples, build, culprit, fetch_model, runtime, shelf,
+    weights_digest,
 };
 
 use crate::graph::onnx::inspect::summarise;
@@ -26,6 +27,7 @@ use crate::graph::onnx::{self, OutputSpec, Select};
 use crate::recipe::{Precision, Provider};
 use crate::resource::Resource;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::text::{Encoder, TextInput, TextInputs, TextPreprocess};
 
 /// Cut a model, compare it with its source, and keep it as an engine.
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,10 @@ pub struct Args {
     /// `gap_last` or `flatten`.
     #[arg(long = "output", short, value_name = "OUTPUT")]
     outputs: Vec<String>,
+    /// What an input of a text network takes, where its name does not say: `ids`, `mask`, `type_ids` or `positions`, and
+    /// the input's name, as in `ids=tokens`.
+    #[arg(long = "input", value_name = "WHAT=NAME", value_parser = text_input)]
+    inputs: Vec<(TextInput, String)>,
     #[command(flatten)]
     calibrate: calibrate::Calibrate,
     #[command(flatten)]
@@ -67,6 +73,12 @@ struct Check {
     /// Pictures to compare on: a folder or a file. Without it, random numbers are the samples.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
+    /// Texts to compare on: a file with one in each line. Without it, random tokens are the samples.
+    #[arg(long, value_name = "FILE", conflicts_with = "pictures")]
+    texts: Option<PathBuf>,
+    /// The `tokenizer.json` that makes tokens of `--texts`, by default the catalogue entry's.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<Resource>,
     /// The precision to run it in: `fp32`, `fp16`, `bf16` or `int8`; by default that of the engine, or `fp32`.
     #[arg(long, value_parser = named::<Precision>)]
     precision: Option<Precision>,
@@ -93,6 +105,7 @@ impl Args {
         let asked = self.check.image_size;
         let steps = model.entry.and_then(|entry| entry.preprocess.image());
         let steps = steps.map(|steps| asked.map_or_else(|| steps.clone(), |size| steps.at_size(size as u32)));
+        let inputs = self.text_inputs(&model);
         let request = BuildRequest {
             name: &model.name,
             source: &model.file.path,
@@ -103,16 +116,17 @@ impl Args {
             family: model.entry.map(|entry| entry.family.as_str()),
             tasks: model.entry.map_or(&[], |entry| &entry.tasks),
             preprocess: steps.as_ref(),
+            inputs: Some(&inputs),
             image: asked.map(|size| [size, size]),
             conversion: Conversion::of(self.check.precision.unwrap_or_default()),
         };
         let size = self.check.image_size.or(model.entry.and_then(Entry::image_size));
         if self.check.precision == Some(Precision::Int8) {
-            return report(&self.quantise(&here, &request, size)?, globals);
+            return report(&self.quantise(&here, &request, (model.entry, size))?, globals);
         }
         let built = build(&here.home, &request)?;
         let (folder, new) = (built.folder.clone(), !built.reused);
-        let compared = self.check.compare(&here, built, &model.file.path, size);
+        let compared = self.check.compare(&here, built, &model.file.path, (model.entry, size));
         if compared.is_err() && new {
             // One that cannot be run, or be fed, is none; the error at hand matters more than a folder that stays.
             let _ = std::fs::remove_dir_all(folder);
@@ -120,23 +134,36 @@ impl Args {
         report(&compared?, globals)
     }
 
+    /// The names of a text network's inputs.
+    fn text_inputs(&self, model: &Model) -> TextInputs {
+        let own = model.entry.and_then(|entry| entry.preprocess.text()).map(|steps| steps.inputs.clone());
+        let mut inputs = own.unwrap_or_default();
+        self.inputs.iter().for_each(|(takes, name)| inputs.set(*takes, name.clone()));
+        inputs
+    }
+
     /// Builds the engine in int8; it is compared with fp32 on the way.
-    fn quantise(&self, here: &Surroundings, request: &BuildRequest<'_>, size: Option<usize>) -> Result<Built> {
+    fn quantise(
+        &self,
+        here: &Surroundings,
+        request: &BuildRequest<'_>,
+        (entry, size): (Option<&Entry>, Option<usize>),
+    ) -> Result<Built> {
         let target = runtime::prepare(&here.fetcher(), self.check.provider, Precision::Int8)?;
-        let plain = || {
-            let model = onnx::read(request.source)?;
-            let size = size.or_else(|| onnx::inspect::picture_size(&model));
-            let unknown =
-                || Error::bad_input("the model leaves the size of its input open").hint("give it with `--image-size`");
-            Ok::<_, Error>(ImagePreprocess::plain(size.ok_or_else(unknown)? as u32))
-        };
-        let preprocess = request.preprocess.cloned().map_or_else(plain, Ok)?;
-        let pictures = self.calibrate.read(self.check.pictures.as_deref(), &preprocess, request.outputs)?;
-        let samples = || Ok(pictures.samples());
-        let probe = |seed| vec![random_tensor(&pictures.row, seed)];
+        // In fp32 first, which tells what it is fed.
+        let plain = build(&here.home, request)?;
+        let feed = Feed::of(&plain.manifest, &onnx::read(&plain.model())?, size)?;
+        let read = |count| self.check.read(here, &plain.manifest, &feed, entry, count);
+        let calibrating = self.calibrate.read(request.outputs, read)?;
+        if !plain.reused {
+            // Nobody asked for it; the error at hand would matter more than a folder that stays.
+            let _ = std::fs::remove_dir_all(&plain.folder);
+        }
+        let samples = || Ok(calibrating.samples());
+        let probe = |seed| feed.probe(seed);
         let calibration = Calibration {
-            config: &pictures.config,
-            digest: pictures.digest,
+            config: &calibrating.config,
+            digest: calibrating.digest,
             samples: &samples,
             probe: &probe,
             target: &target,
@@ -181,65 +208,107 @@ impl VerifyArgs {
                 .hint("name that file with `--source`, or build the engine again")
                 .into());
         }
-        let built = self.check.compare(&here, built, &source, self.check.image_size)?;
+        let entry = catalogue()?.get(&built.manifest.name).ok();
+        let built = self.check.compare(&here, built, &source, (entry, self.check.image_size))?;
         report(&built, globals)
     }
 }
 
 impl Check {
-    fn compare(&self, here: &Surroundings, mut built: Built, source: &Path, size: Option<usize>) -> Result<Built> {
-        let input = built.manifest.only_input()?;
-        let open = || {
-            size.ok_or_else(|| {
-                Error::bad_input("the model leaves the size of its input open").hint("give it with `--image-size`")
-            })
-        };
-        let row = match input.shape[..] {
-            [channels, height, width] if height.is_none() || width.is_none() => {
-                vec![channels.unwrap_or(3), height.map_or_else(open, Ok)?, width.map_or_else(open, Ok)?]
-            }
-            _ => input.shape.iter().map(|size| size.map_or_else(open, Ok)).collect::<Result<_, _>>()?,
-        };
+    fn compare(
+        &self,
+        here: &Surroundings,
+        mut built: Built,
+        source: &Path,
+        (entry, size): (Option<&Entry>, Option<usize>),
+    ) -> Result<Built> {
+        let feed = Feed::of(&built.manifest, &onnx::read(&built.model())?, size)?;
         let own = named(&built.manifest.precision).map_err(Error::bad_input)?;
         let prepared = runtime::prepare(&here.fetcher(), self.provider, self.precision.unwrap_or(own))?;
         let plain = prepared.on_processor()?;
         let threads = available_parallelism().map_or(1, usize::from);
         let scratch = Scratch::beside(&built.folder)?;
+        let read = self.read(here, &built.manifest, &feed, entry, self.samples.max(1))?;
+        let samples = read.unwrap_or_else(|| feed.samples(self.samples));
         let whole = scratch.file("source.onnx");
-        let mut reference = Reference::write(source, &built.manifest, &row, &whole)?;
+        let reference = Reference::write(source, &built.manifest, feed.row(), &whole)?;
+        // One session at a time: a large model fits in memory once.
         let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;
-        reference.learn(&mut theirs, &mut built.manifest, &row)?;
-        let samples = self.choose(&built, &row)?;
-        let wanted = reference.run(&mut theirs, &row, &samples)?;
+        let wanted = reference.run(&mut theirs, &samples)?;
         drop(theirs);
+        reference.learn(&mut built.manifest, wanted.first().map_or(&[], Vec::as_slice))?;
         let mut ours = OnnxRuntime::open(&prepared, &here.home, &built.model(), threads)?;
-        let mut checks =
-            verify(&built.manifest, &mut ours, (&reference, &wanted), &row, &samples, &prepared.describe())?;
+        let probe = |seed| feed.probe(seed);
+        let runtime = prepared.describe();
+        let mut checks = verify(&built.manifest, &mut ours, (&reference, &wanted), &probe, &samples, &runtime)?;
+        drop(ours);
         if !checks.batch_invariant {
-            checks.batch_culprit = culprit(&built.model(), &prepared, Some(&row), scratch.path())?;
+            checks.batch_culprit = culprit(&built.model(), &prepared, (feed.row(), &probe), scratch.path())?;
         }
         built.manifest.set_checks(checks);
         built.manifest.write(&built.folder)?;
         Ok(built)
     }
+
+    /// The samples that are named, as inputs of the engine of a manifest; `None` where none are.
+    fn read(
+        &self,
+        here: &Surroundings,
+        manifest: &Manifest,
+        feed: &Feed,
+        entry: Option<&Entry>,
+        count: usize,
+    ) -> Result<Option<Samples>> {
+        match (feed, &self.pictures, &self.texts) {
+            (Feed::Numbers(row), Some(path), None) => Ok(Some(pictures(path, manifest, row, count)?)),
+            (Feed::Text { names, length, .. }, None, Some(path)) => {
+                let tokenizer = self.tokenizer.as_ref().or(entry.and_then(|entry| entry.tokenizer.as_ref()));
+                let tokenizer = tokenizer.ok_or_else(|| {
+                    Error::bad_input("`--texts` needs a tokenizer").hint("name its `tokenizer.json` with `--tokenizer`")
+                })?;
+                let own = entry.and_then(|entry| entry.preprocess.text()).cloned();
+                let mut steps = own.unwrap_or_else(|| TextPreprocess::at_most(MAX_TOKENS));
+                steps.inputs = names.clone();
+                if let Some(length) = length {
+                    (steps.max_tokens, steps.pad_to) = (*length as u32, Some(*length as u32));
+                }
+                let encoder = Encoder::open(&here.fetcher().fetch(tokenizer)?.path, &steps)?;
+                Ok(Some(Samples::texts(path, &encoder, count)?))
+            }
+            (_, None, None) => Ok(None),
+            (Feed::Numbers(_), ..) => {
+                Err(Error::bad_input("`--texts` are for networks that take texts, and this one does not").into())
+            }
+            (Feed::Text { .. }, ..) => {
+                let what = "`--pictures` are for networks that take pictures, and this one takes texts";
+                Err(Error::bad_input(what).hint("name a file of texts with `--texts`").into())
+            }
+        }
+    }
 }
 
-impl Check {
-    /// The samples that are compared, for inputs of the shape `row`.
-    fn choose(&self, built: &Built, row: &[usize]) -> Result<Samples> {
-        let Some(path) = &self.pictures else { return Ok(Samples::random(row, self.samples.max(1))) };
-        let own = built.manifest.preprocess.clone().filter(|own| own.output_shape() == row);
-        let preprocess = match (own, row) {
-            (Some(own), _) => own,
-            (None, &[3, height, width]) if height == width => ImagePreprocess::plain(height as u32),
-            _ => {
-                return Err(Error::bad_input(format!("pictures cannot be made inputs of shape {row:?}"))
-                    .hint("leave `--pictures` out to compare on random numbers")
-                    .into());
-            }
-        };
-        Ok(Samples::pictures(path, &preprocess, self.samples)?)
-    }
+/// The longest text in tokens that a network takes whose entry says nothing else.
+const MAX_TOKENS: u32 = 128;
+
+/// Pictures as inputs of rows of the shape `row`.
+fn pictures(path: &Path, manifest: &Manifest, row: &[usize], count: usize) -> Result<Samples> {
+    let own = manifest.preprocess.clone().filter(|own| own.output_shape() == row);
+    let preprocess = match (own, row) {
+        (Some(own), _) => own,
+        (None, &[3, height, width]) if height == width => ImagePreprocess::plain(height as u32),
+        _ => {
+            return Err(Error::bad_input(format!("pictures cannot be made inputs of shape {row:?}"))
+                .hint("leave `--pictures` out to compare on random numbers")
+                .into());
+        }
+    };
+    Ok(Samples::pictures(path, &preprocess, count)?)
+}
+
+/// `WHAT=NAME` of an input.
+fn text_input(word: &str) -> Result<(TextInput, String), String> {
+    let (what, name) = word.split_once('=').filter(|(_, name)| !name.is_empty()).ok_or("write it as `ids=NAME`")?;
+    Ok((what.parse().map_err(|error: Error| error.to_string())?, name.into()))
 }
 
 /// A value of a recipe by its name.

@@ -1,7 +1,5 @@
 //! What `caft engine build --precision int8` calibrates on.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::build::named;
@@ -10,9 +8,9 @@ use crate::engine::Samples;
 use crate::engine::precision::CalibrationSamples;
 use crate::graph::onnx::OutputSpec;
 use crate::recipe::{CalibrationConfig, CalibrationMethod};
-use crate::sample::image::ImagePreprocess;
+use crate::sample::{Tensor, Values};
 
-/// How `--precision int8` is calibrated, on pictures of `--pictures`.
+/// How `--precision int8` is calibrated, on pictures of `--pictures` or texts of `--texts`.
 #[derive(Debug, clap::Args)]
 pub struct Calibrate {
     /// How ranges are chosen in int8: `percentile`, `entropy` or `minmax`.
@@ -23,55 +21,56 @@ pub struct Calibrate {
     min_cosine: Option<f64>,
 }
 
-/// Pictures to calibrate on, with their digest.
-pub struct Pictures {
+/// Samples to calibrate on, with their digest.
+pub struct Calibrating {
     pub config: CalibrationConfig,
     pub digest: Digest,
-    rows: Vec<Vec<f32>>,
-    /// The shape of each.
-    pub row: Vec<usize>,
+    samples: Vec<Vec<Tensor>>,
 }
 
 impl Calibrate {
-    /// Reads the pictures.
+    /// Takes as many samples as are wanted of those that `read` gives.
     ///
     /// # Errors
-    /// None are named, or there are fewer than two; one cannot be decoded.
+    /// Those of `read`; there are fewer than two.
     pub fn read(
         &self,
-        pictures: Option<&Path>,
-        preprocess: &ImagePreprocess,
         outputs: &[OutputSpec],
-    ) -> Result<Pictures> {
+        read: impl FnOnce(usize) -> Result<Option<Samples>>,
+    ) -> Result<Calibrating> {
         let default = CalibrationConfig::default();
         let config = CalibrationConfig {
             method: self.calibration.unwrap_or(default.method),
             min_cosine: self.min_cosine.unwrap_or(default.min_cosine),
             ..default
         };
-        let unsaid = || {
-            Error::bad_input("`int8` is calibrated on pictures, and none are named")
-                .hint("name a folder of pictures like those it will see with `--pictures`")
-        };
         let wanted = config.samples as usize;
-        let Samples { rows, .. } = Samples::pictures(pictures.ok_or_else(unsaid)?, preprocess, wanted + wanted / 4)?;
-        if rows.len() < 2 {
-            return Err(Error::bad_input("`int8` is calibrated on two pictures or more").into());
+        let Some(Samples { inputs: samples, .. }) = read(wanted + wanted / 4)? else {
+            let hint =
+                "name what it will see: a folder of pictures with `--pictures`, or a file of texts with `--texts`";
+            return Err(Error::bad_input("`int8` is calibrated on samples, and none are named").hint(hint).into());
+        };
+        if samples.len() < 2 {
+            return Err(Error::bad_input("`int8` is calibrated on two samples or more").into());
         }
-        let key = KeyWriter::new("pictures for calibration").json("config", &config).json("outputs", &outputs);
-        let key = rows.iter().fold(key, |key, row| key.field("picture", bytemuck::cast_slice(row)));
-        Ok(Pictures { config, digest: key.finish(), rows, row: preprocess.output_shape().to_vec() })
+        let key = KeyWriter::new("samples for calibration").json("config", &config).json("outputs", &outputs);
+        let bytes = |tensor: &Tensor| match &tensor.data {
+            Values::F32(values) => bytemuck::cast_slice(values).to_vec(),
+            Values::I64(values) => bytemuck::cast_slice::<i64, u8>(values).to_vec(),
+        };
+        let key = samples.iter().flatten().fold(key, |key, tensor| key.field(&tensor.name, bytes(tensor)));
+        Ok(Calibrating { config, digest: key.finish(), samples })
     }
 }
 
-impl Pictures {
+impl Calibrating {
     /// Four parts to measure, one to judge on.
     pub fn samples(&self) -> CalibrationSamples {
-        let is_held_out = |at: usize| at % 5 == 4 || at + 1 == self.rows.len();
+        let is_held_out = |at: usize| at % 5 == 4 || at + 1 == self.samples.len();
         let part = |held_out: bool| {
-            let rows = self.rows.iter().enumerate().filter(|(at, _)| is_held_out(*at) == held_out);
-            rows.map(|(_, row)| row.clone()).collect()
+            let part = self.samples.iter().enumerate().filter(|(at, _)| is_held_out(*at) == held_out);
+            part.map(|(_, inputs)| inputs.clone()).collect()
         };
-        CalibrationSamples::of_rows(&self.row, part(false), part(true))
+        CalibrationSamples::new(part(false), part(true))
     }
 }

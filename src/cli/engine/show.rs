@@ -27,7 +27,8 @@ pub fn text(built: &Built) -> String {
         line("tasks", &manifest.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(", "));
     }
     for input in &manifest.inputs {
-        line("input", &format!("`{}` {} {}", input.name, input.dtype, row(Some(&input.shape))));
+        let takes = input.takes.map(|takes| format!(", the {} of a text", takes.name())).unwrap_or_default();
+        line("input", &format!("`{}` {} {}{takes}", input.name, input.dtype, row(Some(&input.shape))));
     }
     if let Some(preprocess) = &manifest.preprocess {
         line("preprocess", &show_preprocess(preprocess));

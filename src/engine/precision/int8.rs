@@ -13,7 +13,7 @@ use crate::graph::onnx;
 use crate::graph::onnx::proto::ModelProto;
 use crate::graph::onnx::quantize::{self, Range, Site};
 use crate::recipe::CalibrationConfig;
-use crate::sample::{Tensor, Values};
+use crate::sample::Tensor;
 
 /// What an engine is calibrated on, and how.
 pub struct Calibration<'a> {
@@ -48,14 +48,6 @@ impl CalibrationSamples {
         measured.sort_by_key(size);
         held_out.sort_by_key(size);
         Self { measured, held_out }
-    }
-
-    /// The same of rows of one shape, for a model of one input.
-    pub fn of_rows(row: &[usize], measured: Vec<Vec<f32>>, held_out: Vec<Vec<f32>>) -> Self {
-        let shape: Vec<usize> = std::iter::once(1).chain(row.iter().copied()).collect();
-        let tensor = |data| vec![Tensor { name: String::new(), shape: shape.clone(), data: Values::F32(data) }];
-        let all = |rows: Vec<Vec<f32>>| rows.into_iter().map(tensor).collect();
-        Self { measured: all(measured), held_out: all(held_out) }
     }
 
     /// The shape of the largest sample, which fills the sizes that the model leaves open.

@@ -1,6 +1,7 @@
 //! What is in a model: its inputs and outputs, the tree of its blocks, and where it may be cut.
 
 mod cuts;
+mod vocabulary;
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +15,7 @@ use super::shape::{self, Dim, Fact, Facts};
 use super::walk::for_each_use;
 use crate::base::Result;
 use cuts::likely_cuts;
+pub use vocabulary::vocabulary;
 
 /// What is in a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -23,6 +23,7 @@ mod tensor;
 #[doc(hidden)]
 pub mod testing;
 pub mod walk;
+mod widen;
 mod write;
 
 pub use batch::free_batch;
@@ -33,4 +34,5 @@ pub use pool::steady_means;
 pub use read::{LARGEST_FILE, NEWEST_IR, external_files, external_locations, read};
 pub use select::{OutputSpec, Select};
 pub use size::set_image_size;
+pub use widen::widen_inputs;
 pub use write::{write, write_split};

@@ -1,6 +1,7 @@
 //! Batches of texts of one length.
 
 use super::encoder::{Encoder, Tokens};
+use super::{TextInput, TextInputs};
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
 use crate::sample::pipeline::{Batch, Flow, Item, Options, in_parallel, unit_digest, with_origin};
@@ -37,7 +38,7 @@ fn window<'a>(window: &[Item<'a>], flow: &mut impl Flow<'a>, encoder: &Encoder, 
     for same in good.chunk_by(|a, b| a.2.ids.len() == b.2.ids.len()) {
         for chunk in same.chunks(options.batch_size.max(1)) {
             options.cancel.check()?;
-            let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), encoder);
+            let inputs = tensors(chunk.iter().map(|(_, _, tokens)| tokens), &encoder.steps().inputs);
             flow.take(Batch {
                 indices: chunk.iter().map(|(index, _, _)| *index).collect(),
                 digests: chunk.iter().map(|(_, digest, _)| *digest).collect(),
@@ -66,7 +67,7 @@ fn encode(item: &Item<'_>, encoder: &Encoder, buffer: &mut Vec<u8>) -> Result<(D
 }
 
 /// The inputs of texts of one length.
-fn tensors<'a>(texts: impl Iterator<Item = &'a Tokens>, encoder: &Encoder) -> Vec<Tensor> {
+fn tensors<'a>(texts: impl Iterator<Item = &'a Tokens>, names: &TextInputs) -> Vec<Tensor> {
     let (mut ids, mut mask, mut type_ids, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut count, mut length) = (0, 0);
     for tokens in texts {
@@ -76,21 +77,33 @@ fn tensors<'a>(texts: impl Iterator<Item = &'a Tokens>, encoder: &Encoder) -> Ve
         mask.extend((0..length).map(|at| i64::from(at < tokens.real)));
         positions.extend(0..length as i64);
     }
-    let names = &encoder.steps().inputs;
-    let named = [(&names.ids, ids), (&names.mask, mask), (&names.type_ids, type_ids), (&names.positions, positions)];
-    let tensor = |(name, values): (&String, Vec<i64>)| Tensor {
-        name: name.clone(),
+    let values = [ids, mask, type_ids, positions];
+    let tensor = |(input, values): (TextInput, Vec<i64>)| Tensor {
+        name: names.of(input).into(),
         shape: vec![count, length],
         data: Values::I64(values),
     };
-    named.into_iter().map(tensor).collect()
+    TextInput::ALL.into_iter().zip(values).map(tensor).collect()
+}
+
+/// The inputs of a text by itself.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn inputs_of(encoder: &Encoder, text: &str) -> Result<Vec<Tensor>> {
+    let tokens = encoder.encode(text.as_bytes(), None)?;
+    Ok(tensors(std::iter::once(&tokens), &encoder.steps().inputs))
 }
 
 /// The inputs of a made-up text of so many tokens, or of the fixed number.
 pub fn probe(encoder: &Encoder, stream: &Stream, tokens: usize) -> Vec<Tensor> {
     let length = encoder.steps().pad_to.map_or(tokens, |length| length as usize);
-    let vocabulary = encoder.vocabulary().max(1) as u64;
-    let ids = (0..length as u64).map(|i| stream.below(i, vocabulary) as i64).collect();
-    let tokens = Tokens { ids, type_ids: vec![0; length], real: length };
-    tensors(std::iter::once(&tokens), encoder)
+    made_up(&encoder.steps().inputs, stream, encoder.vocabulary(), (length, length))
+}
+
+/// The inputs of a made-up text of `length` tokens of a vocabulary, of which those behind the first `real` are padding.
+pub fn made_up(names: &TextInputs, stream: &Stream, vocabulary: usize, (real, length): (usize, usize)) -> Vec<Tensor> {
+    let id = |at: u64| if at < real as u64 { stream.below(at, vocabulary.max(1) as u64) as i64 } else { 0 };
+    let tokens = Tokens { ids: (0..length as u64).map(id).collect(), type_ids: vec![0; length], real };
+    tensors(std::iter::once(&tokens), names)
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TextPreprocess;
+use super::{TextInputs, TextPreprocess};
 use crate::base::Result;
 
 /// The steps of a text's preprocess that a recipe replaces.
@@ -21,6 +21,9 @@ pub struct TextSteps {
     #[schemars(range(min = 1, max = 65536))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<u32>,
+    /// The names of the network's inputs, where they are not the usual ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<TextInputs>,
 }
 
 impl TextSteps {
@@ -33,7 +36,7 @@ impl TextSteps {
             max_tokens: self.max_tokens.unwrap_or(own.max_tokens),
             special_tokens: self.special_tokens.unwrap_or(own.special_tokens),
             pad_to: self.pad_to.or(own.pad_to),
-            inputs: own.inputs.clone(),
+            inputs: self.inputs.clone().unwrap_or_else(|| own.inputs.clone()),
         };
         resolved.check()?;
         Ok(resolved)

@@ -7,10 +7,13 @@
 mod batches;
 mod config;
 mod encoder;
+mod input;
 
 pub(super) use batches::{flow, probe};
+pub use batches::{inputs_of, made_up};
 pub use config::TextSteps;
 pub use encoder::Encoder;
+pub use input::TextInput;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +69,33 @@ impl Default for TextInputs {
             type_ids: "token_type_ids".into(),
             positions: "position_ids".into(),
         }
+    }
+}
+
+impl TextInputs {
+    /// The name of the input that takes something.
+    pub fn of(&self, input: TextInput) -> &str {
+        match input {
+            TextInput::Ids => &self.ids,
+            TextInput::Mask => &self.mask,
+            TextInput::TypeIds => &self.type_ids,
+            TextInput::Positions => &self.positions,
+        }
+    }
+
+    /// Gives the input that takes something another name.
+    pub fn set(&mut self, input: TextInput, name: String) {
+        *match input {
+            TextInput::Ids => &mut self.ids,
+            TextInput::Mask => &mut self.mask,
+            TextInput::TypeIds => &mut self.type_ids,
+            TextInput::Positions => &mut self.positions,
+        } = name;
+    }
+
+    /// What the input of a name takes: as these names say, else as is usual.
+    pub fn takes(&self, name: &str) -> Option<TextInput> {
+        TextInput::ALL.into_iter().find(|input| self.of(*input) == name).or_else(|| TextInput::usual(name))
     }
 }
 

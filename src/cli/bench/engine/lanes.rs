@@ -12,10 +12,11 @@ use crate::base::{Cancel, Digest, Error};
 use crate::cli::progress::Terminal;
 use crate::engine::precision::{Bench as Quantiser, Calibration, CalibrationSamples, quantise, write_half};
 use crate::engine::runtime::{Machine, Prepared, ProviderInfo};
-use crate::engine::verify::{Agreement, Scratch, random_tensor};
-use crate::engine::{Engine, InputTensor, OnnxRuntime, Samples};
+use crate::engine::verify::{Agreement, Scratch};
+use crate::engine::{Engine, InputTensor, OnnxRuntime, Samples, random_tensor};
 use crate::graph::onnx;
 use crate::recipe::{CalibrationConfig, Precision, Provider};
+use crate::sample::Tensor;
 use crate::sample::image::ImagePreprocess;
 
 /// Whether a provider can be measured without adding what nobody asked for.
@@ -116,7 +117,7 @@ impl Bench<'_> {
             let wanted = usize::from(self.args.calibration_samples);
             let mut measured = self.samples(&row, wanted + wanted.div_ceil(4))?;
             let held_out = measured.split_off(measured.len() - measured.len().div_ceil(5));
-            Ok(CalibrationSamples::of_rows(&row, measured, held_out))
+            Ok(CalibrationSamples::new(measured, held_out))
         };
         // The digest names engines that are kept, and a bench keeps none.
         let digest = Digest::of(b"bench engine");
@@ -131,12 +132,12 @@ impl Bench<'_> {
         Ok(quantised.calibrated.float_layers.len())
     }
 
-    fn samples(&self, row: &[usize], count: usize) -> crate::base::Result<Vec<Vec<f32>>> {
+    fn samples(&self, row: &[usize], count: usize) -> crate::base::Result<Vec<Vec<Tensor>>> {
         match &self.args.pictures {
-            None => Ok(Samples::random(row, count).rows),
+            None => Ok(Samples::random(row, count).inputs),
             Some(path) => {
                 let size = row.last().copied().unwrap_or(self.args.image_size);
-                Ok(Samples::pictures(path, &ImagePreprocess::plain(size as u32), count)?.rows)
+                Ok(Samples::pictures(path, &ImagePreprocess::plain(size as u32), count)?.inputs)
             }
         }
     }
@@ -161,7 +162,7 @@ impl Bench<'_> {
         let values: Vec<f32> = match &self.args.pictures {
             Some(_) => {
                 let rows = self.samples(&row, batch)?;
-                (0..batch).flat_map(|at| rows[at % rows.len()].clone()).collect()
+                (0..batch).flat_map(|at| rows[at % rows.len()][0].f32().to_vec()).collect()
             }
             None => {
                 let stream = Stream::named(0, "bench engine");
