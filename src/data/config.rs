@@ -162,6 +162,14 @@ impl DataConfig {
         self.format.kind()
     }
 
+    /// The fold of the training rows that is validated on, if it is one.
+    pub fn valid_fold(&self) -> Option<Fold> {
+        match self.common.valid {
+            Some(SetConfig::Fold(fold)) => Some(fold),
+            _ => None,
+        }
+    }
+
     /// What each row has.
     pub fn fields(&self) -> Vec<Field> {
         self.format.reader().fields()

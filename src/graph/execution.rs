@@ -28,6 +28,7 @@ impl Pass {
 }
 
 /// A graph with its values, ready to run on batches.
+#[derive(Clone)]
 pub struct Execution<F> {
     graph: Graph,
     max_rows: usize,
@@ -37,6 +38,8 @@ pub struct Execution<F> {
     /// Gradients, by buffer; empty where none is needed.
     grads: Vec<Vec<F>>,
     needs_grad: Vec<bool>,
+    /// The nodes that it computes.
+    computes: Vec<bool>,
     started: Vec<bool>,
     /// What each node keeps for backward.
     saved: Vec<Vec<F>>,
@@ -53,12 +56,41 @@ impl<F: Real> Execution<F> {
     /// # Errors
     /// A weight is missing or has another shape, or the buffers would be absurdly large.
     pub fn new(graph: &Graph, weights: &Weights, max_rows: usize, train: bool) -> Result<Self> {
+        Self::plan(graph, Some(weights), max_rows, train, vec![true; graph.nodes().len()])
+    }
+
+    /// Plans the buffers of some nodes alone, with gradients. What they read of others is to be put into
+    /// [`Execution::value_mut`] before a pass, and parameters and buffers, which have no room here, are to be
+    /// exchanged in for it by [`Execution::exchange`].
+    ///
+    /// # Errors
+    /// The buffers would be absurdly large.
+    pub fn part(graph: &Graph, max_rows: usize, nodes: Vec<bool>) -> Result<Self> {
+        Self::plan(graph, None, max_rows, true, nodes)
+    }
+
+    fn plan(
+        graph: &Graph,
+        weights: Option<&Weights>,
+        max_rows: usize,
+        train: bool,
+        computes: Vec<bool>,
+    ) -> Result<Self> {
         let count = graph.values().len();
         let mut buffer_of: Vec<usize> = (0..count).collect();
         let mut needs_grad = vec![false; count];
         let mut values = Vec::with_capacity(count);
         let mut saved = Vec::new();
         let mut scratch = 0;
+        // Values that no node at hand has to do with need no room.
+        let mut used = vec![weights.is_some(); count];
+        for (node, _) in graph.nodes().iter().zip(&computes).filter(|(_, computes)| **computes) {
+            node.inputs.iter().chain([&node.output]).for_each(|id| used[id.0] = true);
+        }
+        graph.outputs().iter().for_each(|(_, id)| used[id.0] = true);
+        for node in graph.nodes().iter().rev().filter(|node| node.op.is_view()) {
+            used[node.inputs[0].0] |= used[node.output.0];
+        }
         for (i, value) in graph.values().iter().enumerate() {
             let mut len = checked_len(&value.shape, max_rows)?;
             match &value.origin {
@@ -72,15 +104,21 @@ impl<F: Real> Execution<F> {
                     }
                     let shapes: Vec<&Shape> = node.inputs.iter().map(|id| graph.shape(*id)).collect();
                     let kernel = node.op.kernel::<F>();
-                    saved.push(vec![F::ZERO; kernel.saved_len(&shapes, max_rows)]);
-                    scratch = kernel.scratch_len(&shapes, max_rows).max(scratch);
+                    let (mut keeps, mut room) = (0, 0);
+                    if computes[*n] {
+                        (keeps, room) = (kernel.saved_len(&shapes, max_rows), kernel.scratch_len(&shapes, max_rows));
+                    }
+                    saved.push(vec![F::ZERO; keeps]);
+                    scratch = room.max(scratch);
                 }
                 Origin::Input | Origin::Buffer { .. } | Origin::Constant(_) => {}
             }
             values.push(match &value.origin {
-                Origin::Parameter { .. } | Origin::Buffer { .. } => {
-                    convert(weights.get(&value.name, &value.shape.dims)?)
-                }
+                Origin::Parameter { .. } | Origin::Buffer { .. } => match weights {
+                    Some(weights) => convert(weights.get(&value.name, &value.shape.dims)?),
+                    None => Vec::new(),
+                },
+                _ if !used[i] => Vec::new(),
                 Origin::Constant(numbers) => convert(numbers),
                 Origin::Input | Origin::Node(_) => vec![F::ZERO; len],
             });
@@ -94,6 +132,7 @@ impl<F: Real> Execution<F> {
             values,
             grads,
             needs_grad,
+            computes,
             started: vec![false; count],
             saved,
             scratch: vec![F::ZERO; scratch],
@@ -141,6 +180,17 @@ impl<F: Real> Execution<F> {
         (&mut self.values[id.0], &mut self.grads[id.0])
     }
 
+    /// Exchanges a parameter or a buffer, with its gradient if it has one, for others of its size.
+    pub fn exchange(&mut self, id: ValueId, values: &mut Vec<F>, grad: &mut Vec<F>) {
+        mem::swap(&mut self.values[id.0], values);
+        mem::swap(&mut self.grads[id.0], grad);
+    }
+
+    /// Exchanges the graph for one that differs in settings of its operators alone.
+    pub fn exchange_graph(&mut self, graph: &mut Graph) {
+        mem::swap(&mut self.graph, graph);
+    }
+
     /// A computed value together with room for the loss's gradient of it.
     pub fn value_and_grad_mut(&mut self, id: ValueId) -> (&[F], &mut [F]) {
         let (buffer, len) = (self.buffer_of[id.0], self.graph.shape(id).len(self.rows));
@@ -171,7 +221,7 @@ impl<F: Real> Execution<F> {
         self.rows = rows;
         self.pass = pass;
         for (i, node) in self.graph.nodes()[..nodes].iter().enumerate() {
-            if node.op.is_view() {
+            if node.op.is_view() || !self.computes[i] {
                 continue;
             }
             let out = self.buffer_of[node.output.0];
@@ -208,7 +258,8 @@ impl<F: Real> Execution<F> {
         }
         for (i, node) in self.graph.nodes().iter().enumerate().rev() {
             let out = self.buffer_of[node.output.0];
-            if node.op.is_view() || !self.needs_grad[node.output.0] || !self.started[out] {
+            let skipped = node.op.is_view() || !self.computes[i];
+            if skipped || !self.needs_grad[node.output.0] || !self.started[out] {
                 continue;
             }
             let context = Context {

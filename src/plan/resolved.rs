@@ -91,6 +91,9 @@ impl ResolvedPlan {
             .json("train", train)
             .json("metrics", metrics)
             .json("versions", &(NUMERICS_VERSION, TRAINER_VERSION));
+        // Folds and shares follow the order of all rows that they are of.
+        let is_part = self.plan.data.valid_fold().is_some() || train.fraction.is_some();
+        let key = if is_part { key.field("order", "pool") } else { key };
         // Only where there is one, so that runs without kept their ids.
         let key = self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest));
         let key = self.plan.augment().iter().fold(key, |key, augment| key.json("augment", augment));

@@ -46,6 +46,8 @@ pub struct Training {
     train: Vec<u32>,
     valid: Vec<u32>,
     test: Vec<u32>,
+    /// See [`Data::pool`].
+    pool: Vec<u32>,
     config: TrainConfig,
 }
 
@@ -77,12 +79,7 @@ impl Training {
         let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
         let splits = &resolved.dataset.splits;
         let (mut train, mut valid, mut test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
-        if let Some(fraction) = plan.plan.train.fraction {
-            train = share(&train, fraction, plan.plan.seeds.data);
-        }
-        if train.is_empty() {
-            return Err(Error::bad_input("no training rows are left"));
-        }
+        let mut pool = narrow(&plan.plan, &mut train, &valid)?;
         let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
         let mut rows = match live {
             Some(context) => {
@@ -106,7 +103,9 @@ impl Training {
         let mut masks = None;
         if let Some(found) = Masks::of(&resolved.dataset.targets, &kept, plan, rows.specs())? {
             let places = found.places();
-            [&mut train, &mut valid, &mut test].into_iter().for_each(|rows| *rows = found.rows(&places, rows));
+            [&mut train, &mut valid, &mut test, &mut pool]
+                .into_iter()
+                .for_each(|rows| *rows = found.rows(&places, rows));
             if train.is_empty() {
                 return Err(Error::bad_input("no place of the training masks has a class"));
             }
@@ -132,6 +131,7 @@ impl Training {
             train,
             valid,
             test,
+            pool,
             config: config(&plan.plan),
         })
     }
@@ -142,12 +142,7 @@ impl Training {
     /// Those of [`Self::new`].
     pub fn alone(plan: &ResolvedPlan, rows: StoredRows, targets: &data::Targets, splits: Splits) -> Result<Self> {
         let Splits { mut train, valid, test } = splits;
-        if let Some(fraction) = plan.plan.train.fraction {
-            train = share(&train, fraction, plan.plan.seeds.data);
-        }
-        if train.is_empty() {
-            return Err(Error::bad_input("no training rows are left"));
-        }
+        let pool = narrow(&plan.plan, &mut train, &valid)?;
         let kept: Vec<usize> = (0..targets.len()).collect();
         Ok(Self {
             graph: graph(plan, None, rows.specs(), train.len())?,
@@ -161,12 +156,19 @@ impl Training {
             train,
             valid,
             test,
+            pool,
             config: config(&plan.plan),
         })
     }
 
     fn data(&self) -> Data<'_> {
-        Data { features: &self.rows, targets: self.targets.targets(), train: &self.train, valid: &self.valid }
+        Data {
+            features: &self.rows,
+            targets: self.targets.targets(),
+            train: &self.train,
+            valid: &self.valid,
+            pool: &self.pool,
+        }
     }
 
     /// Whether there are validation rows.
@@ -191,7 +193,7 @@ impl Training {
             };
             let config = config(&plan.plan);
             match plan.plan.model.head.solved() {
-                None => members.push(Member { number, graph, config }),
+                None => members.push(Member { number, graph, config, data: self.data() }),
                 Some(head) => {
                     let solved = self.solved(&plan.plan.model, head, &graph, &config, cancel);
                     match solved {
@@ -201,7 +203,7 @@ impl Training {
                 }
             }
         }
-        train::train_trials(&members, &self.data(), cancel, watch)
+        train::train_trials(&members, cancel, watch)
     }
 
     /// A head that is solved, as a trial of one epoch.
@@ -338,7 +340,7 @@ impl Training {
         let Some((features, targets)) = instead else {
             return train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, split);
         };
-        let data = Data { features, targets: targets.targets(), train: &[], valid: &[] };
+        let data = Data { features, targets: targets.targets(), train: &[], valid: &[], pool: &[] };
         let rows: Vec<u32> = (0..rows.len() as u32).collect();
         train::evaluate(&self.graph, weights, &data, &rows, &self.config, split)
     }
@@ -373,6 +375,23 @@ impl Training {
         let summary = shown.collect::<Vec<_>>().join(", ");
         Ok((all, summary))
     }
+}
+
+/// Leaves of the training rows what the plan asks for, and gives the rows whose order these follow: all that any fold
+/// or share of the same rows trains on.
+fn narrow(plan: &Plan, train: &mut Vec<u32>, valid: &[u32]) -> Result<Vec<u32>> {
+    let mut pool = train.clone();
+    if plan.data.valid_fold().is_some() {
+        pool.extend_from_slice(valid);
+        pool.sort_unstable();
+    }
+    if let Some(fraction) = plan.train.fraction {
+        *train = share(train, fraction, plan.seeds.data);
+    }
+    if train.is_empty() {
+        return Err(Error::bad_input("no training rows are left"));
+    }
+    Ok(pool)
 }
 
 /// A share of some rows, at least one, in their order; smaller shares are parts of larger ones.

@@ -83,6 +83,36 @@ impl Batch {
         Some((*share, targets))
     }
 
+    /// Takes over rows and targets of another batch, not its inputs.
+    pub(super) fn take_targets(&mut self, from: &Self) {
+        (self.rows, self.kind) = (from.rows, from.kind);
+        self.classes.clone_from(&from.classes);
+        self.values.clone_from(&from.values);
+        self.mixed.clone_from(&from.mixed);
+    }
+
+    /// Adds a row of another batch, for which there is room.
+    pub(super) fn push(&mut self, from: &Self, row: usize, widths: &[usize]) {
+        for ((to, from), width) in self.inputs.iter_mut().zip(&from.inputs).zip(widths) {
+            to[self.rows * width..][..*width].copy_from_slice(&from[row * width..][..*width]);
+        }
+        self.kind = from.kind;
+        match from.kind {
+            Kind::Classes => self.classes.push(from.classes[row]),
+            Kind::Labels(width) | Kind::Values(width) => {
+                self.values.extend_from_slice(&from.values[row * width..][..width]);
+            }
+        }
+        self.rows += 1;
+    }
+
+    /// Makes room for other rows.
+    pub(super) fn clear(&mut self) {
+        (self.rows, self.mixed) = (0, None);
+        self.classes.clear();
+        self.values.clear();
+    }
+
     fn fill(&mut self, features: &dyn Features, targets: Targets<'_>, rows: &[usize]) -> Result<()> {
         (self.rows, self.mixed) = (rows.len(), None);
         for (i, (spec, buffer)) in features.inputs().iter().zip(&mut self.inputs).enumerate() {

@@ -75,6 +75,7 @@ impl Checkpoints {
             .json("config", &TrainConfig { recipe, ..config.clone() })
             .field("train", rows(data.train))
             .field("valid", rows(data.valid))
+            .field("pool", rows(data.pool))
             .field("targets", targets)
             .finish();
         Self { path: folder.join(FILE), fingerprint }

@@ -1,9 +1,9 @@
 //! Statistics of the training rows, fitted before the first epoch.
 
 use super::batch::Reader;
-use super::{Data, Trainer};
+use super::{Batch, Data, Trainer};
 use crate::base::{Cancel, Error, Result};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, ValueId, Weights};
 use crate::loss::TargetFacts;
 
 /// Fits all of the graph's statistics, in order, each in one pass over the training rows: the mean and
@@ -15,35 +15,60 @@ pub(super) fn statistics(
     reader: &mut Reader<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    for (i, fit) in graph.fits().iter().enumerate() {
-        let width = graph.shape(fit.value).last();
-        let mut moments = Moments::new(width);
-        reader.each(data.train, |batch| {
-            cancel.check()?;
-            trainer.value(i, batch, &mut |values| moments.add(values))
-        })?;
-        let (mean, inverse) = moments.finish(fit.eps)?;
+    for fit in 0..graph.fits().len() {
+        let values = |batch: &mut Batch, values: &mut dyn FnMut(&[f32])| trainer.value(fit, batch, values);
+        let found = statistic(graph, fit, data.train, reader, cancel, values)?;
         let mut weights = trainer.weights()?;
-        let name = |id: ValueId| graph.values()[id.index()].name.clone();
-        weights.insert(name(fit.mean), [width], mean);
-        weights.insert(name(fit.inverse_deviation), [width], inverse);
+        found.into_iter().for_each(|(name, values)| weights.insert(name, [values.len()], values));
         trainer.set_weights(&weights)?;
     }
     Ok(())
 }
 
+/// The buffers of the `fit`th statistic of some rows; `values_of` gives the value of a batch that it is of.
+pub(super) fn statistic(
+    graph: &Graph,
+    fit: usize,
+    rows: &[u32],
+    reader: &mut Reader<'_>,
+    cancel: &Cancel,
+    mut values_of: impl FnMut(&mut Batch, &mut dyn FnMut(&[f32])) -> Result<()>,
+) -> Result<[(String, Vec<f32>); 2]> {
+    let fit = &graph.fits()[fit];
+    let mut moments = Moments::new(graph.shape(fit.value).last());
+    reader.each(rows, |batch| {
+        cancel.check()?;
+        values_of(batch, &mut |values| moments.add(values))
+    })?;
+    let (mean, inverse) = moments.finish(fit.eps)?;
+    Ok([(name(graph, fit.mean), mean), (name(graph, fit.inverse_deviation), inverse)])
+}
+
+fn name(graph: &Graph, id: ValueId) -> String {
+    graph.values()[id.index()].name.clone()
+}
+
 /// Puts the statistics of the targets into the graph's buffers, where it asks for them.
 pub(super) fn targets(trainer: &mut dyn Trainer, graph: &Graph, facts: &TargetFacts) -> Result<()> {
+    if graph.target_fit().is_none() {
+        return Ok(());
+    }
+    let mut weights = trainer.weights()?;
+    target_statistics(graph, facts, &mut weights)?;
+    trainer.set_weights(&weights)
+}
+
+/// Puts the statistics of the targets into weights, where the graph asks for them.
+pub(super) fn target_statistics(graph: &Graph, facts: &TargetFacts, weights: &mut Weights) -> Result<()> {
     let Some(fit) = graph.target_fit() else { return Ok(()) };
-    let name = |id: ValueId| graph.values()[id.index()].name.clone();
     if facts.moments.len() != facts.width {
         return Err(Error::bad_input("the head predicts values, and the rows are labelled with something else"));
     }
-    let mut weights = trainer.weights()?;
     let varying = |deviation: f64| if deviation > 0.0 { deviation as f32 } else { 1.0 };
-    weights.insert(name(fit.mean), [facts.width], facts.moments.iter().map(|(mean, _)| *mean as f32).collect());
-    weights.insert(name(fit.deviation), [facts.width], facts.moments.iter().map(|(_, d)| varying(*d)).collect());
-    trainer.set_weights(&weights)
+    let (means, deviations) = facts.moments.iter().map(|(mean, d)| (*mean as f32, varying(*d))).unzip();
+    weights.insert(name(graph, fit.mean), [facts.width], means);
+    weights.insert(name(graph, fit.deviation), [facts.width], deviations);
+    Ok(())
 }
 
 /// The mean and the standard deviation of each of `width` values over rows.

@@ -6,7 +6,7 @@
 //! # fn example(features: &dyn Features, classes: &[u32], rows: [&[u32]; 3], config: &TrainConfig) -> caft::base::Result<()> {
 //! let inputs = features.inputs().to_vec(); // one per output of the cut, in order
 //! let graph = build_graph(&Default::default(), &Default::default(), &inputs, 10)?; // neck, head, 10 classes
-//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1] };
+//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1], pool: rows[0] };
 //! let cancel = Cancel::default();
 //! let trained = train(&graph, &data, config, Session {
 //!     cancel: &cancel,
@@ -91,6 +91,9 @@ pub struct Data<'a> {
     pub train: &'a [u32],
     /// The rows to choose the best epoch with; may be empty.
     pub valid: &'a [u32],
+    /// The rows whose shuffled order the training rows follow: themselves, or more of which the others are left out,
+    /// so that folds and shares of the same rows visit theirs in one order.
+    pub pool: &'a [u32],
 }
 
 /// The surroundings of a training run.

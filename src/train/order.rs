@@ -36,7 +36,33 @@ pub(super) fn epoch_order(data: &Data<'_>, config: &TrainConfig, epoch: u32) -> 
             return Ok(order);
         }
     }
-    Ok(shuffled(data.train, config.order_seed, epoch, data.features.block_rows()))
+    let mut order = shuffled(data.pool, config.order_seed, epoch, data.features.block_rows());
+    if data.pool.len() != data.train.len() {
+        let trained = Mask::new(data.train);
+        order.retain(|row| trained.has(*row));
+    }
+    Ok(order)
+}
+
+/// The rows that [`epoch_order`] puts in order before it leaves some out.
+pub(super) fn pool<'a>(data: &Data<'a>, config: &TrainConfig) -> &'a [u32] {
+    if config.recipe.sampler.needs_classes() { data.train } else { data.pool }
+}
+
+/// Some rows, to be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Mask(Vec<bool>);
+
+impl Mask {
+    pub fn new(rows: &[u32]) -> Self {
+        let mut mask = vec![false; rows.iter().max().map_or(0, |last| *last as usize + 1)];
+        rows.iter().for_each(|row| mask[*row as usize] = true);
+        Self(mask)
+    }
+
+    pub fn has(&self, row: u32) -> bool {
+        self.0.get(row as usize).is_some_and(|has| *has)
+    }
 }
 
 /// Every row once. `block_rows` is [`Features::block_rows`](super::Features::block_rows).
@@ -76,6 +102,21 @@ mod tests {
             assert_ne!(order, shuffled(&rows, 3, 1, block_rows));
             assert_ne!(order, shuffled(&rows, 4, 0, block_rows));
         }
+    }
+
+    #[test]
+    fn parts_of_the_same_rows_visit_theirs_in_one_order() {
+        let features = crate::train::InMemory::new(100).with("cls", &[1], vec![0.0; 100]).unwrap();
+        let (all, some): (Vec<u32>, Vec<u32>) = ((0..100).collect(), (0..100).filter(|row| row % 3 > 0).collect());
+        let recipe = crate::recipe::TrainConfig::default();
+        let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 5, seed: 0 };
+        let order = |train: &[u32]| {
+            let targets = Targets::Classes(&[]);
+            epoch_order(&Data { features: &features, targets, train, valid: &[], pool: &all }, &config, 2).unwrap()
+        };
+        let mut whole = order(&all);
+        whole.retain(|row| row % 3 > 0);
+        assert_eq!(order(&some), whole);
     }
 
     #[test]

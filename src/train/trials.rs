@@ -1,18 +1,21 @@
-//! Many trials on the same rows: those whose graphs have one shape train together, the others one after the other.
+//! Many trials: those that read the same batches train together, the others one after the other.
 
-use super::{Data, EpochLog, Session, TrainConfig, Trained, stack, train};
+use super::stack::{self, Kin};
+use super::{Data, EpochLog, Session, TrainConfig, Trained, train};
 use crate::base::{Cancel, Error, Result};
 use crate::graph::{Graph, Weights};
 
 /// One trial.
-#[derive(Debug, Clone)]
-pub struct Member {
+#[derive(Clone)]
+pub struct Member<'a> {
     /// What [`Watch`] knows it by.
     pub number: usize,
     /// What is trained.
     pub graph: Graph,
     /// How it is trained.
     pub config: TrainConfig,
+    /// What it is trained on. Members of the same features and targets, at the same addresses, may train together.
+    pub data: Data<'a>,
 }
 
 /// What came out of one epoch of one trial.
@@ -41,6 +44,9 @@ pub trait Watch: Send {
     /// Whatever shall end all of them.
     fn epoch(&mut self, logs: &[TrialLog<'_>]) -> Result<Vec<usize>>;
 
+    /// A trial is about to train by itself, for a reason that is given in a few words.
+    fn alone(&mut self, _member: usize, _why: &'static str) {}
+
     /// A trial ended, well or not.
     ///
     /// # Errors
@@ -48,23 +54,25 @@ pub trait Watch: Send {
     fn ended(&mut self, member: usize, result: Result<Ended>) -> Result<()>;
 }
 
-/// Trains all members on the same data. A member that fails is told to `watch`, and the others go on.
+/// Trains all members, those that read the same batches together. A member that fails is told to `watch`, and the
+/// others go on.
 ///
 /// # Errors
 /// Those of `watch`; [`Error::Interrupted`].
-pub fn train_trials(members: &[Member], data: &Data<'_>, cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
-    let (groups, rest) = stack::groups(members, data);
-    for group in groups {
-        stack::train(&group, data, cancel, watch)?;
+pub fn train_trials(members: &[Member<'_>], cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
+    let Kin { stacks, alone: rest } = Kin::of(members)?;
+    for stack in stacks {
+        stack::train(&stack, cancel, watch)?;
     }
-    for member in rest {
-        alone(member, data, cancel, watch)?;
+    for (member, why) in rest {
+        watch.alone(member.number, why);
+        alone(member, cancel, watch)?;
     }
     Ok(())
 }
 
 /// One trial by itself.
-fn alone(member: &Member, data: &Data<'_>, cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
+fn alone(member: &Member<'_>, cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
     let mut logs: Vec<EpochLog> = Vec::new();
     let (mut stopped, mut failed) = (false, None);
     let mut on_epoch = |log: &EpochLog| {
@@ -78,7 +86,7 @@ fn alone(member: &Member, data: &Data<'_>, cancel: &Cancel, watch: &mut dyn Watc
         Err(Error::Interrupted)
     };
     let session = Session { cancel, checkpoint: None, on_epoch: &mut on_epoch };
-    let result = train(&member.graph, data, &member.config, session);
+    let result = train(&member.graph, &member.data, &member.config, session);
     if let Some(error) = failed {
         return Err(error);
     }
@@ -136,9 +144,10 @@ mod tests {
         (InMemory::new(rows).with("cls", &[WIDTH], values).unwrap(), classes)
     }
 
-    fn members(features: &InMemory, precision: Arithmetic) -> Vec<Member> {
+    fn members<'a>(data: Data<'a>, precision: Arithmetic) -> Vec<Member<'a>> {
+        let features = data.features;
         let neck = NeckChain(vec![NeckConfig::Standardize(Standardize::default())]);
-        let inputs = crate::train::Features::inputs(features).to_vec();
+        let inputs = features.inputs().to_vec();
         let graph = build_graph(&neck, &HeadConfig::default(), &inputs, CLASSES).unwrap();
         let adamw = |lr, weight_decay| OptimizerConfig::AdamW(AdamW { lr, weight_decay, ..AdamW::default() });
         let sgd = |lr, momentum| OptimizerConfig::Sgd(Sgd { lr, momentum, ..Sgd::default() });
@@ -165,7 +174,7 @@ mod tests {
                 };
                 let metrics = vec![MetricName::Accuracy, MetricName::MacroF1];
                 let config = TrainConfig { recipe, metrics, order_seed: 4, seed: number as u64 / 2 };
-                Member { number, graph: graph.clone(), config }
+                Member { number, graph: graph.clone(), config, data }
             })
             .collect()
     }
@@ -197,11 +206,11 @@ mod tests {
         Trained { epochs, ..trained.clone() }
     }
 
-    fn run_alone(member: &Member, data: &Data<'_>) -> Result<Trained> {
+    fn run_alone(member: &Member<'_>) -> Result<Trained> {
         let cancel = Cancel::default();
         train(
             &member.graph,
-            data,
+            &member.data,
             &member.config,
             Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) },
         )
@@ -213,17 +222,22 @@ mod tests {
         for (rows, precision) in [(101, Arithmetic::Fp32), (97, Arithmetic::Bf16), (98, Arithmetic::Fp32)] {
             let (features, classes) = dataset(rows + 40);
             let (train_rows, valid): (Vec<u32>, Vec<u32>) = (0..rows as u32 + 40).partition(|row| *row < rows as u32);
-            let data =
-                Data { features: &features, targets: Targets::Classes(&classes), train: &train_rows, valid: &valid };
-            let members = members(&features, precision);
+            let data = Data {
+                features: &features,
+                targets: Targets::Classes(&classes),
+                train: &train_rows,
+                valid: &valid,
+                pool: &train_rows,
+            };
+            let members = members(data, precision);
             for threads in [1, 3] {
                 let mut notes = Notes::default();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| train_trials(&members, &data, &Cancel::default(), &mut notes)).unwrap();
+                pool.install(|| train_trials(&members, &Cancel::default(), &mut notes)).unwrap();
                 assert_eq!(notes.most_at_once, members.len(), "all trained together");
                 for member in &members {
                     let stacked = &notes.ended[&member.number].as_ref().unwrap().trained;
-                    let alone = run_alone(member, &data).unwrap();
+                    let alone = run_alone(member).unwrap();
                     let same = without_times(stacked) == without_times(&alone);
                     assert!(same, "member {}, {rows} rows", member.number);
                     assert_eq!(notes.logs[&member.number], member.config.recipe.epochs);
@@ -236,8 +250,14 @@ mod tests {
     fn heads_leave_the_stack_early_or_with_an_error_and_the_others_go_on() {
         let (features, classes) = dataset(100);
         let all: Vec<u32> = (0..100).collect();
-        let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &all[..30] };
-        let mut members = members(&features, Arithmetic::Fp32);
+        let data = Data {
+            features: &features,
+            targets: Targets::Classes(&classes),
+            train: &all,
+            valid: &all[..30],
+            pool: &all,
+        };
+        let mut members = members(data, Arithmetic::Fp32);
         let OptimizerConfig::Sgd(sgd) = &mut members[2].config.recipe.optimizer else { unreachable!() };
         sgd.lr = 1e300;
         members[5].graph = {
@@ -245,7 +265,7 @@ mod tests {
             build_graph(&NeckChain::default(), &HeadConfig::default(), &inputs, CLASSES).unwrap()
         };
         let mut notes = Notes { give_up: vec![(1, 1), (8, 2)], ..Notes::default() };
-        train_trials(&members, &data, &Cancel::default(), &mut notes).unwrap();
+        train_trials(&members, &Cancel::default(), &mut notes).unwrap();
         assert_eq!(notes.ended.len(), members.len());
         for member in &members {
             let number = member.number;
@@ -257,14 +277,14 @@ mod tests {
                 }
                 (_, ended) => {
                     let trained = &ended.as_ref().unwrap().trained;
-                    let alone = run_alone(member, &data).unwrap();
+                    let alone = run_alone(member).unwrap();
                     assert!(without_times(trained) == without_times(&alone), "member {number}");
                 }
             }
         }
         let cancel = Cancel::default();
         cancel.cancel();
-        let stopped = train_trials(&members, &data, &cancel, &mut Notes::default());
+        let stopped = train_trials(&members, &cancel, &mut Notes::default());
         assert!(matches!(stopped, Err(Error::Interrupted)));
     }
 }

@@ -108,10 +108,11 @@ impl Args {
         let features = InMemory::new(rows).with("features", &[width], values)?;
         let classes: Vec<u32> = (0..self.rows).map(|i| i % self.classes).collect();
         let all: Vec<u32> = (0..self.rows).collect();
-        let data = Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[] };
+        let data =
+            Data { features: &features, targets: Targets::Classes(&classes), train: &all, valid: &[], pool: &all };
         let inputs = features.inputs();
         let graph = train::build_graph(&NeckChain::default(), &HeadConfig::default(), inputs, self.classes as usize)?;
-        let members = |precision| -> Vec<Member> {
+        let members = |precision| -> Vec<Member<'_>> {
             let member = |number: u32| {
                 let lr = 1e-4 * 1000f64.powf(f64::from(number) / f64::from(self.heads));
                 let recipe = recipe::TrainConfig {
@@ -122,7 +123,7 @@ impl Args {
                     ..recipe::TrainConfig::default()
                 };
                 let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: number.into() };
-                Member { number: number as usize, graph: graph.clone(), config }
+                Member { number: number as usize, graph: graph.clone(), config, data }
             };
             (0..self.heads).map(member).collect()
         };
@@ -138,7 +139,7 @@ impl Args {
             let members = members(precision);
             let begin = Instant::now();
             let mut count = Count::default();
-            train::train_trials(&members, &data, &cancel, &mut count)?;
+            train::train_trials(&members, &cancel, &mut count)?;
             if count.0 != self.heads {
                 bail!("{} of {} heads ended", count.0, self.heads);
             }

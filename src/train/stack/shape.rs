@@ -1,91 +1,48 @@
-//! Which trials can be stacked.
+//! Graphs of one shape, and the room that is taken to compute them.
 
-use crate::graph::op::Op;
-use crate::graph::{Graph, Origin, Targets, Task, ValueId};
-use crate::recipe;
-use crate::train::{Data, Member};
+use std::sync::{Mutex, PoisonError};
 
-/// A graph that is one layer on top of features: anything that is not trained, then `Gemm`.
-#[derive(Debug, Clone, PartialEq)]
+use super::parts::{Parts, are_alike};
+use crate::base::Result;
+use crate::graph::{Execution, Graph};
+
+/// A shape of graphs.
 pub(super) struct Shape {
-    /// What the layer reads.
-    pub features: ValueId,
-    /// Numbers of a row of it.
-    pub width: usize,
-    /// Numbers that the layer gives.
-    pub outputs: usize,
-    /// The layer's weight `[outputs, width]`, and whether it decays.
-    pub weight: (String, bool),
-    /// The layer's bias `[outputs]`, and whether it decays.
-    pub bias: Option<(String, bool)>,
+    pub parts: Parts,
+    graph: Graph,
+    /// Computes what each head computes by itself.
+    first: Execution<f32>,
+    /// Others, as many as were ever in use at once.
+    spare: Mutex<Vec<Execution<f32>>>,
 }
 
 impl Shape {
-    /// The shape of a graph, if it is one layer.
-    pub fn of(graph: &Graph) -> Option<Self> {
-        let [(_, output)] = graph.outputs() else { return None };
-        let parameter = |id: &ValueId| match &graph.values()[id.index()].origin {
-            Origin::Parameter { decay, .. } => Some((graph.values()[id.index()].name.clone(), *decay)),
-            _ => None,
-        };
-        let last = graph.nodes().last().filter(|node| node.output == *output)?;
-        let (Op::Gemm(_), [features, weight, bias @ ..]) = (&last.op, last.inputs.as_slice()) else { return None };
-        let bias = match bias {
-            [] => None,
-            [bias] => Some(parameter(bias)?),
-            _ => return None,
-        };
-        let trained = graph.values().iter().filter(|v| matches!(v.origin, Origin::Parameter { .. })).count();
-        let random = graph.nodes().iter().any(|node| matches!(node.op, Op::Dropout(_)));
-        let (shape, weight) = (graph.shape(*features), parameter(weight)?);
-        if trained != 1 + usize::from(bias.is_some()) || random || shape.dims.len() != 1 || !shape.batched {
-            return None;
-        }
-        Some(Self { features: *features, width: shape.last(), outputs: graph.shape(*output).last(), weight, bias })
+    /// The shape of a graph, for batches of so many rows.
+    ///
+    /// # Errors
+    /// The buffers would be absurdly large.
+    pub fn new(graph: &Graph, parts: Parts, batch_size: usize) -> Result<Self> {
+        let first = Execution::part(graph, batch_size, parts.own.clone())?;
+        Ok(Self { parts, graph: graph.clone(), first, spare: Mutex::default() })
     }
-}
 
-/// Whether nothing asks for more than a stack does.
-fn is_plain(member: &Member, data: &Data<'_>) -> bool {
-    let own = &member.config.recipe;
-    let plain = recipe::TrainConfig {
-        epochs: own.epochs,
-        batch_size: own.batch_size,
-        optimizer: own.optimizer.clone(),
-        scheduler: own.scheduler.clone(),
-        loss: own.loss.clone(),
-        early_stopping: own.early_stopping,
-        fraction: own.fraction,
-        seed: own.seed,
-        order_seed: own.order_seed,
-        precision: own.precision,
-        ..recipe::TrainConfig::default()
-    };
-    let classes = matches!(data.targets, Targets::Classes(_)) && own.loss().task() == Task::Classes;
-    let steps = own.optimizer.build().is_some();
-    let stops = own.early_stopping.is_none() || !data.valid.is_empty();
-    *own == plain && classes && steps && stops && Shape::of(&member.graph).is_some()
-}
-
-/// The members parted into those that train together, and those that train alone, each in their order.
-pub(in crate::train) fn groups<'a>(members: &'a [Member], data: &Data<'_>) -> (Vec<Vec<&'a Member>>, Vec<&'a Member>) {
-    let (mut groups, mut alone): (Vec<Vec<&Member>>, Vec<&Member>) = (Vec::new(), Vec::new());
-    for member in members {
-        if !is_plain(member, data) {
-            alone.push(member);
-            continue;
-        }
-        let batches =
-            |member: &Member| (member.config.batch_size(), member.config.order_seed, member.config.recipe.precision);
-        let together = |group: &&mut Vec<&Member>| {
-            let first = group[0];
-            batches(first) == batches(member) && first.graph == member.graph && group.len() < super::stack_size(first)
-        };
-        match groups.iter_mut().find(together) {
-            Some(group) => group.push(member),
-            None => groups.push(vec![member]),
-        }
+    /// Whether a graph has this shape.
+    pub fn is_of(&self, graph: &Graph) -> bool {
+        are_alike(&self.graph, graph)
     }
-    alone.extend(groups.extract_if(.., |group| group.len() == 1).flatten());
-    (groups, alone)
+
+    /// The graph by which others differ in settings at most.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Calls `body` with an execution that nobody else uses.
+    pub fn with<R>(&self, body: impl FnOnce(&mut Execution<f32>) -> R) -> R {
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = spare().pop();
+        let mut run = taken.unwrap_or_else(|| self.first.clone());
+        let result = body(&mut run);
+        spare().push(run);
+        result
+    }
 }

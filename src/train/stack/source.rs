@@ -1,0 +1,249 @@
+//! What some heads of a stack read: rows of theirs, changed and computed alike for all of them.
+
+use super::parts::Parts;
+use crate::base::{Cancel, Result};
+use crate::graph::bf16::{Left, Right};
+use crate::graph::execution::Pass;
+use crate::graph::{Arithmetic, Execution, Graph, Matrix, Weights};
+use crate::recipe::FeatureAugment;
+use crate::train::batch::{Batch, Reader};
+use crate::train::order::{self, Mask};
+use crate::train::{Data, InputSpec, Member, augment, fit};
+
+/// A batch as heads read it: the values of the frontier, with targets.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub batch: Batch,
+    /// The first value as factors of products in bf16, of both kinds.
+    packed: Option<(Left, Right)>,
+}
+
+/// The factor of the layer that is computed for all heads at once.
+pub(super) enum Features<'a> {
+    Plain(Matrix<'a, f32>),
+    Packed(&'a Left, &'a Right),
+}
+
+impl Ready {
+    /// The first value as rows of `width` numbers.
+    pub fn features(&self, width: usize) -> Features<'_> {
+        match &self.packed {
+            Some((left, right)) => Features::Packed(left, right),
+            None => {
+                let values = self.batch.inputs.first().map_or(&[][..], Vec::as_slice);
+                Features::Plain(Matrix::new(values, values.len() / width.max(1), width))
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.batch.inputs.iter().map(|values| values.len() * 4).sum()
+    }
+}
+
+/// How the features of training batches are changed: a function of this alone.
+#[derive(Debug, Clone, PartialEq)]
+struct Changes {
+    ops: Vec<FeatureAugment>,
+    seed: u64,
+    /// Batches of a step.
+    together: u64,
+}
+
+/// What some heads read.
+pub(super) struct Source<'a> {
+    pub data: Data<'a>,
+    shared: Graph,
+    changes: Option<Changes>,
+    /// For products in bf16, the width of what the layer reads.
+    arithmetic: Arithmetic,
+    layer_width: Option<usize>,
+    run: Execution<f32>,
+    pub fitted: Weights,
+    /// Numbers of a row of each input.
+    widths: Vec<usize>,
+    /// The rows to train and to validate on, where they are not all that are read.
+    masks: [Option<Mask>; 2],
+    /// Whether any head still reads it.
+    pub is_read: bool,
+    /// Rows of this source that make no batch yet.
+    pending: Batch,
+    batch_size: usize,
+    /// Rows and batches of an epoch, and those that were made.
+    rows: usize,
+    made: u64,
+    epoch: u64,
+    pub ready: Vec<Ready>,
+    spare: Vec<Ready>,
+}
+
+fn changes_of(member: &Member<'_>) -> Option<Changes> {
+    let recipe = &member.config.recipe;
+    let changes =
+        Changes { ops: recipe.augment.clone(), seed: member.config.seed, together: recipe.accumulate.max(1).into() };
+    (!changes.ops.is_empty()).then_some(changes)
+}
+
+/// The width of the layer that is computed for all heads in bf16.
+fn layer_width(member: &Member<'_>, parts: &Parts) -> Option<usize> {
+    let is_packed = member.config.recipe.precision == Arithmetic::Bf16;
+    parts.layer.as_ref().filter(|_| is_packed).map(|layer| layer.width)
+}
+
+impl<'a> Source<'a> {
+    /// What a member reads. Its statistics are fitted on its training rows.
+    pub fn new(member: &Member<'a>, parts: &Parts, reader: &mut Reader<'_>, cancel: &Cancel) -> Result<Self> {
+        let (data, shared, batch_size) = (member.data, parts.shared.clone(), member.config.batch_size());
+        let mut run = Execution::new(&shared, &shared.initial_weights(0), batch_size, false)?;
+        for number in 0..shared.fits().len() {
+            let value = shared.fits()[number].value;
+            let found = fit::statistic(&shared, number, data.train, reader, cancel, |batch, values| {
+                with_inputs(&mut run, batch, |run, rows| {
+                    run.forward_to(value, rows, Pass::EVALUATION);
+                    values(run.value(value));
+                });
+                Ok(())
+            })?;
+            let mut weights = run.weights();
+            found.into_iter().for_each(|(name, values)| weights.insert(name, [values.len()], values));
+            run.set_weights(&weights)?;
+        }
+        let is_part = order::pool(&data, &member.config).len() != data.train.len();
+        let widths: Vec<usize> = shared.inputs().iter().map(|id| shared.shape(*id).elements()).collect();
+        Ok(Self {
+            data,
+            changes: changes_of(member),
+            arithmetic: member.config.recipe.precision,
+            layer_width: layer_width(member, parts),
+            fitted: run.weights(),
+            run,
+            pending: Batch::of(widths.iter().copied(), batch_size),
+            widths,
+            masks: [is_part.then(|| Mask::new(data.train)), None],
+            is_read: true,
+            batch_size,
+            rows: 0,
+            made: 0,
+            epoch: 0,
+            ready: Vec::new(),
+            spare: Vec::new(),
+            shared,
+        })
+    }
+
+    /// Whether a member reads just this.
+    pub fn is_of(&self, member: &Member<'_>, parts: &Parts) -> bool {
+        let same_rows = |a: &[u32], b: &[u32]| std::ptr::eq(a, b) || a == b;
+        self.shared == parts.shared
+            && self.changes == changes_of(member)
+            && self.layer_width == layer_width(member, parts)
+            && same_rows(self.data.train, member.data.train)
+            && same_rows(self.data.valid, member.data.valid)
+    }
+
+    /// Says how many rows are read to train on in an epoch, and how many to validate on.
+    pub fn begin(&mut self, rows: usize, valid: usize, epoch: u32) {
+        if self.masks[1].is_none() && valid != self.data.valid.len() {
+            self.masks[1] = Some(Mask::new(self.data.valid));
+        }
+        self.rows = if self.masks[0].is_some() { self.data.train.len() } else { rows };
+        (self.made, self.epoch) = (0, epoch.into());
+    }
+
+    /// Whether a row is to be trained on.
+    pub fn trains(&self, row: u32) -> bool {
+        self.masks[0].as_ref().is_none_or(|mask| mask.has(row))
+    }
+
+    /// Takes what is its own of a batch of rows of these numbers.
+    pub fn take(&mut self, batch: &mut Batch, numbers: &[u32], training: bool) {
+        if !self.is_read {
+            return;
+        }
+        let Some(mask) = &self.masks[usize::from(!training)] else { return self.make(batch, training) };
+        let own: Vec<usize> = (0..numbers.len()).filter(|at| mask.has(numbers[*at])).collect();
+        for at in own {
+            self.pending.push(batch, at, &self.widths);
+            if self.pending.rows == self.batch_size {
+                self.flush(training);
+            }
+        }
+    }
+
+    /// Makes a batch of the rows that are left.
+    pub fn flush(&mut self, training: bool) {
+        if self.pending.rows > 0 {
+            let mut pending = std::mem::take(&mut self.pending);
+            self.make(&mut pending, training);
+            pending.clear();
+            self.pending = pending;
+        }
+    }
+
+    fn make(&mut self, batch: &mut Batch, training: bool) {
+        let arithmetic = if training { self.arithmetic } else { Arithmetic::Fp32 };
+        let mut changed;
+        let batch = match &self.changes {
+            Some(changes) if training => {
+                changed = batch.clone();
+                // As the loop counts them, whose steps may have fewer batches at an epoch's end.
+                let batches = self.batches() as u64;
+                let number = self.epoch * batches.div_ceil(changes.together) * changes.together + self.made;
+                let specs: &[InputSpec] = self.data.features.inputs();
+                augment::change(&changes.ops, &mut changed, specs, changes.seed, number);
+                &mut changed
+            }
+            _ => batch,
+        };
+        self.made += 1;
+        let mut ready = self.spare.pop().unwrap_or_default();
+        ready.batch.take_targets(batch);
+        let shared = &self.shared;
+        with_inputs(&mut self.run, batch, |run, rows| {
+            run.forward(rows, Pass { arithmetic, ..Pass::EVALUATION });
+            ready.batch.inputs.resize_with(shared.outputs().len(), Vec::new);
+            for (values, (_, id)) in ready.batch.inputs.iter_mut().zip(shared.outputs()) {
+                values.clear();
+                values.extend_from_slice(run.value(*id));
+            }
+        });
+        let packed = self.layer_width.filter(|_| arithmetic == Arithmetic::Bf16);
+        ready.packed = packed.map(|width| {
+            let values = &ready.batch.inputs[0];
+            let features = Matrix::new(values, values.len() / width, width);
+            let (mut left, mut right) = ready.packed.take().unwrap_or_default();
+            left.pack(features);
+            right.pack(features);
+            (left, right)
+        });
+        self.ready.push(ready);
+    }
+
+    /// Batches of an epoch.
+    pub fn batches(&self) -> usize {
+        self.rows.div_ceil(self.batch_size)
+    }
+
+    /// Bytes of the batches that wait.
+    pub fn bytes(&self) -> usize {
+        self.ready.iter().map(Ready::bytes).sum()
+    }
+
+    /// Takes back the room of batches that were used.
+    pub fn recycle(&mut self) {
+        self.spare.append(&mut self.ready);
+    }
+}
+
+/// Puts a batch's inputs into an execution, and takes them back afterwards for whoever reads them next.
+fn with_inputs(run: &mut Execution<f32>, batch: &mut Batch, body: impl FnOnce(&mut Execution<f32>, usize)) {
+    let exchange = |run: &mut Execution<f32>, batch: &mut Batch| {
+        for (i, buffer) in batch.inputs.iter_mut().enumerate() {
+            let id = run.graph().inputs()[i];
+            std::mem::swap(run.value_mut(id), buffer);
+        }
+    };
+    exchange(run, batch);
+    body(run, batch.rows);
+    exchange(run, batch);
+}
