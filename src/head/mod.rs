@@ -11,6 +11,7 @@ use crate::graph::{Graph, Task, ValueId};
 
 mod cosine;
 mod embedding;
+mod identity;
 mod knn;
 mod linear;
 mod logistic;
@@ -23,6 +24,7 @@ mod solved;
 
 pub use cosine::Cosine;
 pub use embedding::Embedding;
+pub use identity::Identity;
 pub use knn::{Knn, VoteWeights};
 pub use linear::Linear;
 pub use logistic::Logistic;
@@ -59,6 +61,8 @@ pub enum HeadConfig {
     Regression(Regression),
     /// A projection to an embedding, for retrieval.
     Embedding(Embedding),
+    /// Nothing: the network's own outputs are taken.
+    Identity(Identity),
 }
 
 impl HeadConfig {
@@ -79,6 +83,7 @@ impl HeadConfig {
             Self::MultiLabel(labels) => labels.build(graph, features, outputs),
             Self::Regression(regression) => regression.build(graph, features, outputs),
             Self::Embedding(embedding) => embedding.build(graph, features),
+            Self::Identity(identity) => identity.build(graph, features, outputs),
         }
     }
 }
@@ -102,7 +107,7 @@ impl HeadConfig {
     /// What the outputs are, from rows labelled for `task`; `None` if the head is not for such rows.
     pub fn task(&self, task: Task) -> Option<Task> {
         match (self, task) {
-            (Self::Linear(_) | Self::Mlp(_) | Self::Ridge(_), _) => Some(task),
+            (Self::Linear(_) | Self::Mlp(_) | Self::Ridge(_) | Self::Identity(_), _) => Some(task),
             (Self::MultiLabel(_), Task::MultiLabel) | (Self::Regression(_), Task::Values) => Some(task),
             (Self::Embedding(_), Task::Classes) => Some(Task::Embedding),
             (Self::MultiLabel(_) | Self::Regression(_) | Self::Embedding(_), _) => None,

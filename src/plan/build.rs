@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::rules::{Check, RULES};
+use super::whole;
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
 use crate::base::{Error, Place, Problems, Result};
@@ -30,9 +31,17 @@ impl Plan {
         file: &str,
         place: &dyn Fn(&str) -> Option<Place>,
     ) -> Result<Self> {
-        let problems = Problems::new(format!("{file} is not a valid recipe"));
+        let mut problems = Problems::new(format!("{file} is not a valid recipe"));
+        whole::check(recipe, place, &mut problems);
+        let spelled = whole::as_backbone(recipe);
+        let of_whole = |path: &str| place(&whole::written(path));
+        let place: &dyn Fn(&str) -> Option<Place> = if spelled.is_some() { &of_whole } else { place };
+        let recipe = spelled.as_ref().unwrap_or(recipe);
         let mut check = Check { recipe, catalogue, place, problems };
         RULES.iter().for_each(|rule| rule(&mut check));
+        if spelled.is_some() {
+            check.problems.list.iter_mut().for_each(|problem| problem.path = whole::written(&problem.path));
+        }
         check.problems.into_result()?;
         let train = &recipe.train;
         let towers: IndexMap<String, BackbonePlan> = towers(recipe)
@@ -115,13 +124,14 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     });
     // Where none is published, an engine of that name may have been pulled.
     let kept = || {
-        let name = entry.filter(|_| config.mode == Mode::Frozen)?.name.clone();
+        let name = entry.filter(|_| config.mode == Mode::Frozen && recipe.model.full.is_none())?.name.clone();
         Some(Resource { address: Address::Engine { name }, sha256: None })
     };
     let source = config.onnx.clone().or(published).or_else(kept).ok_or_else(missing)?;
     let outputs = match entry {
-        Some(entry) => cut_at(entry, config.outputs.as_deref())?,
-        None => config.outputs.iter().flatten().map(|tensor| whole(tensor)).collect(),
+        Some(_) if recipe.model.full.is_some() && config.outputs.is_none() => Vec::new(),
+        Some(entry) => cut_at(entry, config.outputs.as_deref(), recipe.model.full.is_some())?,
+        None => config.outputs.iter().flatten().map(|tensor| as_it_is(tensor)).collect(),
     };
     Ok(BackbonePlan {
         name: entry.map_or_else(|| source.address.file_name().to_string(), |entry| entry.name.clone()),
@@ -131,7 +141,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         source,
         outputs,
         preprocess: preprocess(recipe, entry)?,
-        tail: tail(config, entry),
+        tail: tail(config, entry).or_else(|| whole::tail(recipe)),
         tokenizer: tokenizer(recipe, entry).cloned(),
     })
 }
@@ -158,14 +168,19 @@ fn tail(config: &BackboneConfig, entry: Option<&Entry>) -> Option<TailPlan> {
 }
 
 /// The cut at the outputs that are named, at the entry's first one if none is.
-fn cut_at(entry: &Entry, names: Option<&[String]>) -> Result<Vec<OutputSpec>> {
+/// A whole model has outputs that the entry does not know.
+fn cut_at(entry: &Entry, names: Option<&[String]>, is_whole: bool) -> Result<Vec<OutputSpec>> {
+    let output = |name: &String| match entry.output(name) {
+        Err(_) if is_whole => Ok(as_it_is(name)),
+        output => output,
+    };
     match names {
-        Some(names) => names.iter().map(|name| entry.output(name)).collect(),
+        Some(names) => names.iter().map(output).collect(),
         None => entry.output_names().take(1).map(|name| entry.output(name)).collect(),
     }
 }
 
-fn whole(tensor: &str) -> OutputSpec {
+fn as_it_is(tensor: &str) -> OutputSpec {
     OutputSpec { name: tensor.into(), tensor: tensor.into(), select: Select::All }
 }
 

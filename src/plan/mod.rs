@@ -8,6 +8,7 @@ mod build;
 pub mod key;
 mod resolved;
 mod rules;
+mod whole;
 
 pub use build::metrics;
 pub use resolved::{Manifest, PLAN, ResolvedPlan};
@@ -103,7 +104,8 @@ pub struct BackbonePlan {
     pub licence: Option<String>,
     /// Where the ONNX file is.
     pub source: Resource,
-    /// The cut: what is stored of each sample. Several outputs are joined along their last axis.
+    /// The cut: what is stored of each sample. Several outputs are joined along their last axis. Of a whole model whose
+    /// output is not named there is none before it has been read.
     pub outputs: Vec<OutputSpec>,
     /// How samples become the network's input.
     pub preprocess: Transform,
@@ -119,9 +121,10 @@ pub struct BackbonePlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TailPlan {
-    /// Where the cut is: not `frozen`.
+    /// Where the cut is: `frozen` for a whole model only, whose last layer is trained.
     pub mode: Mode,
-    /// The tensor or block from which on it is trained; nothing means the model's input.
+    /// The tensor or block from which on it is trained; nothing means the model's input, and in mode `frozen` what
+    /// enters the last layer.
     pub from: Option<String>,
 }
 

@@ -69,11 +69,6 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn one_backbone(check: &mut Check<'_>) {
-    if check.recipe.model.full.is_some() {
-        let message = "whole models are not trained by this version; use `model.backbone` in mode `frozen`";
-        check.problem("model.full", message);
-        return;
-    }
     if !check.recipe.model.towers.is_empty() {
         if check.backbone().is_some() {
             check.problem("model.towers", "stand in place of `model.backbone`; give one of the two");
@@ -85,7 +80,7 @@ fn one_backbone(check: &mut Check<'_>) {
     };
     match (name, onnx) {
         (None, None) => check.problem("model.backbone", "needs a `name` from the catalogue or an `onnx` file"),
-        (None, Some(_)) if outputs.is_none() => {
+        (None, Some(_)) if outputs.is_none() && check.recipe.model.full.is_none() => {
             let message = "is missing; for an `onnx` file it names the tensors at which the model is cut";
             check.problem("model.backbone.outputs", message);
         }
@@ -113,7 +108,9 @@ fn backbone_is_known(check: &mut Check<'_>) {
         }
         Ok(entry)
             if entry.weights.onnx.is_none()
-                && check.backbone().is_some_and(|b| b.onnx.is_none() && b.mode != Mode::Frozen) =>
+                && check.backbone().is_some_and(|b| {
+                    b.onnx.is_none() && (b.mode != Mode::Frozen || check.recipe.model.full.is_some())
+                }) =>
         {
             let export = entry.weights.export.as_ref().map(|export| format!(" `{}`", export.model)).unwrap_or_default();
             let message = format!(
@@ -130,7 +127,9 @@ fn outputs_are_known(check: &mut Check<'_>) {
     let names = backbone.outputs.clone().unwrap_or_default();
     for (i, name) in names.iter().enumerate() {
         let path = format!("model.backbone.outputs[{i}]");
-        if let Err(error) = entry.output(name) {
+        if let Err(error) = entry.output(name)
+            && check.recipe.model.full.is_none()
+        {
             check.problem(&path, with_hint(&error));
         } else if names[..i].contains(name) {
             check.problem(&path, format!("`{name}` is named twice"));
@@ -291,6 +290,13 @@ fn trained_part_is_known(check: &mut Check<'_>) {
             check.problem(path, "is for mode `last_block`; this mode trains all of the backbone");
         }
         _ => {}
+    }
+    let model = &check.recipe.model;
+    let nothing = backbone.mode == Mode::Frozen && model.full.is_none() && !model.neck.is_trained();
+    if nothing && matches!(head, HeadConfig::Identity(_)) {
+        let message =
+            "has no weights, and nothing below it is trained; take `linear`, or name a whole model as `model.full`";
+        check.problem("model.head.kind", message);
     }
 }
 

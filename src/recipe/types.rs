@@ -123,16 +123,35 @@ pub enum Mode {
     Scratch,
 }
 
-/// A whole model: a catalogue entry by `name`, or a file by `onnx`.
+/// A whole model, which ends with its own classifier (or what else gives one output for each class, label or value
+/// of the data): a catalogue entry by `name`, or a file by `onnx`. Both together are your own export of that entry.
+/// Neck and head are its own. A softmax at its end is left out of training, whose loss takes logits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FullConfig {
     /// A catalogue entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// An ONNX file in place of a catalogue entry.
+    /// An ONNX file in place of a catalogue entry, or as the entry's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnx: Option<Resource>,
+    /// The `tokenizer.json` of a network that takes text, in place of the entry's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Resource>,
+    /// The output of the model that is trained and used; by default the file's only one, or the one called `logits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Height and width of pictures, in place of the entry's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub image_size: Option<u32>,
+    /// Where the cut is: `frozen` trains the model's last layer alone, `last_block` what is above `train_from`, `full`
+    /// and `scratch` all of it. By default what an extended recipe says as `model.backbone.mode`, or `frozen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// For `last_block`: a block of the catalogue entry, or a tensor, from which on the model is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_from: Option<String>,
 }
 
 /// How the frozen part runs.

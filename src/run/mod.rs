@@ -43,6 +43,7 @@ mod tail;
 mod targets;
 mod tower;
 mod training;
+mod whole;
 
 use std::collections::BTreeMap;
 

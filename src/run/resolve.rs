@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use super::calibration;
 use super::context::Context;
 use super::engine::Source;
-use super::tail;
+use super::{tail, whole};
 use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{self, Dataset, LoadContext, OnError, Row};
 use crate::graph::import::Tail;
@@ -52,6 +52,7 @@ pub fn resolve_field(plan: &Plan, field: Option<&str>, context: &Context<'_>) ->
     if plan.model.towers.is_empty() {
         // What cannot be had or trained is told before the data are read.
         let source = Source::fetch(plan, context)?;
+        let plan = &whole::settled(plan, &source)?;
         let tail = tail::find(plan, &source)?;
         let dataset = data::load(&plan.data, &load)?;
         let dataset = match field {

@@ -177,6 +177,7 @@ fn every_head() {
         head(json!({"kind": "multi_label"})).of(Task::MultiLabel),
         head(json!({"kind": "regression"})).of(Task::Values),
         head(json!({"kind": "embedding", "dim": 4})).of(Task::Embedding),
+        Case::new(json!({"neck": {"kind": "mlp", "widths": [8, CLASSES]}, "head": {"kind": "identity"}})),
     ];
     check_kinds::<HeadConfig>("head", cases);
 }

@@ -29,3 +29,4 @@ mod tails;
 mod text;
 mod topologies;
 mod views;
+mod whole;

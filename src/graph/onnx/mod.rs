@@ -7,6 +7,7 @@
 
 mod batch;
 mod cut;
+pub mod ends;
 mod half;
 pub mod inspect;
 mod join;

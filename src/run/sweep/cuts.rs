@@ -10,7 +10,7 @@ use crate::recipe::StoreMode;
 use crate::run::context::Context;
 use crate::run::resolve::{Resolved, resolve};
 use crate::run::training::Training;
-use crate::run::{engine, fill, skipped};
+use crate::run::{engine, fill, skipped, whole};
 
 /// The data sets and backbones of a sweep.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Cuts {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(place) => place.insert(resolve(plan, context)?),
         };
-        resolved.plan.plan = plan.clone();
+        resolved.plan.plan = whole::settled(plan, &resolved.source)?.into_owned();
         Ok(resolved)
     }
 
