@@ -90,7 +90,7 @@ impl<'a, F> Matrix<'a, F> {
 }
 
 /// Multiply-adds below which a product is not worth a second thread.
-const SMALL: usize = 1 << 20;
+const SMALL: usize = 1 << 19;
 
 /// The most terms that are added up at once; the crate's own blocks are never shorter.
 const RUN: usize = 512;
@@ -126,9 +126,10 @@ pub fn gemm<F: Real>(out: &mut [F], a: Matrix<'_, F>, b: Matrix<'_, F>, accumula
         }
         return;
     }
-    // Not more parts than are worth a thread each; how many there are changes no sum.
-    let most = 2 * rayon::current_num_threads();
-    let parts = (m * n * k / SMALL).min(m.max(n) / 32).clamp(1, most);
+    // Not more parts than are worth a thread each, and as many for each thread; how many there are changes no sum.
+    let threads = rayon::current_num_threads();
+    let parts = (m * n * k / SMALL).min(m.max(n) / 32).clamp(1, 2 * threads);
+    let parts = if parts > threads { parts / threads * threads } else { parts };
     let target = Target { data: out.as_mut_ptr(), columns: n, accumulate };
     if parts == 1 {
         // SAFETY: the whole of `out`, borrowed mutably above.

@@ -158,6 +158,11 @@ impl<'a> Reader<'a> {
         Ok(Self { features, memory, targets, buffers, batch_size })
     }
 
+    /// Whether reading is copying from memory, on the calling thread's pool.
+    pub fn is_in_memory(&self) -> bool {
+        self.buffers.len() == 1
+    }
+
     /// Calls `body` with each batch of `rows`, in order.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::augment;
+use super::awake::Awake;
 use super::batch::Reader;
 use super::checkpoint::{Checkpoints, State};
 use super::evaluate::measure;
@@ -174,6 +175,8 @@ fn batches(
     let done = (state.step_in_epoch as usize * rows_per_step).min(order.len());
     let left = (order.len() - done).div_ceil(config.batch_size());
     let (mut seen, mut sum) = (0, LossSum::default());
+    // Threads that wait for a disk are better asleep.
+    let _awake = reader.is_in_memory().then(Awake::new);
     reader.each(&order[done..], |batch| {
         // Between the batches of a step there is no point to go on from.
         if seen % together == 0 {

@@ -35,6 +35,7 @@ use crate::optim::{Factors, Update};
 use crate::recipe::{self, Backend};
 
 mod augment;
+mod awake;
 mod batch;
 mod checkpoint;
 mod embedded;
