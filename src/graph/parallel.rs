@@ -1,20 +1,12 @@
 //! Work in fixed chunks: where a chunk begins depends on sizes alone, and each chunk is computed by one
 //! thread, so that results do not depend on the number of threads.
 
-use std::sync::LazyLock;
-
 use rayon::prelude::*;
+
+pub use crate::base::vectors;
 
 /// Elements of one chunk of element-wise work.
 pub const CHUNK: usize = 16 * 1024;
-
-/// Runs a loop over numbers, compiled for the widest vectors of the processor at hand. That changes no bit: each
-/// operation is rounded as it is without them, and sums keep their order.
-#[inline(always)]
-pub fn vectors<R>(body: impl FnOnce() -> R) -> R {
-    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
-    ARCH.dispatch(body)
-}
 
 /// Calls `body(start, chunk)` for each chunk of `out`, in parallel where there are several, by way of [`vectors`].
 pub fn chunks<F: Send>(out: &mut [F], chunk: usize, body: impl Fn(usize, &mut [F]) + Sync) {

@@ -215,11 +215,20 @@ fn raw_size(bytes: &[u8], width: u32, height: u32, channels: u64) -> Result<(u32
     Ok(size)
 }
 
-fn decode_planar(bytes: &[u8], width: u32, height: u32, pixels: &mut Pixels) -> Result<()> {
+/// The red, green and blue pixels of [`Encoding::PlanarRgb`].
+///
+/// # Errors
+/// As [`header`].
+pub fn planes(bytes: &[u8], width: u32, height: u32) -> Result<[&[u8]; 3]> {
     raw_size(bytes, width, height, 3)?;
-    pixels.reset(width, height);
     let (red, rest) = bytes.split_at(bytes.len() / 3);
     let (green, blue) = rest.split_at(rest.len() / 2);
+    Ok([red, green, blue])
+}
+
+fn decode_planar(bytes: &[u8], width: u32, height: u32, pixels: &mut Pixels) -> Result<()> {
+    let [red, green, blue] = planes(bytes, width, height)?;
+    pixels.reset(width, height);
     let planes = red.iter().zip(green).zip(blue);
     for (out, ((red, green), blue)) in pixels.rgb.as_chunks_mut::<3>().0.iter_mut().zip(planes) {
         *out = [*red, *green, *blue];

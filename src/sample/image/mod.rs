@@ -23,7 +23,7 @@ use crate::base::{Error, Result};
 
 /// A number in the cache key of every activation: it goes up when the same bytes and the same
 /// [`ImagePreprocess`] give other values.
-pub const PIXELS_VERSION: u32 = 1;
+pub const PIXELS_VERSION: u32 = 2;
 
 /// The largest side of a network input.
 pub const MAX_INPUT_SIDE: u32 = 4096;

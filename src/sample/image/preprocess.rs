@@ -6,14 +6,13 @@ use fast_image_resize::{Filter as CustomFilter, FilterType, PixelType, ResizeAlg
 use super::augment::View;
 use super::decode::{self, Pixels};
 use super::{Filter, ImagePreprocess, Resize, ResizeMode};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, vectors};
 use crate::sample::Encoding;
 
 /// An [`ImagePreprocess`] with the buffers it needs, for one thread.
 pub struct Preprocessor {
     steps: ImagePreprocess,
-    /// `table[channel][value]` is the normalised value.
-    table: Box<[[f32; 256]; 3]>,
+    lines: Lines,
     resizer: Resizer,
     decoded: Pixels,
     resized: Vec<u8>,
@@ -23,14 +22,13 @@ pub struct Preprocessor {
 impl Preprocessor {
     /// Prepares the steps, which have passed [`ImagePreprocess::check`].
     pub fn new(steps: &ImagePreprocess) -> Self {
-        let mut table = Box::new([[0.0; 256]; 3]);
-        for (channel, values) in table.iter_mut().enumerate() {
-            for (value, out) in values.iter_mut().enumerate() {
-                *out = (value as f32 * steps.scale - steps.mean[channel]) / steps.std[channel];
-            }
-        }
+        let line = |channel: usize| {
+            let [scale, mean, std] = [steps.scale, steps.mean[channel], steps.std[channel]].map(f64::from);
+            ((scale / std) as f32, (-mean / std) as f32)
+        };
+        let lines = [0, 1, 2].map(line);
         let (resizer, decoded, resized, cropped) = (Resizer::new(), Pixels::default(), Vec::new(), Pixels::default());
-        Self { steps: steps.clone(), table, resizer, decoded, resized, cropped }
+        Self { steps: steps.clone(), lines, resizer, decoded, resized, cropped }
     }
 
     /// Makes a network input of a picture's bytes. `out` is `[3, height, width]` of
@@ -40,6 +38,10 @@ impl Preprocessor {
     /// The bytes are no picture that can be read, or one that is too large.
     pub fn apply(&mut self, bytes: &[u8], encoding: &Encoding, out: &mut [f32]) -> Result<()> {
         self.apply_view(bytes, encoding, None, out)
+    }
+
+    fn resized_size(&self, from: (u32, u32)) -> (u32, u32) {
+        self.steps.resize.as_ref().map_or(from, |resize| resized_size(from, resize))
     }
 
     /// The same of a view of the picture.
@@ -53,19 +55,27 @@ impl Preprocessor {
         view: Option<&View<'_>>,
         out: &mut [f32],
     ) -> Result<()> {
-        decode::decode(bytes, encoding, &mut self.decoded)?;
         let [_, height, width] = self.steps.output_shape();
         if out.len() != 3 * height * width {
             return Err(Error::failed(format!("an input of {} values, not 3×{height}×{width}", out.len())));
         }
+        if let Encoding::PlanarRgb { width: from_width, height: from_height } = *encoding
+            && view.is_none()
+            && self.resized_size((from_width, from_height)) == (from_width, from_height)
+        {
+            let planes = decode::planes(bytes, from_width, from_height)?;
+            normalise_planes(&self.lines, planes, (from_width as usize, from_height as usize), (width, height), out);
+            return Ok(());
+        }
+        decode::decode(bytes, encoding, &mut self.decoded)?;
         if let Some(view) = view.filter(|view| view.crops()) {
             view.change(&mut self.decoded, (width as u32, height as u32))?;
-            normalise(&self.table, &self.decoded.rgb, (width, height), (width, height), out);
+            normalise(&self.lines, &self.decoded.rgb, (width, height), (width, height), out);
             view.erase(out, (width, height));
             return Ok(());
         }
         let from = (self.decoded.width, self.decoded.height);
-        let to = self.steps.resize.as_ref().map_or(from, |resize| resized_size(from, resize));
+        let to = self.resized_size(from);
         if u64::from(to.0) * u64::from(to.1) > decode::MAX_PIXELS {
             let [from, to] = [from, to].map(|(width, height)| format!("{width}×{height}"));
             return Err(Error::bad_input(format!("a picture of {from} pixels is too thin: resized it has {to}")));
@@ -105,11 +115,11 @@ impl Preprocessor {
             _ => &self.decoded.rgb,
         };
         match view {
-            None => normalise(&self.table, pixels, have, (width, height), out),
+            None => normalise(&self.lines, pixels, have, (width, height), out),
             Some(view) => {
                 centred(pixels, have, (width, height), &mut self.cropped);
                 view.change(&mut self.cropped, (width as u32, height as u32))?;
-                normalise(&self.table, &self.cropped.rgb, (width, height), (width, height), out);
+                normalise(&self.lines, &self.cropped.rgb, (width, height), (width, height), out);
                 view.erase(out, (width, height));
             }
         }
@@ -184,33 +194,78 @@ fn centre(from: usize, size: usize) -> (usize, usize) {
 }
 
 /// Crops the centre (or pads with black), normalises, and puts the channels first, in one pass.
-fn normalise(
-    table: &[[f32; 256]; 3],
-    pixels: &[u8],
-    (from_width, from_height): (usize, usize),
+fn normalise(lines: &Lines, pixels: &[u8], from: (usize, usize), (width, height): (usize, usize), out: &mut [f32]) {
+    let crop = Crop::new(from, (width, height), lines, out);
+    let (red, rest) = out.split_at_mut(width * height);
+    let (green, blue) = rest.split_at_mut(width * height);
+    let pixels = pixels.as_chunks::<3>().0;
+    let [red_line, green_line, blue_line] = *lines;
+    vectors(|| {
+        for (from, at) in crop.rows() {
+            let from = &pixels[from..][..crop.columns];
+            let [red, green, blue] = [&mut *red, &mut *green, &mut *blue].map(|plane| &mut plane[at..][..crop.columns]);
+            for (((red, green), blue), [r, g, b]) in red.iter_mut().zip(green).zip(blue).zip(from) {
+                *red = on(red_line, *r);
+                *green = on(green_line, *g);
+                *blue = on(blue_line, *b);
+            }
+        }
+    });
+}
+
+/// The same for pixels that are channels first already.
+fn normalise_planes(
+    lines: &Lines,
+    planes: [&[u8]; 3],
+    from: (usize, usize),
     (width, height): (usize, usize),
     out: &mut [f32],
 ) {
-    let (pad_x, skip_x) = centre(from_width, width);
-    let (pad_y, skip_y) = centre(from_height, height);
-    let (columns, rows) = (from_width.min(width), from_height.min(height));
-    let plane = width * height;
-    if columns < width || rows < height {
-        for (values, table) in out.chunks_exact_mut(plane).zip(table) {
-            values.fill(table[0]);
+    let crop = Crop::new(from, (width, height), lines, out);
+    vectors(|| {
+        for ((plane, out), line) in planes.into_iter().zip(out.chunks_exact_mut(width * height)).zip(*lines) {
+            for (from, at) in crop.rows() {
+                let values = out[at..][..crop.columns].iter_mut().zip(&plane[from..][..crop.columns]);
+                values.for_each(|(out, value)| *out = on(line, *value));
+            }
         }
+    });
+}
+
+/// What a channel's pixels are multiplied with and what is added then.
+type Lines = [(f32, f32); 3];
+
+#[inline(always)]
+fn on((factor, offset): (f32, f32), value: u8) -> f32 {
+    f32::from(value) * factor + offset
+}
+
+/// Where the rows of a picture come to lie.
+struct Crop {
+    from_width: usize,
+    width: usize,
+    skip: (usize, usize),
+    pad: (usize, usize),
+    columns: usize,
+    rows: usize,
+}
+
+impl Crop {
+    /// The centre of a picture; what it does not fill of `out` becomes black.
+    fn new(from: (usize, usize), (width, height): (usize, usize), lines: &Lines, out: &mut [f32]) -> Self {
+        let ((pad_x, skip_x), (pad_y, skip_y)) = (centre(from.0, width), centre(from.1, height));
+        let (columns, rows) = (from.0.min(width), from.1.min(height));
+        if columns < width || rows < height {
+            for (values, line) in out.chunks_exact_mut(width * height).zip(lines) {
+                values.fill(on(*line, 0));
+            }
+        }
+        Self { from_width: from.0, width, skip: (skip_x, skip_y), pad: (pad_x, pad_y), columns, rows }
     }
-    let (red, rest) = out.split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    let pixels = pixels.as_chunks::<3>().0;
-    for row in 0..rows {
-        let from = &pixels[(skip_y + row) * from_width + skip_x..][..columns];
-        let at = (pad_y + row) * width + pad_x;
-        let channels = red[at..][..columns].iter_mut().zip(&mut green[at..][..columns]).zip(&mut blue[at..][..columns]);
-        for (((red, green), blue), [r, g, b]) in channels.zip(from) {
-            *red = table[0][usize::from(*r)];
-            *green = table[1][usize::from(*g)];
-            *blue = table[2][usize::from(*b)];
-        }
+
+    /// The first pixel of each row, and where it goes.
+    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
+        let from = |row: usize| (self.skip.1 + row) * self.from_width + self.skip.0;
+        (0..self.rows).map(move |row| (from(row), (self.pad.1 + row) * self.width + self.pad.0))
     }
 }
