@@ -326,15 +326,16 @@ fn look_at(sample: &Sample, buffer: &mut Vec<u8>) -> Result<()> {
         // Its encoder is quick, and sees every text before the first batch of a window is run.
         return Ok(());
     }
-    let len = sample.read_part(0, HEAD, buffer)?;
+    let head = if sample.encoding == Encoding::Encoded { HEAD } else { 0 };
+    let len = sample.read_part(0, head, buffer)?;
+    if let Some(checked) = decode::raw(len, &sample.encoding) {
+        return checked;
+    }
     if decode::header(buffer, &sample.encoding).is_err() && len > HEAD {
         // A header may be longer, with a colour profile or a preview in it.
         sample.read(buffer)?;
     }
     decode::header(buffer, &sample.encoding)?;
-    if sample.encoding != Encoding::Encoded {
-        return Ok(());
-    }
     let head = buffer[..buffer.len().min(64)].to_vec();
     sample.read_part(len.saturating_sub(TAIL), TAIL, buffer)?;
     if decode::ends_well(&head, buffer, len) {

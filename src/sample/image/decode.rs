@@ -52,8 +52,8 @@ impl Pixels {
 /// The bytes are empty, no known picture, or state a size of nothing or of more than [`MAX_PIXELS`].
 pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
     match *encoding {
-        Encoding::PlanarRgb { width, height } => raw_size(bytes, width, height, 3),
-        Encoding::Grey { width, height } => raw_size(bytes, width, height, 1),
+        Encoding::PlanarRgb { width, height } => raw_size(bytes.len() as u64, width, height, 3),
+        Encoding::Grey { width, height } => raw_size(bytes.len() as u64, width, height, 1),
         Encoding::Text => Err(no_picture()),
         Encoding::Encoded if is_jpeg(bytes) => jpeg_header(bytes).map(|(_, size)| size),
         Encoding::Encoded => {
@@ -61,6 +61,15 @@ pub fn header(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
             let (width, height) = decoder.dimensions();
             check_size(width, height)
         }
+    }
+}
+
+/// Checks raw pixels, which have no header, by how many bytes there are; `None` for other encodings.
+pub fn raw(len: u64, encoding: &Encoding) -> Option<Result<()>> {
+    match *encoding {
+        Encoding::PlanarRgb { width, height } => Some(raw_size(len, width, height, 3).map(|_| ())),
+        Encoding::Grey { width, height } => Some(raw_size(len, width, height, 1).map(|_| ())),
+        Encoding::Text | Encoding::Encoded => None,
     }
 }
 
@@ -72,7 +81,7 @@ pub fn decode(bytes: &[u8], encoding: &Encoding, pixels: &mut Pixels) -> Result<
     match *encoding {
         Encoding::PlanarRgb { width, height } => decode_planar(bytes, width, height, pixels),
         Encoding::Grey { width, height } => {
-            raw_size(bytes, width, height, 1)?;
+            raw_size(bytes.len() as u64, width, height, 1)?;
             pixels.reset(width, height);
             each(pixels.rgb.as_chunks_mut::<3>().0, bytes, |[l]| [l; 3]);
             Ok(())
@@ -205,11 +214,10 @@ fn to_8_bit(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
 }
 
-fn raw_size(bytes: &[u8], width: u32, height: u32, channels: u64) -> Result<(u32, u32)> {
+fn raw_size(found: u64, width: u32, height: u32, channels: u64) -> Result<(u32, u32)> {
     let size = check_size(width, height)?;
     let expected = u64::from(width) * u64::from(height) * channels;
-    if bytes.len() as u64 != expected {
-        let found = bytes.len();
+    if found != expected {
         return Err(Error::bad_input(format!("{found} bytes, where {width}×{height} pixels have {expected}")));
     }
     Ok(size)
@@ -220,7 +228,7 @@ fn raw_size(bytes: &[u8], width: u32, height: u32, channels: u64) -> Result<(u32
 /// # Errors
 /// As [`header`].
 pub fn planes(bytes: &[u8], width: u32, height: u32) -> Result<[&[u8]; 3]> {
-    raw_size(bytes, width, height, 3)?;
+    raw_size(bytes.len() as u64, width, height, 3)?;
     let (red, rest) = bytes.split_at(bytes.len() / 3);
     let (green, blue) = rest.split_at(rest.len() / 2);
     Ok([red, green, blue])
