@@ -1,7 +1,8 @@
 //! Reading rows in dataset order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -25,6 +26,9 @@ pub struct RowReader {
     /// Bytes of rows announced so far.
     announced: AtomicU64,
 }
+
+/// What times are counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Rows that one task reads.
 const TASK: usize = 64;
@@ -75,7 +79,8 @@ impl RowReader {
     /// …row_shape]` each, as many items as `out` has room for, the last ones zeros where a row has fewer.
     ///
     /// # Errors
-    /// A block of a shard fails its checksum; it is named, and the shard is set aside. A row number is
+    /// A block of a shard fails its checksum; it is named, and the shard is set aside. A shard was cut short since it
+    /// was opened. A row number is
     /// not below [`len`](Self::len), or `out` has the wrong length.
     pub fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
         let item = self.spec.row_len();
@@ -106,10 +111,12 @@ impl RowReader {
     }
 
     fn read_some(&self, rows: &[usize], row_len: usize, out: &mut [f32]) -> Result<()> {
+        let now = START.elapsed().as_millis() as u64 + 1;
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
             let number = self.rows.get(row);
             let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
             let (shard, at) = locate(&self.shards, &self.starts, number);
+            shard.still_whole(now)?;
             let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
             let values = bytes.len() / self.spec.dtype.size();
             if values > out.len() {

@@ -20,10 +20,15 @@ pub(super) struct Shard {
     good: Vec<AtomicU64>,
     /// For each block the last tick at which it was read, 0 before.
     visited: Vec<AtomicU32>,
+    /// When its size was last looked at, see [`Shard::still_whole`].
+    looked: AtomicU64,
 }
 
 /// Blocks that are read ahead when one of them is visited: as many as a block of the shuffle has.
 const AHEAD: usize = 8;
+
+/// Milliseconds between two looks at a shard's size.
+const LOOK: u64 = 20;
 
 /// Why a shard could not be opened.
 pub(super) enum Unusable {
@@ -58,13 +63,13 @@ impl Shard {
         };
         let file = File::open(&path).map_err(failed)?;
         // SAFETY: shards are immutable by the format: they are renamed into place complete, and only ever
-        // removed or renamed as a whole, which leaves a mapping intact.
+        // removed or renamed as a whole, which leaves a mapping intact. Against others see `still_whole`.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let layout = layout::parse(spec, name, &map).map_err(Unusable::Damaged)?;
         let good = (0..layout.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let visited = (0..layout.blocks()).map(|_| AtomicU32::new(0)).collect();
-        let shard = Self { path, layout, map, good, visited };
+        let shard = Self { path, layout, map, good, visited, looked: AtomicU64::new(0) };
         if check_digests {
             shard.ensure(shard.layout.digests())?;
         }
@@ -72,6 +77,34 @@ impl Shard {
             shard.check_offsets()?;
         }
         Ok(shard)
+    }
+
+    /// Checks, every [`LOOK`] milliseconds, that the file still has all that was mapped of it: reading what it has no
+    /// longer would end the process. `now` is in milliseconds from any beginning, and not 0.
+    ///
+    /// # Errors
+    /// Something other than caft cut it short; it can no longer be reached.
+    pub fn still_whole(&self, now: u64) -> Result<(), Error> {
+        let last = self.looked.load(Ordering::Relaxed);
+        if last != 0 && now < last + LOOK {
+            return Ok(());
+        }
+        self.looked.store(now, Ordering::Relaxed);
+        let again = "run the same command again, and rows that are gone are computed again";
+        match std::fs::metadata(&self.path) {
+            Ok(found) if found.len() < self.map.len() as u64 => {
+                let (shown, has, had) = (self.path.display(), found.len(), self.map.len());
+                let what = format!("the cache shard `{shown}` was cut short while it was in use: {has} bytes of {had}");
+                Err(Error::failed(what).hint(again))
+            }
+            // Removed or replaced as a whole, it stays mapped.
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                let what = format!("the cache shard `{}` can no longer be reached", self.path.display());
+                Err(Error::failed(what).because(error).hint(again))
+            }
+        }
     }
 
     /// Bytes of the file.

@@ -13,6 +13,8 @@ mod embed;
 pub mod engine;
 mod eval;
 mod export;
+#[cfg(target_os = "linux")]
+mod fault;
 mod filter;
 mod interrupt;
 mod load;
@@ -135,6 +137,8 @@ impl Command {
 
 /// Runs the program and returns its exit code: 0, 2 for bad input, 130 after an interrupt, 1 otherwise.
 pub fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    fault::handle();
     let cli = Cli::parse();
     match cli.command.run(&cli.globals) {
         Ok(code) => code,

@@ -304,3 +304,82 @@ impl Features for StoredRows {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::progress::Silent;
+    use crate::base::{Cancel, DType, Home};
+    use crate::cache::{ColumnSpec, Store};
+    use crate::graph::Targets;
+    use crate::head::HeadConfig;
+    use crate::metric::MetricName;
+    use crate::neck::NeckChain;
+    use crate::recipe;
+    use crate::train::{Data, Session, TrainConfig, build_graph, train};
+
+    #[test]
+    fn a_shard_that_is_cut_short_in_the_middle_of_training_ends_it_with_an_error() {
+        // More than is read into memory beforehand.
+        const ROWS: usize = 640;
+        const WIDTH: usize = 1 << 15;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Home::at(folder.path())).unwrap();
+        let spec = ColumnSpec {
+            key: Digest::of(b"column"),
+            ingredients: serde_json::Map::new(),
+            row_shape: vec![WIDTH],
+            ragged: false,
+            dtype: DType::F16,
+            made_by: "test".into(),
+        };
+        let column = store.column(&spec, &Silent).unwrap();
+        let digests: Vec<Digest> = (0..ROWS).map(|row| Digest::of(&row.to_le_bytes())).collect();
+        let mut writer = column.writer().unwrap();
+        for (row, digest) in digests.iter().enumerate() {
+            writer.push(*digest, &vec![(row % 7) as f32 - 3.0; WIDTH]).unwrap();
+        }
+        writer.finish().unwrap();
+        let reader = store.column(&spec, &Silent).unwrap().reader(&digests).unwrap();
+        let features = StoredRows::of(vec![("cls".into(), reader)]);
+        let graph = build_graph(&NeckChain(Vec::new()), &HeadConfig::default(), features.inputs(), 2).unwrap();
+        let classes: Vec<u32> = (0..ROWS as u32).map(|row| row % 2).collect();
+        let rows: Vec<u32> = (0..ROWS as u32).collect();
+        let targets = Targets::Classes(&classes);
+        let data = Data { features: &features, targets, train: &rows[40..], valid: &rows[..40] };
+        let recipe = recipe::TrainConfig { epochs: 1000, batch_size: 64, ..recipe::TrainConfig::default() };
+        let config = TrainConfig { recipe, metrics: vec![MetricName::Accuracy], order_seed: 1, seed: 2 };
+        let cancel = Cancel::default();
+        let mut epochs = 0;
+        let session = Session {
+            cancel: &cancel,
+            checkpoint: None,
+            on_epoch: &mut |_| {
+                epochs += 1;
+                for shard in shards(folder.path()).iter().filter(|_| epochs == 2) {
+                    std::fs::OpenOptions::new().write(true).open(shard).unwrap().set_len(100).unwrap();
+                    // Sizes are not looked at all the time.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+                Ok(())
+            },
+        };
+        let error = train(&graph, &data, &config, session).unwrap_err();
+        assert!(error.to_string().contains("was cut short while it was in use: 100 bytes of"), "{error}");
+        assert!(error.hint_text().unwrap().contains("computed again"));
+        assert_eq!((error.exit_code(), epochs), (1, 2));
+    }
+
+    fn shards(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(shards(&path));
+            } else if path.extension().is_some_and(|ending| ending == "safetensors") {
+                found.push(path);
+            }
+        }
+        found
+    }
+}
