@@ -1,7 +1,5 @@
 //! Whether activations are stored, or computed whenever they are read.
 
-use std::time::Instant;
-
 use super::activations::Outcome;
 use super::context::Context;
 use super::engine::Columns;
@@ -13,7 +11,7 @@ use crate::base::progress::Event;
 use crate::cache::{Column, Store};
 use crate::data::OnError;
 use crate::recipe::StoreMode;
-use crate::sample::pipeline::{Item, refuse, scan};
+use crate::sample::pipeline::{Item, Options, prepare, refuse, scan};
 
 /// The share of the free disk that `auto` fills at most.
 const MOST_OF_DISK: f64 = 0.95;
@@ -51,35 +49,75 @@ pub fn is_live(resolved: &Resolved, columns: &Columns, context: &Context<'_>) ->
         return Ok(false);
     }
     let store = Store::open(context.home)?;
-    if let Some(free) = store.free_bytes().filter(|free| missing as f64 > MOST_OF_DISK * *free as f64) {
-        let [missing, free] = [missing, free].map(|bytes| bytes as f64 / 1e9);
-        let what = format!(
-            "the activations would take {missing:.1} GB, and {free:.1} GB of disk are free: nothing is stored, and rows are \
-             computed in every epoch (`cache.store: activations` stores them all the same)"
-        );
-        context.progress.event(Event::Warning(what));
-        return Ok(true);
+    let speeds = || -> Result<Option<Speeds>> {
+        let Some(computed) = History::open(context.home)?.rate(&resolved.plan) else { return Ok(None) };
+        let read = store.read_speed(PROBE).map(|bytes| bytes / row_bytes.max(1) as f64);
+        Ok(read.map(|read| Speeds { computed, read }))
+    };
+    let choice = weigh(missing, store.free_bytes(), speeds)?;
+    match &choice {
+        Choice::Store => {}
+        Choice::StoreAs(speeds) => context.progress.event(Event::Detail(speeds.to_string())),
+        Choice::NoRoom { missing, free } => {
+            let [missing, free] = [missing, free].map(|bytes| *bytes as f64 / 1e9);
+            let what = format!(
+                "the activations would take {missing:.1} GB, and {free:.1} GB of disk are free: nothing is stored, and \
+                 rows are computed in every epoch (`cache.store: activations` stores them all the same)"
+            );
+            context.progress.event(Event::Warning(what));
+        }
+        Choice::Slower(speeds) => context.progress.event(Event::Warning(format!("{speeds}: nothing is stored"))),
     }
-    if missing < LARGE {
-        return Ok(false);
-    }
-    let computed = History::open(context.home)?.rate(&resolved.plan);
-    let begin = Instant::now();
-    let Some((computed, read)) = computed.zip(store.read_speed(PROBE)) else { return Ok(false) };
-    let read = read / row_bytes.max(1) as f64;
-    let text = format!(
-        "rows are computed at {computed:.0}/s and would be read at {read:.0}/s from this disk (measured in {:.1} s)",
-        begin.elapsed().as_secs_f64()
-    );
-    if computed > read {
-        context.progress.event(Event::Warning(format!("{text}: nothing is stored")));
-        return Ok(true);
-    }
-    context.progress.event(Event::Detail(text));
-    Ok(false)
+    Ok(matches!(choice, Choice::NoRoom { .. } | Choice::Slower(_)))
 }
 
-/// Looks for bad samples in place of a pass over them.
+/// Rows that are had in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Speeds {
+    /// By running the engine, as was seen on this machine.
+    computed: f64,
+    /// From the disk.
+    read: f64,
+}
+
+impl std::fmt::Display for Speeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { computed, read } = self;
+        write!(f, "rows are computed at {computed:.0}/s and would be read at {read:.0}/s from this disk")
+    }
+}
+
+/// What `auto` does.
+#[derive(Debug, PartialEq)]
+enum Choice {
+    /// Stores, with nothing to weigh.
+    Store,
+    /// Stores, because reading is quicker than computing.
+    StoreAs(Speeds),
+    /// Stores nothing, because it would fill the disk.
+    NoRoom { missing: u64, free: u64 },
+    /// Stores nothing, because reading is slower than computing.
+    Slower(Speeds),
+}
+
+/// Chooses by the bytes that are missing and those that are free, and by the speeds where the bytes are many: what is
+/// small is read from memory after the first time. Nothing is measured that is not needed.
+fn weigh(missing: u64, free: Option<u64>, speeds: impl FnOnce() -> Result<Option<Speeds>>) -> Result<Choice> {
+    if let Some(free) = free.filter(|free| missing as f64 > MOST_OF_DISK * *free as f64) {
+        return Ok(Choice::NoRoom { missing, free });
+    }
+    if missing < LARGE {
+        return Ok(Choice::Store);
+    }
+    Ok(match speeds()? {
+        None => Choice::Store,
+        Some(speeds) if speeds.computed > speeds.read => Choice::Slower(speeds),
+        Some(speeds) => Choice::StoreAs(speeds),
+    })
+}
+
+/// Looks for bad samples in place of a pass over them: at their headers and ends where one ends the run, and at all of
+/// each where they are skipped, because nothing can be left out any more once training has begun.
 ///
 /// # Errors
 /// There are some, unless they are skipped.
@@ -90,10 +128,16 @@ pub fn look(resolved: &Resolved, context: &Context<'_>) -> Result<(Outcome, Stri
         let items: Vec<Item<'_>> =
             rows.map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin }).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let bad = scan(&items, threads, context.cancel)?;
         match tower.plan.plan.data.common.on_error {
-            OnError::Fail => refuse(bad, items.len())?,
-            OnError::Skip => outcome.skipped.extend(bad.into_iter().map(|(row, error)| (row, error.to_string()))),
+            OnError::Fail => refuse(scan(&items, threads, context.cancel)?, items.len())?,
+            OnError::Skip => {
+                let options = Options { batch_size: 16, threads, cancel: context.cancel, skip_bad: true };
+                prepare(&items, &tower.source.ready, &options, |batch| {
+                    let failed = batch.failed.iter().map(|(row, error)| (*row, error.to_string()));
+                    outcome.skipped.extend(failed);
+                    Ok(())
+                })?;
+            }
         }
     }
     outcome.skipped.sort();
@@ -102,4 +146,26 @@ pub fn look(resolved: &Resolved, context: &Context<'_>) -> Result<(Outcome, Stri
         count => format!(", {count} skipped"),
     };
     Ok((outcome, format!("nothing is stored: rows are computed whenever they are read{skipped}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Error;
+
+    #[test]
+    fn what_is_stored_follows_room_and_speed() {
+        let speeds = |computed: f64, read: f64| move || Ok(Some(Speeds { computed, read }));
+        let unasked = || -> Result<Option<Speeds>> { Err(Error::failed("measured in vain")) };
+        let (small, large) = (1 << 20, 3 << 30);
+        assert_eq!(weigh(small, Some(large), unasked).unwrap(), Choice::Store);
+        assert_eq!(weigh(small, Some(small), unasked).unwrap(), Choice::NoRoom { missing: small, free: small });
+        assert_eq!(weigh(large, Some(large + 1), unasked).unwrap(), Choice::NoRoom { missing: large, free: large + 1 });
+        assert_eq!(weigh(large, None, || Ok(None)).unwrap(), Choice::Store, "what was never computed is unknown");
+        let quick = Speeds { computed: 100.0, read: 90.0 };
+        assert_eq!(weigh(large, None, speeds(100.0, 90.0)).unwrap(), Choice::Slower(quick));
+        let slow = Speeds { computed: 80.0, read: 90.0 };
+        assert_eq!(weigh(large, Some(large * 2), speeds(80.0, 90.0)).unwrap(), Choice::StoreAs(slow));
+        assert_eq!(slow.to_string(), "rows are computed at 80/s and would be read at 90/s from this disk");
+    }
 }

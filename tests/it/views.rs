@@ -70,6 +70,15 @@ fn nothing_need_be_stored_and_the_numbers_are_the_same() {
     let failed = project.run(&live);
     assert!(failed.code == Some(2) && failed.stderr.contains("broken.png"), "{failed:?}");
     assert_eq!(project.run(&[&live[..], &["data.on_error=skip"]].concat()).json()["skipped"], 1);
+    // A picture whose head and end are good is looked at as a whole, because training could not leave it out.
+    let mut body = std::fs::read(project.path("data/train/warm/000.png")).unwrap();
+    let middle = body.len() / 2;
+    body[middle..middle + 8].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(project.path("data/train/warm/body.png"), body).unwrap();
+    let skipped = project.run(&[&live[..], &["data.on_error=skip"]].concat()).json();
+    assert_eq!(skipped["skipped"], 2, "{skipped}");
+    let list = std::fs::read_to_string(project.path(skipped["path"].as_str().unwrap()).join("skipped.jsonl")).unwrap();
+    assert!(list.contains("body.png"), "{list}");
     let inputs = project.run(&["plan", "recipe.yaml", "cache.store=inputs"]);
     assert!(inputs.code == Some(2) && inputs.stderr.contains("for the modes `full` and `scratch`"), "{inputs:?}");
     let sweep = project.run(&["sweep", "recipe.yaml", "lr=1e-3,1e-2", "cache.store=none"]);
