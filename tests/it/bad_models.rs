@@ -112,7 +112,13 @@ fn operators_that_the_runtime_lacks_are_told() {
     let refusals = Refusals::new();
     refusals.model("newer.onnx", &relu(99));
     let said = refusals.build("newer.onnx", "y=/Relu_output_0");
-    assert!(said.contains("uses version 99 of the ONNX operators; the runtime has versions up to "), "{said}");
+    assert!(said.contains("uses newer ONNX operators than version "), "{said}");
+    assert!(said.contains("`CAFT_ORT_DYLIB`"), "{said}");
+    let mut newer = relu(17);
+    newer.ir_version = 99;
+    refusals.model("format.onnx", &newer);
+    let said = refusals.build("format.onnx", "y=/Relu_output_0");
+    assert!(said.contains("has a newer ONNX format than version "), "{said}");
     let mut foreign = relu(13);
     foreign.graph.as_mut().unwrap().node[0].op_type = "Sparkle".into();
     refusals.model("foreign.onnx", &foreign);

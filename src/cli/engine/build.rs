@@ -230,7 +230,8 @@ impl Check {
         let scratch = Scratch::beside(&built.folder)?;
         let read = self.read(here, &built.manifest, &feed, entry, self.samples.max(1))?;
         let samples = read.unwrap_or_else(|| feed.samples(self.samples));
-        let whole = scratch.file("source.onnx");
+        // By its own name, which an error may show.
+        let whole = scratch.path().join(source.file_name().unwrap_or_else(|| "source.onnx".as_ref()));
         let reference = Reference::write(source, &built.manifest, feed.row(), &whole)?;
         // One session at a time: a large model fits in memory once.
         let mut theirs = OnnxRuntime::open(&plain, &here.home, &whole, threads)?;

@@ -58,9 +58,29 @@ pub fn open_session(prepared: &Prepared, home: &Home, model: &Path, threads: usi
 /// # Errors
 /// The provider cannot be set up, or cannot load the model.
 pub fn open_unkept(prepared: &Prepared, model: &Path, threads: usize, kept: Option<&Path>) -> Result<Session> {
-    let failed =
-        |error: ort::Error| Error::bad_input(format!("ONNX Runtime cannot load `{}`", model.display())).because(error);
+    let failed = |error: ort::Error| cannot_load(model, &prepared.describe(), error);
     prepared.session(threads, kept)?.commit_from_file(model).map_err(failed)
+}
+
+/// What a runtime's refusal of a model means, where it is one of those that users meet.
+fn cannot_load(model: &Path, runtime: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let (shown, said) = (model.display(), error.to_string());
+    let newest = |behind: &str| {
+        let number = said.split_once(behind)?.1;
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        number[..end].parse::<u32>().ok()
+    };
+    let newer = "name a newer ONNX Runtime with `CAFT_ORT_DYLIB`";
+    if let Some(newest) = newest("is till opset ") {
+        let what = format!("`{shown}` uses newer ONNX operators than version {newest}, the last that {runtime} has");
+        return Error::bad_input(what).hint(format!("export it for operator set {newest} or an older one, or {newer}"));
+    }
+    if let Some(newest) = newest("max supported IR version: ") {
+        let what = format!("`{shown}` has a newer ONNX format than version {newest}, the last that {runtime} reads");
+        let lower = "lower its `ir_version` if it uses nothing newer";
+        return Error::bad_input(what).hint(format!("export it for an older version, {lower}, or {newer}"));
+    }
+    Error::bad_input(format!("ONNX Runtime cannot load `{shown}`")).because(error)
 }
 
 /// A compiled engine that was not used for this long is removed when another one is made.
@@ -137,6 +157,18 @@ fn is_whole(folder: &Path, digests: &DigestTable) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_a_newer_model_says_what_the_runtime_has() {
+        let said = |text: &str| cannot_load(Path::new("m.onnx"), "onnxruntime 1.31.1", std::io::Error::other(text));
+        let error = said("Current official support for domain ai.onnx is till opset 26.\n");
+        assert!(
+            error.to_string().starts_with("`m.onnx` uses newer ONNX operators than version 26, the last that onnx")
+        );
+        let error = said("Unsupported model IR version: 14, max supported IR version: 13");
+        assert!(error.hint_text().unwrap().contains("`CAFT_ORT_DYLIB`"), "{error}");
+        assert_eq!(said("no such operator").to_string(), "ONNX Runtime cannot load `m.onnx`");
+    }
 
     #[test]
     fn a_damaged_compiled_engine_is_not_used() {

@@ -32,7 +32,7 @@ pub use cut::{cut, default_opset, describe, parameters};
 pub use half::to_half;
 pub use join::{input_names, join};
 pub use pool::steady_means;
-pub use read::{LARGEST_FILE, NEWEST_IR, external_files, external_locations, read};
+pub use read::{LARGEST_FILE, external_files, external_locations, read};
 pub use select::{OutputSpec, Select};
 pub use size::set_image_size;
 pub use widen::widen_inputs;
