@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
 use super::Field;
+use super::fields::{Both, described};
 use super::load::{Found, Read, Set, SetPlace};
 use super::table::Delimiter;
 use super::targets::TargetKind;
@@ -16,26 +16,16 @@ use super::text_table::TextTable;
 use crate::base::{Problems, Result};
 
 /// A text table with one row per sample, whose cells may be quoted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Csv {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Csv(pub Both<CsvKeys, TextTable>);
+
+/// The keys of `csv` that `tsv` has not.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CsvKeys {
     /// What stands between the cells.
     pub delimiter: Delimiter,
-    /// The keys that `tsv` has too.
-    #[serde(flatten)]
-    pub table: TextTable,
-}
-
-const DELIMITER: &str = "delimiter";
-
-impl<'de> Deserialize<'de> for Csv {
-    /// serde's `flatten` cannot be had together with `deny_unknown_fields`.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let mut keys = Map::<String, Value>::deserialize(deserializer)?;
-        let delimiter = keys.shift_remove(DELIMITER).map(serde_json::from_value).transpose();
-        let table = serde_json::from_value(Value::Object(keys)).map_err(D::Error::custom)?;
-        Ok(Self { delimiter: delimiter.map_err(D::Error::custom)?.unwrap_or_default(), table })
-    }
 }
 
 impl JsonSchema for Csv {
@@ -44,36 +34,26 @@ impl JsonSchema for Csv {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = TextTable::schema_of(
+        described(
+            Both::<CsvKeys, TextTable>::json_schema(generator),
             "A text table with one row per sample: an image's path or a text in one column, its label in another. Paths \
              start from `root`, or without one from the table's own folder. Cells may be quoted; for tables whose cells \
              are separated by tabs and never quoted there is `tsv`.",
-            generator,
-        );
-        let mut delimiter = Schema::from(Map::from_iter([
-            ("description".to_string(), Value::from("What stands between the cells.")),
-            ("default".to_string(), serde_json::to_value(Delimiter::default()).unwrap_or_default()),
-        ]));
-        let reference = generator.subschema_for::<Delimiter>();
-        delimiter.ensure_object().extend(reference.as_object().cloned().unwrap_or_default());
-        if let Some(keys) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-            keys.insert(DELIMITER.into(), delimiter.to_value());
-        }
-        schema
+        )
     }
 }
 
 impl Read for Csv {
     fn check(&self, problems: &mut Problems) {
-        self.table.check(problems);
+        self.0.rest.check(problems);
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.table.field_columns().fields()
+        self.0.rest.rest.fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.table.label.kind()
+        self.0.rest.rest.target_kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
@@ -81,7 +61,7 @@ impl Read for Csv {
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        self.table.read(self.delimiter, paths, place)
+        self.0.rest.read(self.0.own.delimiter, paths, place)
     }
 }
 

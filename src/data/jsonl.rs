@@ -1,15 +1,15 @@
 //! `kind: jsonl`: one JSON object per line, its image's path or its text under one key and its label under
 //! another.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Field;
-use super::fields::{FieldColumn, FieldColumns};
-use super::label::LabelConfig;
+use super::fields::{FieldColumn, RowColumns};
 use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Read, Set, SetPlace};
@@ -20,40 +20,36 @@ use crate::base::{Error, Problems, Result};
 
 /// One JSON object per line: an image's path or a text under one key, its label (a text, number or truth value, or a
 /// list of them) under another. Paths start from `root`, or without one from the file's own folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Jsonl {
-    /// The key of the images' paths; `image` if neither pictures nor texts are named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The key of the texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The key of the second texts, where rows are pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_b: Option<String>,
-    /// The key of the labels.
-    pub label: LabelConfig,
-}
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Jsonl(pub RowColumns);
 
-impl Default for Jsonl {
-    fn default() -> Self {
-        Self { image: None, text: None, text_b: None, label: LabelConfig::column_named("label") }
+impl JsonSchema for Jsonl {
+    fn schema_name() -> Cow<'static, str> {
+        "Jsonl".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        RowColumns::schema_of(
+            "One JSON object per line: an image's path or a text under one key, its label (a text, number or \
+             truth value, or a list of them) under another. Paths start from `root`, or without one from the \
+             file's own folder.",
+            generator,
+        )
     }
 }
 
 impl Read for Jsonl {
     fn check(&self, problems: &mut Problems) {
-        self.field_columns().check(problems);
-        self.label.check(problems);
+        self.0.check(problems);
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.field_columns().fields()
+        self.0.fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.label.kind()
+        self.0.target_kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
@@ -62,8 +58,8 @@ impl Read for Jsonl {
     }
 
     fn read(&self, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(self.field_columns(), &self.label, None, place);
-        let fields = self.field_columns().list();
+        let mut listing = Listing::new(self.0.field_columns(), &self.0.label, None, place);
+        let fields = self.0.field_columns().list();
         for path in paths {
             let bytes = table::read_bytes(path)?;
             let mut at = listing.table(path);
@@ -84,15 +80,11 @@ impl Read for Jsonl {
 }
 
 impl Jsonl {
-    fn field_columns(&self) -> FieldColumns<'_> {
-        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
-    }
-
     /// The cells of the fields, the label and the marks of an object.
     fn row(&self, fields: &[FieldColumn<'_>], text: &str, marks: &[String]) -> Result<Cells, String> {
         let object: &Map<String, Value> =
             &serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
-        let label = self.label.columns().iter().map(|key| label_of(object, key));
+        let label = self.0.label.columns().iter().map(|key| label_of(object, key));
         let marks = marks.iter().map(|key| text_of(object, key));
         let cells = fields.iter().map(|one| text_of(object, one.column)).collect::<Result<_, _>>()?;
         Ok((cells, label.collect::<Result<_, _>>()?, marks.collect::<Result<_, _>>()?))

@@ -1,16 +1,16 @@
 //! `kind: parquet`: any parquet file with a column of images, as paths or bytes, or of texts, and a label column.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::Field;
 use super::bad::Listed;
 use super::cifar10::{class_names, named};
-use super::fields::{FieldColumn, FieldColumns};
-use super::label::LabelConfig;
+use super::fields::{FieldColumn, RowColumns};
 use super::labels::LabelCell;
 use super::listing::{Listing, TableRows};
 use super::load::{Found, Read, Set, SetPlace};
@@ -24,40 +24,37 @@ use crate::sample::{Encoding, Modality, Sample, Source};
 /// column, or one with `bytes` in it) or as paths in text, or texts; labels in another. Names of classes that the hub's
 /// tools left in the file are used. A set may be a folder: then all `*.parquet` in it, or with a `root`
 /// alone those that begin with `train`, `valid` and `test`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Parquet {
-    /// The column of the images; `image` if neither pictures nor texts are named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The column of the texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The column of the second texts, where rows are pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_b: Option<String>,
-    /// The column of the labels.
-    pub label: LabelConfig,
-}
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parquet(pub RowColumns);
 
-impl Default for Parquet {
-    fn default() -> Self {
-        Self { image: None, text: None, text_b: None, label: LabelConfig::column_named("label") }
+impl JsonSchema for Parquet {
+    fn schema_name() -> Cow<'static, str> {
+        "Parquet".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        RowColumns::schema_of(
+            "A parquet file, such as those on the Hugging Face hub: images in one column, as embedded bytes (a \
+             binary column, or one with `bytes` in it) or as paths in text, or texts; labels in another. Names of \
+             classes that the hub's tools left in the file are used. A set may be a folder: then all `*.parquet` \
+             in it, or with a `root` alone those that begin with `train`, `valid` and `test`.",
+            generator,
+        )
     }
 }
 
 impl Read for Parquet {
     fn check(&self, problems: &mut Problems) {
-        self.field_columns().check(problems);
-        self.label.check(problems);
+        self.0.check(problems);
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.field_columns().fields()
+        self.0.fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.label.kind()
+        self.0.target_kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
@@ -77,11 +74,11 @@ impl Read for Parquet {
         for path in paths {
             if path.is_dir() { files.extend(named(path, "", ".parquet")?) } else { files.push(path.clone()) }
         }
-        let known = match (files.first(), self.label.columns()) {
+        let known = match (files.first(), self.0.label.columns()) {
             (Some(first), [column]) => class_names(&ParquetFile::open(first)?, column),
             _ => None,
         };
-        let mut listing = Listing::new(self.field_columns(), &self.label, known, place);
+        let mut listing = Listing::new(self.0.field_columns(), &self.0.label, known, place);
         for path in &files {
             self.read_file(path, place, &mut listing)?;
         }
@@ -90,10 +87,6 @@ impl Read for Parquet {
 }
 
 impl Parquet {
-    fn field_columns(&self) -> FieldColumns<'_> {
-        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
-    }
-
     fn read_file(&self, path: &Path, set_place: &SetPlace<'_>, listing: &mut Listing<'_>) -> Result<()> {
         let file = ParquetFile::open(path)?;
         let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
@@ -108,9 +101,9 @@ impl Parquet {
             }
             found.unwrap_or_default()
         };
-        let fields = self.field_columns().list();
+        let fields = self.0.field_columns().list();
         let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
-        let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
+        let label: Vec<usize> = self.0.label.columns().iter().map(|name| column("data.label", name)).collect();
         let marks: Vec<usize> = set_place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;
         let mut bad = BadCells::new();

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bad::Listed;
-use super::fields::FieldColumns;
-use super::label::LabelConfig;
+use super::fields::{Both, RowColumns};
 use super::labels::LabelCell;
 use super::listing::Listing;
 use super::load::{Found, Set, SetPlace};
@@ -15,55 +14,34 @@ use super::table::{Delimiter, Table};
 use crate::base::{Error, Problems, Result};
 
 /// The keys of a text table, whatever stands between its cells.
+pub type TextTable = Both<TableKeys, RowColumns>;
+
+/// The keys of text tables alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct TextTable {
+pub struct TableKeys {
     /// Whether the first line names the columns.
     pub header: bool,
     /// Names of the columns, in order; needed without a header, and in place of its names with one.
     pub columns: Vec<String>,
-    /// The column of the images' paths; `image` if neither pictures nor texts are named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The column of the texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The column of the second texts, where rows are pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_b: Option<String>,
-    /// The column of the labels.
-    pub label: LabelConfig,
 }
 
-impl Default for TextTable {
+impl Default for TableKeys {
     fn default() -> Self {
-        let label = LabelConfig::column_named("label");
-        Self { header: true, columns: Vec::new(), image: None, text: None, text_b: None, label }
+        Self { header: true, columns: Vec::new() }
     }
 }
 
 impl TextTable {
-    /// The schema of these keys, as those of a kind with a description of its own.
-    pub(super) fn schema_of(description: &str, generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = Self::json_schema(generator);
-        schema.insert("description".into(), description.into());
-        schema
-    }
-
-    pub(super) fn field_columns(&self) -> FieldColumns<'_> {
-        FieldColumns { image: &self.image, text: &self.text, text_b: &self.text_b }
-    }
-
     pub(super) fn check(&self, problems: &mut Problems) {
-        if !self.header && self.columns.is_empty() {
+        if !self.own.header && self.own.columns.is_empty() {
             problems.push(
                 None,
                 "data.columns",
                 "without a header the columns need names, as in `columns: [image, label]`",
             );
         }
-        self.field_columns().check(problems);
-        self.label.check(problems);
+        self.rest.check(problems);
     }
 
     /// Which table of a root is meant cannot be guessed.
@@ -73,17 +51,18 @@ impl TextTable {
     }
 
     pub(super) fn read(&self, delimiter: Delimiter, paths: &[PathBuf], place: &SetPlace<'_>) -> Result<Set> {
-        let mut listing = Listing::new(self.field_columns(), &self.label, None, place);
-        let fields = self.field_columns().list();
+        let Self { own: TableKeys { header, columns: names }, rest: columns } = self;
+        let mut listing = Listing::new(columns.field_columns(), &columns.label, None, place);
+        let fields = columns.field_columns().list();
         for path in paths {
-            let table = Table::read(path, delimiter, self.header, &self.columns)?;
+            let table = Table::read(path, delimiter, *header, names)?;
             let mut listed = Listed::new(format!("`{}` does not fit the recipe", path.display()));
             let mut column = |key: &str, name: &str| {
                 let found = table.column(key, name).map_err(|message| listed.push(None, message));
                 found.unwrap_or_default()
             };
             let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
-            let label: Vec<usize> = self.label.columns().iter().map(|name| column("data.label", name)).collect();
+            let label: Vec<usize> = columns.label.columns().iter().map(|name| column("data.label", name)).collect();
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
             let mut at = listing.table(path);

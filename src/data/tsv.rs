@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::Field;
+use super::fields::described;
 use super::load::{Found, Read, Set, SetPlace};
 use super::table::Delimiter;
 use super::targets::TargetKind;
@@ -24,11 +25,11 @@ impl JsonSchema for Tsv {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        TextTable::schema_of(
+        described(
+            TextTable::json_schema(generator),
             "A text table with one row per line, whose cells are separated by tabs and never quoted: an image's path or a \
              text in one column, its label in another. Paths start from `root`, or without one from the table's own \
              folder.",
-            generator,
         )
     }
 }
@@ -39,11 +40,11 @@ impl Read for Tsv {
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.0.field_columns().fields()
+        self.0.rest.fields()
     }
 
     fn target_kind(&self) -> TargetKind {
-        self.0.label.kind()
+        self.0.rest.target_kind()
     }
 
     fn find(&self, root: &Path) -> Result<Found> {
