@@ -1,6 +1,6 @@
 """Proves catalogue entries: exports each architecture at full size with random weights, builds its engine, compares.
 
-For every entry that is exported from torchvision, timm or transformers, the framework's model is built with
+For every entry that is exported from a framework, the framework's model is built with
 random weights and exported by the script that `caft engine export` runs. `caft engine build` then cuts it, and the
 engine is run by ONNX Runtime on random pictures in a batch of two. Every named output must have the entry's
 shape and agree with the framework's own forward pass (cosine >= 0.9999), and a picture must give the same bits
@@ -10,7 +10,8 @@ in every batch. The preprocess must be that of the named weights.
 
 prints the table's rows and puts them into `configs/backbones/README.md`, in the order of the entries, with the counts above
 them; an entry that says less than `exported` is named, to be marked by hand. CAFT is the program; it needs its ONNX Runtime (`caft runtime add cpu`). Python needs torch, torchvision, timm,
-transformers, onnx, onnxruntime, numpy and pyyaml.
+transformers, onnx, onnxruntime, numpy and pyyaml; entries of OpenCLIP and Ultralytics need these, and entries of a repository
+a checkout of it in the folder CHECKOUTS, and are passed over without.
 """
 
 import glob
@@ -116,7 +117,21 @@ def build(model):
     source, name = model.split(":", 1)
     if source == "hf":
         return EXPORT.from_transformers(name, False, configuration(name)).eval()
-    return EXPORT.create(model, "random")
+    return EXPORT.create(model, "random", code=checkout(model))
+
+
+def checkout(model):
+    """The checkout of a repository whose own code makes a network."""
+    if not model.startswith(("torchhub:", "github:")):
+        return None
+    return os.path.join(os.environ.get("CHECKOUTS", "."), model.split(":")[1].rsplit("/", 1)[1])
+
+
+def can_build(model):
+    """Whether what makes the model is here."""
+    code = checkout(model)
+    needs = EXPORT.NEEDS.get(model.split(":", 1)[0])
+    return bool(needs) and not any(EXPORT.missing(module) for module in needs) and (code is None or os.path.isdir(code))
 
 
 def select(value, how):
@@ -218,7 +233,9 @@ def main():
         source = entry["weights"].get("export", {}).get("model", "")
         if wanted and name not in wanted:
             continue
-        if not source.startswith(("torchvision:", "timm:", "hf:")):
+        if not source or not can_build(source):
+            if wanted or source:
+                print(f"{name}: what makes `{source}` is not here", file=sys.stderr)
             continue
         try:
             row = prove(caft, name, entry)

@@ -1,10 +1,11 @@
-"""Exports a model of torchvision, timm or transformers to ONNX, in evaluation mode.
+"""Exports a model of torchvision, timm, transformers, OpenCLIP, Ultralytics or a repository to ONNX, in evaluation mode.
 
     python export.py '{"model": "timm:vit_small_patch16_224", "weights": "random", "out": "model.onnx", ...}'
 
 `weights` is `default`, `random` or a file; `named` which published ones; `part` a submodule in place of the whole;
 `modules` maps names of outputs to submodules, without it the only output is called `output`; `input` is the
-input's name and `size` its height and width.
+input's name and `size` its height and width. `trust` lets what comes with the model run: a repository's code, or
+weights that are pickles of whole models; `code` is a checkout of the repository.
 
 The last line of standard output is JSON: {"done": true}, {"refused": "...", "hint": "..."} for what a user can
 mend, or {"failed": "..."}. Weights are read
@@ -24,8 +25,12 @@ NEEDS = {
     "timm": ["torch", "timm", "onnx"],
     "hf": ["torch", "transformers", "onnx"],
     "optimum": ["torch", "transformers", "onnx", "optimum.exporters.onnx"],
+    "open_clip": ["torch", "open_clip", "onnx"],
+    "ultralytics": ["torch", "ultralytics", "onnx"],
+    "torchhub": ["torch", "onnx"],
+    "github": ["torch", "onnx"],
 }
-PACKAGES = {"optimum.exporters.onnx": "optimum-onnx"}
+PACKAGES = {"optimum.exporters.onnx": "optimum-onnx", "open_clip": "open_clip_torch"}
 
 
 class Refused(Exception):
@@ -78,10 +83,8 @@ def state_of(path):
     return state
 
 
-def create(model, weights, named=None):
+def create(model, weights, named=None, trust=False, code=None):
     """The network with published (`default`), random, or a file's weights."""
-    import torch
-
     source, name = model.split(":", 1)
     published = weights == "default"
     if source == "torchvision":
@@ -102,6 +105,14 @@ def create(model, weights, named=None):
         if not timm.is_model(name):
             raise Refused(f"timm has no model `{name}`")
         net = fetched(model, lambda: timm.create_model(name, pretrained=published))
+    elif source == "open_clip":
+        net = fetched(model, lambda: from_open_clip(name, named or "openai", published))
+    elif source == "ultralytics":
+        net = fetched(model, lambda: from_ultralytics(name, published, trust).model.float())
+    elif source == "torchhub":
+        net = fetched(model, lambda: from_torchhub(name, published, trust, code))
+    elif source == "github":
+        net = from_github(name, published, code)
     else:
         net = fetched(model, lambda: from_transformers(name, published))
     if weights not in ("default", "random"):
@@ -124,6 +135,10 @@ def load(net, model, path):
     own, given = net.state_dict(), state_of(path)
     if not isinstance(given, dict):
         raise Refused(f"`{path}` is no state dict")
+    for prefix in ("module.", "model."):
+        if all(prefix + name in given for name in own):
+            # A network that was trained inside another, whose loss may have tensors of its own.
+            given = {name: given[prefix + name] for name in own}
     wrong = [
         ("lacks", [name for name in own if name not in given]),
         ("has besides", [name for name in given if name not in own]),
@@ -133,6 +148,78 @@ def load(net, model, path):
     if told:
         raise Refused(f"the tensors of `{path}` are not those of `{model}`: {'; '.join(told)}")
     net.load_state_dict(given)
+
+
+def from_open_clip(name, tag, published):
+    """The image tower of a pair."""
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise Refused(f"open_clip has no model `{name}`")
+    if published:
+        return open_clip.create_model(name, pretrained=tag).visual
+    # Without the text tower, whose configuration the hub may have.
+    quick = config.get("quick_gelu", False)
+    return open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"], quick)
+
+
+def from_ultralytics(name, published, trust):
+    """A model by its checkpoint, or with random weights by the configuration of its name."""
+    from ultralytics import YOLO
+
+    if published:
+        if not trust:
+            raise Refused(
+                f"the weights of `{name}` are published as a pickle of a whole model, which runs code when it is read",
+                "give `--trust` to let Ultralytics read it, or `--weights FILE` with its tensors alone",
+            )
+        os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)
+        return YOLO(name)
+    stem = name.removesuffix(".pt")
+    if stem.startswith("yolov5"):
+        # The checkpoints of its newer head have another name than their configuration.
+        stem = stem.removesuffix("u")
+    return YOLO(stem + ".yaml")
+
+
+def from_torchhub(name, published, trust, code):
+    """What a function of a repository's `hubconf.py` makes."""
+    import torch
+
+    repo, function = name.rsplit(":", 1)
+    if not (trust or code):
+        raise Refused(
+            f"`{repo}` is a repository whose own code makes the network",
+            "give `--trust` to let torch.hub fetch and run it, or `--code FOLDER` with a checkout",
+        )
+    place = {"repo_or_dir": code, "source": "local"} if code else {"repo_or_dir": repo, "trust_repo": True}
+    return torch.hub.load(model=function, pretrained=published, **place)
+
+
+def from_github(name, published, code):
+    """What a function in a checkout of a repository makes: `owner/repo:module:function(arguments)`."""
+    import ast
+    import importlib
+
+    repo, inside, call = name.split(":", 2)
+    if published:
+        raise Refused(
+            f"the weights of `{repo}` are not at an address that can be fetched",
+            f"get them from https://github.com/{repo} and give `--weights FILE`, or `--weights random`",
+        )
+    if not code:
+        raise Refused(
+            f"`{repo}` is a repository whose own code makes the network",
+            f"get it with `git clone https://github.com/{repo}` and give `--code FOLDER`",
+        )
+    sys.path.insert(0, code)
+    function, arguments = call.rstrip(")").split("(", 1)
+    try:
+        make = getattr(importlib.import_module(inside), function)
+    except (ImportError, AttributeError) as error:
+        raise Refused(f"`{code}` is no checkout of `{repo}`: {error}") from error
+    return make(*ast.literal_eval(f"[{arguments}]"))
 
 
 def from_transformers(name, published, config=None):
@@ -217,6 +304,9 @@ def export(net, names, request):
     size = request["size"]
     image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     axes = {key: {0: "batch"} for key in [request["input"], *names]}
+    if hasattr(torch.backends, "mha"):
+        # Its attention in one operator is none of ONNX.
+        torch.backends.mha.set_fastpath_enabled(False)
     arguments = {"input_names": [request["input"]], "output_names": names, "dynamic_axes": axes}
     with torch.no_grad():
         try:
@@ -270,11 +360,30 @@ def with_optimum(request):
     import shutil
     import tempfile
 
-    from optimum.exporters.onnx import main_export
+    import transformers
 
+    try:
+        from optimum.exporters.onnx import main_export
+    except ImportError as error:
+        raise Refused(
+            f"the package `optimum-onnx` does not go with transformers {transformers.__version__}: {error}",
+            "an environment of its own gets what goes together: "
+            "python -m venv ENV && ENV/bin/pip install optimum-onnx, then `--python ENV/bin/python`",
+        ) from error
     out = pathlib.Path(request["out"])
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        main_export(request["model"].split(":", 1)[1], folder, task="feature-extraction", do_validation=False)
+        model = request["model"].split(":", 1)[1]
+        if request["weights"] != "default":
+            import torch
+
+            torch.manual_seed(request.get("seed", 0))
+            net = fetched(request["model"], lambda: plain_transformer(model))
+            if request["weights"] != "random":
+                load(net, request["model"], request["weights"])
+            model = os.path.join(folder, "weights")
+            net.save_pretrained(model)
+        make = {"task": "feature-extraction", "do_validation": False, "library_name": "transformers"}
+        fetched(request["model"], lambda: main_export(model, folder, **make))
         made = sorted(pathlib.Path(folder).glob("*.onnx"))
         if len(made) != 1:
             files = ", ".join(path.name for path in made)
@@ -285,17 +394,40 @@ def with_optimum(request):
         shutil.move(made[0], out)
 
 
+def plain_transformer(name):
+    """A model of transformers with random weights, by the configuration at `name`: a repository or a folder."""
+    import transformers
+
+    return transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))
+
+
+def with_ultralytics(request):
+    """Ultralytics' own export, which writes beside the checkpoint; moved to where it is asked for."""
+    import shutil
+
+    name = request["model"].split(":", 1)[1]
+    model = fetched(request["model"], lambda: from_ultralytics(name, request["weights"] == "default", request.get("trust")))
+    if request["weights"] not in ("default", "random"):
+        load(model.model, request["model"], request["weights"])
+    os.chdir(os.path.dirname(request["out"]))
+    shutil.move(model.export(format="onnx", imgsz=request["size"], dynamic=True, opset=17), request["out"])
+
+
 def run(request):
     source = request["model"].split(":", 1)[0]
-    whole = source == "hf" and not request.get("modules") and not request.get("part")
-    standard = whole and request["weights"] == "default"
-    check("optimum" if standard else source)
-    if standard:
-        return with_optimum(request)
+    whole = not request.get("modules") and not request.get("part")
+    # What no entry of the catalogue names the inner tensors of goes through the exporter of its own project.
+    own = {"hf": ("optimum", with_optimum), "ultralytics": ("ultralytics", with_ultralytics)}
+    if whole and source in own and (request["weights"] == "default" or not request.get("entry")):
+        needs, export_whole = own[source]
+        check(needs)
+        return export_whole(request)
+    check(source)
     import torch
 
     torch.manual_seed(request.get("seed", 0))
-    net, names = prepare(create(request["model"], request["weights"], request.get("named")), request)
+    made = [request.get(key) for key in ("named", "trust", "code")]
+    net, names = prepare(create(request["model"], request["weights"], *made), request)
     export(net, names, request)
 
 

@@ -20,12 +20,14 @@ use crate::graph::onnx::{self, inspect};
 /// The script that the interpreter runs; it checks what it needs first.
 const SCRIPT: &str = include_str!("export.py");
 /// The frameworks whose exporter is driven.
-const FRAMEWORKS: [&str; 3] = ["torchvision", "timm", "hf"];
+const FRAMEWORKS: [&str; 7] = ["torchvision", "timm", "hf", "open_clip", "ultralytics", "torchhub", "github"];
 
-/// Export a model of torchvision, timm or transformers to an ONNX file, in your own Python environment.
+/// Export a model of torchvision, timm, transformers, OpenCLIP, Ultralytics or a repository to an ONNX file, in your own
+/// Python environment.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `torchvision:resnet50`, `timm:vit_small_patch16_224`, `hf:owner/repo`, or a name of the catalogue.
+    /// `torchvision:resnet50`, `timm:vit_small_patch16_224`, `hf:owner/repo`, `open_clip:RN50`, `ultralytics:yolov8n.pt`,
+    /// `torchhub:owner/repo:function`, or a name of the catalogue.
     model: String,
     /// `default` for the published weights, `random`, or a file: safetensors, or a state dict of PyTorch.
     #[arg(long, default_value = "default", value_name = "WEIGHTS")]
@@ -39,6 +41,12 @@ pub struct Args {
     /// The seed of random weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Let what comes with the model run: the code of a torch.hub repository, or weights that are published as a pickle.
+    #[arg(long)]
+    trust: bool,
+    /// A checkout of the repository whose code makes the network.
+    #[arg(long, value_name = "FOLDER")]
+    code: Option<PathBuf>,
     /// The file to write; the model's name with `.onnx` in this folder if not given.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -95,6 +103,10 @@ impl Args {
             summary.opset,
             outputs.join(", ")
         );
+        let licence = entry.map(|entry| format!("licence: {}\n", entry.licence));
+        let ultralytics =
+            || "licence: AGPL-3.0, or Ultralytics' own: what is made with it comes under it\n".to_string();
+        text += &licence.or_else(|| export.model.starts_with("ultralytics:").then(ultralytics)).unwrap_or_default();
         text += &match entry {
             Some(entry) => format!(
                 "next: caft engine build {0} --onnx {shown}\nin a recipe: backbone: {{name: {0}, onnx: {shown}}}\n",
@@ -130,8 +142,10 @@ impl Args {
         }
         let model = &export.model;
         Err(Error::bad_input(format!("`{model}` is not exported by caft")).hint(match entry {
-            Some(_) => format!("export it with its own project's tools; `caft models show {word}` lists the outputs"),
-            None => "write `torchvision:NAME`, `timm:NAME`, `hf:OWNER/REPO`, or a name of `caft models`".into(),
+            Some(_) => format!("`caft models show {word}` lists the outputs that the file has to have"),
+            None => "write `torchvision:NAME`, `timm:NAME`, `hf:OWNER/REPO`, `open_clip:NAME`, `ultralytics:NAME.pt`, \
+                     `torchhub:OWNER/REPO:FUNCTION`, or a name of `caft models`"
+                .into(),
         }))
     }
 
@@ -144,6 +158,7 @@ impl Args {
                 whole.to_str().map(str::to_string).ok_or_else(|| Error::bad_input("the path is not UTF-8"))?
             }
         };
+        let code = self.code.as_ref().map(|code| code.canonicalize().map_err(Error::io("read", code))).transpose()?;
         let file = std::path::absolute(file).map_err(Error::io("create", file))?;
         let mut tensors = entry.iter().flat_map(|entry| entry.outputs.values()).map(|output| output.tensor.as_str());
         Ok(json!({
@@ -156,6 +171,9 @@ impl Args {
             "input": entry.and_then(|entry| entry.input.as_ref()).map_or("image", |input| &input.name),
             "size": self.image_size.unwrap_or(entry.and_then(|entry| entry.input.as_ref()).map_or(224, |input| input.size)),
             "seed": self.seed,
+            "entry": entry.map(|entry| &entry.name),
+            "trust": self.trust,
+            "code": code,
             "out": file,
         }))
     }
@@ -220,7 +238,8 @@ mod tests {
     use super::*;
 
     fn args(model: &str) -> Args {
-        Args { model: model.into(), weights: "random".into(), python: None, image_size: None, seed: 0, out: None }
+        let (trust, code, weights) = (false, None, "random".into());
+        Args { model: model.into(), weights, python: None, image_size: None, seed: 0, trust, code, out: None }
     }
 
     #[test]
@@ -240,7 +259,6 @@ mod tests {
         let said = |word: &str| args(word).what().unwrap_err();
         assert!(said("resnet5").to_string().contains("did you mean `resnet50`?"));
         assert!(said("keras:resnet50").hint_text().unwrap().contains("timm:NAME"));
-        assert!(said("pidnet_s").hint_text().unwrap().contains("its own project's tools"));
         assert!(said("vit_small_patch14_focus").hint_text().unwrap().contains("is published"));
         assert!(said("timm:").to_string().contains("is not exported by caft"));
     }

@@ -34,7 +34,7 @@ pub struct Args {
 enum Action {
     /// Show what is in a model: inputs, outputs, blocks, and where it may be cut.
     Inspect(inspect::Args),
-    /// Export a model of torchvision, timm or transformers to ONNX, in your own Python environment.
+    /// Export a model of torchvision, timm, transformers and others to ONNX, in your own Python environment.
     Export(export::Args),
     /// Cut a model, compare it with its source, and keep it as an engine.
     Build(build::Args),
