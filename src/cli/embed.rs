@@ -27,17 +27,18 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["inputs", "lines"])]
     data: bool,
     /// Embed all rows of the data of another recipe, with their labels.
-    #[arg(long, value_name = "RECIPE", conflicts_with_all = ["inputs", "lines", "data", "field"])]
+    #[arg(long, value_name = "RECIPE", conflicts_with_all = ["inputs", "lines", "data"])]
     data_of: Option<PathBuf>,
-    /// Embed one field alone, by the backbone that it has of its own: `image` or `text` of a run with towers.
-    #[arg(long, conflicts_with = "data")]
+    /// Embed one field alone, by the backbone that it has of its own: `image` or `text` of a run with towers or on pairs.
+    #[arg(long)]
     field: Option<String>,
     /// The file to write, by its ending `.npy`, `.parquet` or `.safetensors`; it must not be there yet.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Where in the network embeddings are taken.
-    #[arg(long, value_enum, default_value_t = LayerArg::Neck)]
-    layer: LayerArg,
+    /// Where in the network embeddings are taken: by default what the head gives if it is trained to embed, else what
+    /// enters it.
+    #[arg(long, value_enum)]
+    layer: Option<LayerArg>,
     /// Never touch the network: use what was fetched before.
     #[arg(long)]
     offline: bool,
@@ -100,7 +101,8 @@ impl Args {
         } else {
             given(self.words.all()?, self.field.as_deref(), &predictor)?
         };
-        let taken = Taken { layer: self.layer.layer(), field: self.field.as_deref(), run: &self.run };
+        let layer = self.layer.map_or_else(|| Layer::of(&predictor), LayerArg::layer);
+        let taken = Taken { layer, field: self.field.as_deref(), run: &self.run };
         let embeddings = embed(&mut predictor, given, taken, &context)?;
         embeddings.write(&self.output)?;
         let (rows, width) = (embeddings.len(), embeddings.width);

@@ -15,7 +15,8 @@ use crate::recipe::Precision;
 use crate::run::directory;
 use crate::run::export::{ExportRequest, Exported, export};
 
-/// Write a finished run as one ONNX file, backbone and head together, with Hugging Face's configuration beside it.
+/// Write a finished run as one ONNX file, backbone and head together, with Hugging Face's configuration beside it; of a
+/// run on pairs one for each field, in a folder of its name, unless all fields go through the same network.
 /// It is compared with the live run before it is put in place.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -106,10 +107,10 @@ impl Args {
             files: self.compare.clone(),
         };
         let exported = export(&record, &request, &context)?;
-        if globals.json {
-            print_json(&exported)?;
-        } else {
-            print(&summary(&exported))?;
+        match &exported[..] {
+            [one] if globals.json => print_json(one)?,
+            _ if globals.json => print_json(&exported)?,
+            _ => print(&exported.iter().map(summary).collect::<Vec<_>>().join("\n"))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -140,6 +140,8 @@ impl Args {
         let layers = [Layer::Cut, Layer::Neck, Layer::Head];
         let layer = layers.into_iter().find(|layer| layer.name() == index.names.layer).unwrap_or_default();
         let of_index = Some(index.names.field.as_str()).filter(|field| !field.is_empty());
+        // A file of one field takes no other.
+        let of_index = of_index.filter(|_| !predictor.plan().plan.model.towers.is_empty());
         let field = self.field.as_deref().or(of_index);
         let given = given(self.queries.clone(), field, &predictor)?;
         Ok(embed(&mut predictor, given, Taken { layer, field, run }, &context)?)

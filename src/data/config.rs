@@ -55,6 +55,10 @@ pub struct Common {
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subset: Option<u64>,
+    /// A numeric column of the training table, 0 or more: how likely each row is to be drawn by `train.sampler:
+    /// {kind: weighted}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
     /// `auto` for the backbone's own preprocess, or a map of the steps to replace in it.
     pub preprocess: PreprocessConfig,
     /// Views of the training samples: changed copies, each stored as a row of its own.
@@ -77,6 +81,7 @@ impl Default for Common {
             test: None,
             seed: None,
             subset: None,
+            weight: None,
             preprocess: PreprocessConfig::default(),
             augment: AugmentConfig::default(),
             on_error: OnError::default(),
@@ -180,6 +185,24 @@ impl DataConfig {
         self.format.reader().target_kind()
     }
 
+    /// The fields of pairs in the order of their parts, where the label says it.
+    pub fn parts(&self) -> Option<Vec<String>> {
+        self.format.reader().parts()
+    }
+
+    /// The same data with one of its fields alone; `None` if there is no such field.
+    pub fn only(&self, field: &str) -> Option<Self> {
+        let mut config = self.clone();
+        let columns = match &mut config.format {
+            Format::Csv(csv) => &mut csv.0.rest.rest,
+            Format::Tsv(tsv) => &mut tsv.0.rest,
+            Format::Jsonl(jsonl) => &mut jsonl.0,
+            Format::Parquet(parquet) => &mut parquet.0,
+            _ => return self.fields().iter().any(|known| known.name == field).then_some(config),
+        };
+        columns.keep_only(field).then_some(config)
+    }
+
     /// Makes relative paths relative to `folder`, the folder of the file that names them. Below a `root`
     /// the sets' paths stay as they are, for they start there.
     #[must_use]
@@ -255,8 +278,8 @@ impl<'de> Deserialize<'de> for DataConfig {
     }
 }
 
-const COMMON_KEYS: [&str; 10] =
-    ["root", "train", "valid", "test", "seed", "subset", "preprocess", "augment", "on_error", "max_skipped"];
+const COMMON_KEYS: [&str; 11] =
+    ["root", "train", "valid", "test", "seed", "subset", "weight", "preprocess", "augment", "on_error", "max_skipped"];
 
 impl JsonSchema for DataConfig {
     fn schema_name() -> Cow<'static, str> {

@@ -56,6 +56,10 @@ impl Read for Csv {
         self.0.rest.rest.target_kind()
     }
 
+    fn parts(&self) -> Option<Vec<String>> {
+        self.0.rest.rest.parts()
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         TextTable::find(root)
     }
@@ -67,8 +71,31 @@ impl Read for Csv {
 
 #[cfg(test)]
 mod tests {
+    use crate::data::Targets;
     use crate::data::load::tests::{Fixture, class_names};
     use serde_json::json;
+
+    #[test]
+    fn pairs_are_numbered_by_their_samples_and_rows_have_weights() {
+        let fixture = Fixture::new();
+        fixture.write("t.csv", b"w,q,a,n\n1,x,y,z\n0.5,x,z,y\n2,u,y,x\n");
+        fixture.write("v.csv", b"q,a,n\nv,y,z\n");
+        let label = json!({"kind": "pairs", "fields": ["a", "q", "n"]});
+        let config = |weight| {
+            json!({"kind": "csv", "train": {"path": "t.csv"}, "test": {"path": "v.csv"}, "text": ["q", "a", "n"],
+                "label": label, "weight": weight})
+        };
+        let data = fixture.load(config("w")).unwrap();
+        let names = vec!["a".to_string(), "q".into(), "n".into()];
+        assert_eq!(data.targets, Targets::Pairs { names, of_row: vec![0, 1, 2, 2, 1, 0, 0, 3, 1, 0, 4, 2] });
+        assert_eq!(data.weights, Some(vec![1.0, 0.5, 2.0, 1.0]));
+        assert_eq!(data.targets.summary(), "pairs of a and q and n");
+        let error = fixture.load(config("q")).unwrap_err().to_string();
+        assert!(error.contains("t.csv:2: `x`") && error.contains("t.csv:4: `u`"), "{error}");
+        let pictures = json!({"kind": "image_folder", "train": {"path": "."}, "weight": "w"});
+        fixture.write("k/1.png", b"");
+        assert!(fixture.load(pictures).unwrap_err().to_string().contains("a `weight` needs a table"));
+    }
 
     #[test]
     fn a_whitespace_table_with_a_threshold_is_read() {

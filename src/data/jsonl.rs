@@ -52,6 +52,10 @@ impl Read for Jsonl {
         self.0.target_kind()
     }
 
+    fn parts(&self) -> Option<Vec<String>> {
+        self.0.parts()
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         Err(Error::bad_input(format!("data.train: which file of `{}` holds the rows?", root.display()))
             .hint("write `train: {path: FILE}`; the path starts from `root`"))

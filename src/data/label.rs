@@ -20,7 +20,8 @@ pub struct LabelConfig(Keys);
 #[schemars(rename = "LabelKeys")]
 pub(super) struct Keys {
     /// `classes`: one of several per row, from one column. `multi_label`: any number per row, from one column
-    /// that lists them or from several that hold 0 or 1. `values`: numbers to be predicted as such.
+    /// that lists them or from several that hold 0 or 1. `values`: numbers to be predicted as such. `pairs`: no column;
+    /// the fields of a row belong together, such as a query and its answer.
     pub kind: TargetKind,
     /// The column.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +42,11 @@ pub(super) struct Keys {
     /// whole numbers, else in alphabetic order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
+    /// For `pairs` the fields in the order of their parts: the first looks for the second, and those behind it are hard
+    /// negatives, which are not to be found. By default the order of the rows' fields: pictures before texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2))]
+    pub fields: Option<Vec<String>>,
 }
 
 impl LabelConfig {
@@ -63,9 +69,28 @@ impl LabelConfig {
         self.0.kind
     }
 
+    /// The fields of pairs in the order of their parts, where it is said.
+    pub(super) fn fields(&self) -> Option<&[String]> {
+        self.0.fields.as_deref()
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
-        let Keys { kind, column, columns, separator, threshold, names } = &self.0;
+        let Keys { kind, column, columns, separator, threshold, names, fields } = &self.0;
         let mut push = |key: &str, message: String| problems.push(None, format!("data.label{key}"), message);
+        if *kind == TargetKind::Pairs {
+            let given = [
+                (".column", column.is_some()),
+                (".columns", columns.is_some()),
+                (".separator", separator.is_some()),
+                (".threshold", threshold.is_some()),
+                (".names", names.is_some()),
+            ];
+            let given = given.into_iter().filter(|(_, given)| *given);
+            return given.for_each(|(key, _)| push(key, "is not for `pairs`, which are labelled by nothing".into()));
+        }
+        if fields.is_some() {
+            push(".fields", format!("is for `kind: pairs`, and the kind is `{}`", kind.name()));
+        }
         match (column, columns) {
             (None, None) => push("", "needs a `column`, or `columns`".into()),
             (Some(_), Some(_)) => push(".columns", "stands in place of `column`; give one of the two".into()),

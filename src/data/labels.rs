@@ -40,6 +40,7 @@ enum OfRow {
     Classes(Vec<u32>),
     MultiLabel(Vec<Vec<u32>>),
     Values(Vec<f32>),
+    Pairs,
 }
 
 /// A row's target before its names have numbers.
@@ -47,6 +48,7 @@ pub(super) enum Parsed {
     Class(Name),
     Labels(Vec<Name>),
     Values(Vec<f32>),
+    Pair,
 }
 
 /// A class or label: one of those that are fixed, or any name.
@@ -66,6 +68,7 @@ impl<'a> Labels<'a> {
     pub fn new(keys: &'a Keys, known: Option<Vec<String>>) -> Self {
         let fixed = match keys {
             Keys { names: Some(names), .. } => names.clone(),
+            Keys { fields: Some(fields), .. } => fields.clone(),
             Keys { columns: Some(columns), .. } => columns.clone(),
             Keys { kind: TargetKind::Values, column, .. } => column.iter().cloned().collect(),
             Keys { threshold: Some(t), .. } => vec![format!("below_{t}"), format!("at_least_{t}")],
@@ -76,6 +79,7 @@ impl<'a> Labels<'a> {
             TargetKind::Classes | TargetKind::Masks => OfRow::Classes(Vec::new()),
             TargetKind::MultiLabel => OfRow::MultiLabel(Vec::new()),
             TargetKind::Values => OfRow::Values(Vec::new()),
+            TargetKind::Pairs => OfRow::Pairs,
         };
         Self { keys, names: Names { fixed, seen: HashMap::new() }, of_row }
     }
@@ -102,6 +106,7 @@ impl<'a> Labels<'a> {
                 Ok(Parsed::Labels(labels))
             }
             (TargetKind::Classes, []) => Err("there is no label column".into()),
+            (TargetKind::Pairs, _) => Ok(Parsed::Pair),
             (TargetKind::Masks, _) => Err("masks are no cells of a table".into()),
         }
     }
@@ -114,6 +119,7 @@ impl<'a> Labels<'a> {
                 of_row.push(names.into_iter().map(|name| self.names.number(name)).collect());
             }
             (OfRow::Values(of_row), Parsed::Values(values)) => of_row.extend(values),
+            (OfRow::Pairs, Parsed::Pair) => {}
             _ => unreachable!("a parsed row is of the config's kind"),
         }
     }
@@ -134,6 +140,7 @@ impl<'a> Labels<'a> {
                 Targets::MultiLabel { names, of_row: of_row.into_iter().map(sorted).collect() }
             }
             OfRow::Values(of_row) => Targets::Values { names, of_row },
+            OfRow::Pairs => Targets::Pairs { names, of_row: Vec::new() },
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::bad::{BadRows, nothing_left, refuse_more_than};
+use super::bad::{BadRows, Listed, nothing_left, refuse_more_than};
 use super::config::{Fold, Marked};
 use super::{DataConfig, Dataset, Field, LeftOut, OnError, Row, SetConfig, Splits, TargetKind, Targets, split};
 use crate::base::home::Home;
@@ -36,6 +36,11 @@ pub(super) trait Read {
     /// What the rows are labelled with.
     fn target_kind(&self) -> TargetKind {
         TargetKind::Classes
+    }
+
+    /// The fields of pairs in the order of their parts, where it is said.
+    fn parts(&self) -> Option<Vec<String>> {
+        None
     }
 
     /// Where the sets are in a root without further words.
@@ -160,6 +165,7 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         .filter_map(
             |set| if let Some(SetConfig::Column(Marked { name, .. })) = set { Some(name.clone()) } else { None },
         )
+        .chain(common.weight.clone())
         .collect();
     let place =
         SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks, on_error: common.on_error };
@@ -169,7 +175,8 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     let train = reader.read(&paths.train, &place)?;
     if train.marks.len() < marks.len() {
         let kind = config.kind();
-        return Err(Error::bad_input(format!("data: a set by `column` needs a table, and `{kind}` has no columns")));
+        let what = if common.weight.is_some() { "a `weight`" } else { "a set by `column`" };
+        return Err(Error::bad_input(format!("data: {what} needs a table, and `{kind}` has no columns")));
     }
     let mut splits = Splits { train: joined.add(train, &paths.train, "train")?, ..Splits::default() };
     let place = SetPlace { marks: &[], ..place };
@@ -192,11 +199,13 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
             }
         }
     }
+    let weights = columns.next().map(|cells| weights(cells, &joined.rows)).transpose()?;
     // Both fractions are of all the training rows, so that they do not depend on each other.
     let all = splits.train.len();
-    let Joined { targets: Some(targets), fields, rows, left_out, .. } = joined else {
+    let Joined { targets: Some(mut targets), fields, rows, left_out, .. } = joined else {
         return Err(Error::bad_input("data: there are no rows"));
     };
+    targets.number_samples(&fields, &rows);
     let stratum = |row: u32| targets.stratum(row);
     for (set, rows, name) in [(&common.test, &mut splits.test, "test"), (&common.valid, &mut splits.valid, "valid")] {
         if let Some(SetConfig::Fraction(fraction)) = set {
@@ -209,7 +218,20 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
     if splits.train.is_empty() {
         return Err(Error::bad_input(format!("no training rows are left of {all}")));
     }
-    Ok(Dataset { fields, rows, targets, splits, left_out })
+    Ok(Dataset { fields, rows, targets, splits, left_out, weights })
+}
+
+/// The weights that the cells of the first rows say; the others are not trained on.
+fn weights(cells: &[String], rows: &[Row]) -> Result<Vec<f32>> {
+    let mut weights = vec![1.0; rows.len()];
+    let mut listed = Listed::new("data.weight: rows have weights that are no numbers of 0 or more");
+    for ((weight, cell), row) in weights.iter_mut().zip(cells).zip(rows) {
+        match cell.trim().parse::<f32>() {
+            Ok(number) if number.is_finite() && number >= 0.0 => *weight = number,
+            _ => listed.push(None, format!("{}: `{cell}`", row.origin)),
+        }
+    }
+    listed.into_result().map(|()| weights)
 }
 
 /// The sets read so far, as one.

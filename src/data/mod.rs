@@ -8,6 +8,7 @@
 mod bad;
 mod cifar10;
 mod cifar100;
+mod columns;
 mod config;
 mod csv;
 mod fields;
@@ -29,6 +30,7 @@ mod text_table;
 mod tsv;
 mod webdataset;
 
+pub use columns::Columns;
 pub use config::{Common, DataConfig, Fold, Marked, OnError, SetConfig, TrainSet};
 pub use image_folder::is_picture;
 pub use label::LabelConfig;
@@ -96,6 +98,8 @@ pub struct Dataset {
     pub splits: Splits,
     /// What was left out with `on_error: skip`.
     pub left_out: Vec<LeftOut>,
+    /// How likely each row is to be drawn, where a column says so; 1 of rows that are not trained on.
+    pub weights: Option<Vec<f32>>,
 }
 
 /// A row that tables list and that cannot be used.

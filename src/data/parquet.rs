@@ -57,6 +57,10 @@ impl Read for Parquet {
         self.0.target_kind()
     }
 
+    fn parts(&self) -> Option<Vec<String>> {
+        self.0.parts()
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         for folder in [root.to_path_buf(), root.join("data")] {
             let files = |begin| named(&folder, begin, ".parquet");
@@ -102,7 +106,7 @@ impl Parquet {
             found.unwrap_or_default()
         };
         let fields = self.0.field_columns().list();
-        let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
+        let places: Vec<usize> = fields.iter().map(|one| column(one.key, one.column)).collect();
         let label: Vec<usize> = self.0.label.columns().iter().map(|name| column("data.label", name)).collect();
         let marks: Vec<usize> = set_place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;

@@ -1,12 +1,15 @@
 //! What rows are labelled with.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Field, Row};
 use crate::base::Digest;
 use crate::graph::Task;
+use crate::sample::Sample;
 
 /// What kind of thing a label is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +22,8 @@ pub enum TargetKind {
     MultiLabel,
     /// One or several numbers per row.
     Values,
+    /// Nothing: the fields of a row belong together.
+    Pairs,
     /// A class for each pixel; of `kind: segmentation`.
     #[schemars(skip)]
     Masks,
@@ -31,6 +36,7 @@ impl TargetKind {
             Self::Classes => "classes",
             Self::MultiLabel => "multi_label",
             Self::Values => "values",
+            Self::Pairs => "pairs",
             Self::Masks => "masks",
         }
     }
@@ -42,6 +48,7 @@ impl TargetKind {
             Self::Classes | Self::Masks => Task::Classes,
             Self::MultiLabel => Task::MultiLabel,
             Self::Values => Task::Values,
+            Self::Pairs => Task::Embedding,
         }
     }
 }
@@ -70,6 +77,13 @@ pub enum Targets {
         /// `[rows, names.len()]`, all finite.
         of_row: Vec<f32>,
     },
+    /// The fields of each row belong together.
+    Pairs {
+        /// The fields in the order of their parts: the first looks for the second, the others are hard negatives.
+        names: Vec<String>,
+        /// `[rows, fields]`: equal numbers are of equal samples, of whatever field.
+        of_row: Vec<u32>,
+    },
     /// A class for each pixel.
     Masks {
         /// The names of the classes, in the order of their numbers.
@@ -97,16 +111,18 @@ impl Targets {
             Self::Classes { .. } => TargetKind::Classes,
             Self::MultiLabel { .. } => TargetKind::MultiLabel,
             Self::Values { .. } => TargetKind::Values,
+            Self::Pairs { .. } => TargetKind::Pairs,
             Self::Masks { .. } => TargetKind::Masks,
         }
     }
 
-    /// The names of the classes, labels or values.
+    /// The names of the classes, labels or values, or the fields of pairs.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Classes { names, .. }
             | Self::MultiLabel { names, .. }
             | Self::Values { names, .. }
+            | Self::Pairs { names, .. }
             | Self::Masks { names, .. } => names,
         }
     }
@@ -117,6 +133,7 @@ impl Targets {
             Self::Classes { of_row, .. } => of_row.len(),
             Self::MultiLabel { of_row, .. } => of_row.len(),
             Self::Values { names, of_row } => of_row.len() / names.len().max(1),
+            Self::Pairs { names, of_row } => of_row.len() / names.len().max(1),
             Self::Masks { of_row, .. } => of_row.len(),
         }
     }
@@ -133,6 +150,7 @@ impl Targets {
             Self::Classes { .. } | Self::Masks { .. } => ("class", "classes"),
             Self::MultiLabel { .. } => ("label", "labels"),
             Self::Values { .. } => ("value", "values"),
+            Self::Pairs { names, .. } => return format!("pairs of {}", names.join(" and ")),
         };
         format!("{count} {}", if count == 1 { one } else { many })
     }
@@ -149,6 +167,8 @@ impl Targets {
                 let width = names.len();
                 of_row[row * width..(row + 1) * width].iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
             }
+            // The samples themselves are in a digest already.
+            Self::Pairs { .. } => {}
             Self::Masks { void, of_row, .. } => {
                 out.extend_from_slice(&void.map_or(u16::MAX, u16::from).to_le_bytes());
                 out.extend_from_slice(&of_row[row].digest.0);
@@ -161,6 +181,23 @@ impl Targets {
         if let Self::Classes { of_row, .. } = self { of_row[row as usize] } else { 0 }
     }
 
+    /// Numbers the samples of pairs by what they are, and names the parts as the fields, if nothing names them.
+    pub(super) fn number_samples(&mut self, fields: &[Field], rows: &[Row]) {
+        let Self::Pairs { names, of_row } = self else { return };
+        if names.is_empty() {
+            *names = fields.iter().map(|field| field.name.clone()).collect();
+        }
+        let places: Vec<usize> =
+            names.iter().filter_map(|name| fields.iter().position(|field| field.name == *name)).collect();
+        let mut numbers: HashMap<&Sample, u32> = HashMap::new();
+        for row in rows {
+            for place in &places {
+                let next = numbers.len() as u32;
+                of_row.push(*numbers.entry(&row.samples[*place]).or_insert(next));
+            }
+        }
+    }
+
     /// The same names without rows.
     pub(super) fn without_rows(&self) -> Self {
         let names = self.names().to_vec();
@@ -168,6 +205,7 @@ impl Targets {
             Self::Classes { .. } => Self::Classes { names, of_row: Vec::new() },
             Self::MultiLabel { .. } => Self::MultiLabel { names, of_row: Vec::new() },
             Self::Values { .. } => Self::Values { names, of_row: Vec::new() },
+            Self::Pairs { .. } => Self::Pairs { names, of_row: Vec::new() },
             Self::Masks { void, .. } => Self::Masks { names, void: *void, of_row: Vec::new() },
         }
     }
@@ -188,6 +226,8 @@ impl Targets {
             (Self::Values { of_row, names }, Self::Values { of_row: theirs, .. }) => {
                 of_row.extend_from_slice(&theirs[row * names.len()..(row + 1) * names.len()]);
             }
+            // Samples are numbered when all rows are there.
+            (Self::Pairs { .. }, Self::Pairs { .. }) => {}
             (Self::Masks { of_row, .. }, Self::Masks { of_row: theirs, .. }) => of_row.push(theirs[row].clone()),
             _ => unreachable!("one config gives targets of one kind"),
         }

@@ -61,7 +61,7 @@ impl TextTable {
                 let found = table.column(key, name).map_err(|message| listed.push(None, message));
                 found.unwrap_or_default()
             };
-            let places: Vec<usize> = fields.iter().map(|one| column(&one.key(), one.column)).collect();
+            let places: Vec<usize> = fields.iter().map(|one| column(one.key, one.column)).collect();
             let label: Vec<usize> = columns.label.columns().iter().map(|name| column("data.label", name)).collect();
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;

@@ -47,6 +47,10 @@ impl Read for Tsv {
         self.0.rest.target_kind()
     }
 
+    fn parts(&self) -> Option<Vec<String>> {
+        self.0.rest.parts()
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         TextTable::find(root)
     }

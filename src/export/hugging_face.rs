@@ -35,28 +35,43 @@ fn architecture(family: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Hugging Face's name of a family of text encoders, with the class that classifies texts.
-fn text_architecture(family: &str) -> Option<(&'static str, &'static str)> {
-    let word = family.split([' ', '-']).next().unwrap_or(family);
-    Some(match word {
-        "BERT" | "MiniLM" | "BGE" | "GTE" | "E5" => ("bert", "BertForSequenceClassification"),
-        "DistilBERT" => ("distilbert", "DistilBertForSequenceClassification"),
-        "RoBERTa" => ("roberta", "RobertaForSequenceClassification"),
-        "MPNet" => ("mpnet", "MPNetForSequenceClassification"),
-        _ => return None,
-    })
+/// Hugging Face's name of a text encoder, with the class that classifies texts, by a word that its family or its own
+/// name has: sentence encoders are a family of several architectures.
+fn text_architecture(family: &str, name: &str) -> Option<(&'static str, &'static str)> {
+    let (distilbert, roberta) = ("DistilBertForSequenceClassification", "RobertaForSequenceClassification");
+    // What is a part of another word comes behind it.
+    let known = [
+        ("distilbert", ("distilbert", distilbert)),
+        ("xlm", ("xlm-roberta", "XLMRobertaForSequenceClassification")),
+        ("distilroberta", ("roberta", roberta)),
+        ("roberta", ("roberta", roberta)),
+        ("mpnet", ("mpnet", "MPNetForSequenceClassification")),
+        ("minilm", ("bert", "BertForSequenceClassification")),
+        ("bge", ("bert", "BertForSequenceClassification")),
+        ("gte", ("bert", "BertForSequenceClassification")),
+        ("e5", ("bert", "BertForSequenceClassification")),
+        ("bert", ("bert", "BertForSequenceClassification")),
+    ];
+    let has = |text: &str, word: &str| {
+        let text = text.to_ascii_lowercase();
+        text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == word)
+    };
+    let of = |text: &str| known.iter().find(|(word, _)| has(text, word)).map(|(_, architecture)| *architecture);
+    of(family).or_else(|| of(name))
 }
 
-/// The files for a model of such outputs, with the names of the classes, labels or values. For texts the contents of
+/// The files for a model of such outputs above a backbone of the catalogue (its family and its name), with the names of
+/// the classes, labels or values. For texts the contents of
 /// `tokenizer.json`, which belongs beside them, say how short texts are padded.
 pub fn files(
-    family: Option<&str>,
+    backbone: Option<(&str, &str)>,
     (classes, task): (&[String], Task),
     transform: &Transform,
     tokenizer: Option<&str>,
 ) -> Files {
     // The pipelines that load an architecture are those of classification.
-    let family = family.filter(|_| task != Task::Embedding);
+    let backbone = backbone.filter(|_| task != Task::Embedding);
+    let family = backbone.map(|(family, _)| family);
     match transform {
         Transform::Image(steps) => {
             let mut config = config((classes, task), family.and_then(architecture));
@@ -67,7 +82,7 @@ pub fn files(
             Files { config, preprocessor: ("preprocessor_config.json", preprocessor), model_type, notes }
         }
         Transform::Text(steps) => {
-            let architecture = family.and_then(text_architecture);
+            let architecture = backbone.and_then(|(family, name)| text_architecture(family, name));
             let mut notes = Vec::new();
             let padding = tokenizer.and_then(padding_token);
             let mut tokenizer =
@@ -185,7 +200,7 @@ mod tests {
             std: [0.229, 0.224, 0.225],
         };
         let names = ["cat".to_string(), "dog".into()];
-        let made = files(Some("DINOv2"), (&names, Task::Classes), &Transform::Image(steps.clone()), None);
+        let made = files(Some(("DINOv2", "dinov2")), (&names, Task::Classes), &Transform::Image(steps.clone()), None);
         assert_eq!(made.config["id2label"], json!({"0": "cat", "1": "dog"}));
         assert_eq!((made.model_type, made.config["model_type"].as_str()), (Some("dinov2"), Some("dinov2")));
         assert_eq!(made.preprocessor.1["image_mean"], json!([0.485, 0.456, 0.406]));
@@ -194,17 +209,27 @@ mod tests {
         assert_eq!(made.preprocessor.1["resample"], 3);
         let exact = Resize { size: 28, mode: ResizeMode::Exact, antialias: false, ..resize };
         let steps = ImagePreprocess { resize: Some(exact), crop: None, ..steps };
-        let made = files(Some("EfficientNet-Lite"), (&[], Task::Values), &Transform::Image(steps), None);
+        let made = files(
+            Some(("EfficientNet-Lite", "efficientnet_lite")),
+            (&[], Task::Values),
+            &Transform::Image(steps),
+            None,
+        );
         assert_eq!(made.model_type, None);
         assert_eq!(made.preprocessor.1["size"], json!({"height": 28, "width": 28}));
         assert_eq!(made.notes.len(), 1);
         assert_eq!(made.config["problem_type"], "regression");
         let text = Transform::Text(TextPreprocess::at_most(8));
         let tokenizer = r#"{"padding": null, "model": {"vocab": {"[PAD]": 0}}}"#;
-        let made = files(Some("MiniLM-L6"), (&names, Task::MultiLabel), &text, Some(tokenizer));
+        let made =
+            files(Some(("sentence encoders", "minilm_l6_int8")), (&names, Task::MultiLabel), &text, Some(tokenizer));
         assert_eq!((made.model_type, made.notes.len()), (Some("bert"), 0));
+        let named = |family, name| text_architecture(family, name).map(|(model_type, _)| model_type);
+        assert_eq!(named("sentence encoders", "msmarco_distilbert_base_v4"), Some("distilbert"));
+        assert_eq!((named("XLM-R", "xlm_roberta_base"), named("RoBERTa", "x")), (Some("xlm-roberta"), Some("roberta")));
+        assert_eq!((named("BERT", "x"), named("sentence encoders", "robertable")), (Some("bert"), None));
         assert_eq!(made.preprocessor.1["pad_token"], "[PAD]");
-        let made = files(Some("MiniLM-L6"), (&names, Task::Embedding), &text, None);
+        let made = files(Some(("MiniLM-L6", "minilm_l6")), (&names, Task::Embedding), &text, None);
         assert_eq!((made.model_type, made.notes.len()), (None, 1));
     }
 }

@@ -36,7 +36,8 @@ pub enum Input {
     /// The network's own input, after scaling and normalisation.
     #[default]
     Tensor,
-    /// 8-bit pixels `[batch, height, width, 3]` of the network's size; scaling and normalisation are inside.
+    /// 8-bit pixels `[batch, height, width, 3]` of the network's size, in place of each picture; scaling and
+    /// normalisation are inside.
     Pixels,
 }
 
@@ -134,7 +135,7 @@ const LENGTHS: [usize; 2] = [11, 13];
 ///
 /// # Errors
 /// A weight is missing; operators are too old, or tensors' names clash; the graph above is for one number of tokens;
-/// pixels for what is not one network of pictures.
+/// pixels where nothing takes pictures.
 pub fn merge(frozen: Vec<Frozen<'_>>, above: &Above<'_>, activation: Activation, input: Input) -> Result<ModelProto> {
     activation.check(above.task)?;
     let varies = frozen.iter().flat_map(|part| &part.outputs).any(|(_, per_token)| *per_token);
@@ -142,6 +143,9 @@ pub fn merge(frozen: Vec<Frozen<'_>>, above: &Above<'_>, activation: Activation,
     let printed =
         if varies { of_any_length(printed, &print_above(above, activation, LENGTHS[1])?.0)? } else { printed };
 
+    if input == Input::Pixels && !frozen.iter().any(|part| matches!(part.transform, Transform::Image(_))) {
+        return Err(Error::bad_input("a network of texts takes no pixels").hint("export with `--input tensor`"));
+    }
     let masks: Vec<Mask> = frozen.iter().flat_map(masks).collect();
     let mut parts = Vec::with_capacity(frozen.len());
     for part in frozen {
@@ -229,12 +233,12 @@ fn with_input(part: Frozen<'_>, input: Input) -> Result<ModelProto> {
     let mut model = part.model;
     match (input, part.transform) {
         (Input::Tensor, Transform::Image(_)) => splice::rename_input(&mut model, input.name())?,
-        (Input::Tensor, Transform::Text(_)) => {}
-        (Input::Pixels, Transform::Image(steps)) if part.field.is_none() => {
+        // Beside pictures texts stay what they are.
+        (_, Transform::Text(_)) => {}
+        (Input::Pixels, Transform::Image(steps)) => {
             let [_, height, width] = steps.output_shape();
             splice::prepend_pixels(&mut model, input.name(), [height, width], (steps.scale, steps.mean, steps.std))?;
         }
-        (Input::Pixels, _) => return Err(Error::bad_input("only one network that takes pictures takes pixels")),
     }
     Ok(model)
 }

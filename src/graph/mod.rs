@@ -14,6 +14,7 @@ mod lift;
 pub mod onnx;
 pub mod op;
 pub mod parallel;
+mod part;
 pub mod print;
 mod real;
 mod shape;
@@ -28,6 +29,8 @@ pub use real::Real;
 pub use shape::Shape;
 pub use target::{Targets, Task};
 pub use weights::{Tensor, Weights};
+
+use part::Part;
 
 use crate::base::random::Stream;
 use crate::base::{Error, Result};
@@ -153,6 +156,8 @@ pub struct Graph {
     outputs: Vec<(String, ValueId)>,
     fits: Vec<Fit>,
     target_fit: Option<TargetFit>,
+    /// Which of several parts is being built.
+    part: Option<Part>,
 }
 
 impl Graph {
@@ -174,17 +179,19 @@ impl Graph {
     /// Adds a parameter, to which weight decay applies if `decay`.
     ///
     /// # Errors
-    /// The name is taken, or the shape is too large.
+    /// The name is taken, unless by the same of another [`Graph::part`], or the shape is too large.
     pub fn parameter(&mut self, name: &str, dims: &[usize], init: Init, decay: bool) -> Result<ValueId> {
-        self.value(name, Shape::fixed(dims), Origin::Parameter { init, decay })
+        let (name, shared) = self.name_of_weight(name, dims)?;
+        shared.map_or_else(|| self.value(&name, Shape::fixed(dims), Origin::Parameter { init, decay }), Ok)
     }
 
     /// Adds a buffer.
     ///
     /// # Errors
-    /// The name is taken, or the shape is too large.
+    /// The name is taken, unless by the same of another [`Graph::part`], or the shape is too large.
     pub fn buffer(&mut self, name: &str, dims: &[usize], init: Init) -> Result<ValueId> {
-        self.value(name, Shape::fixed(dims), Origin::Buffer { init })
+        let (name, shared) = self.name_of_weight(name, dims)?;
+        shared.map_or_else(|| self.value(&name, Shape::fixed(dims), Origin::Buffer { init }), Ok)
     }
 
     /// Adds a constant.
@@ -196,7 +203,7 @@ impl Graph {
             let n = values.len();
             return Err(Error::bad_input(format!("constant `{name}` has {n} values, not those of `{dims:?}`")));
         }
-        self.value(name, Shape::fixed(dims), Origin::Constant(values))
+        self.value(&self.name_of_node(name), Shape::fixed(dims), Origin::Constant(values))
     }
 
     /// Applies an operator and names what it computes.
@@ -209,7 +216,7 @@ impl Graph {
         let shape = op
             .infer(&shapes)
             .map_err(|e| Error::bad_input(format!("`{name}` of the trained part cannot be built")).because(e))?;
-        let output = self.value(name, shape, Origin::Node(self.nodes.len()))?;
+        let output = self.value(&self.name_of_node(name), shape, Origin::Node(self.nodes.len()))?;
         self.nodes.push(Node { op, inputs: inputs.to_vec(), output });
         Ok(output)
     }
@@ -243,9 +250,11 @@ impl Graph {
         self.outputs = vec![(name.into(), value)];
     }
 
-    /// Asks for a statistic to be fitted before training.
+    /// Asks for a statistic to be fitted before training; one that is asked for twice is fitted as first asked for.
     pub fn fit(&mut self, fit: Fit) {
-        self.fits.push(fit);
+        if self.fits.iter().all(|other| other.mean != fit.mean) {
+            self.fits.push(fit);
+        }
     }
 
     /// Asks for the statistics of the targets.

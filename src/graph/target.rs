@@ -19,6 +19,14 @@ pub enum Targets<'a> {
         /// `[rows, width]`.
         values: &'a [f32],
     },
+    /// Rows whose fields belong together: the first of them looks for the second, and those behind it are not to be
+    /// found. Outputs are the embeddings of the fields, one after the other.
+    Pairs {
+        /// Fields of a row, two or more.
+        fields: usize,
+        /// `[rows, fields]`: equal numbers are of equal samples.
+        samples: &'a [u32],
+    },
 }
 
 impl Targets<'_> {
@@ -27,6 +35,7 @@ impl Targets<'_> {
         match self {
             Self::Classes(classes) => classes.len(),
             Self::MultiLabel { width, values } | Self::Values { width, values } => values.len() / (*width).max(1),
+            Self::Pairs { fields, samples } => samples.len() / (*fields).max(1),
         }
     }
 
@@ -45,7 +54,7 @@ pub enum Task {
     MultiLabel,
     /// Numbers.
     Values,
-    /// An embedding; rows of a class lie near each other.
+    /// An embedding, or one for each field of a row; rows of a class, or fields of a row, lie near each other.
     Embedding,
 }
 

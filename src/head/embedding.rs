@@ -8,9 +8,10 @@ use crate::base::Result;
 use crate::graph::op::L2Norm;
 use crate::graph::{Graph, ValueId};
 
-/// A projection of the features to an embedding, for retrieval: rows of a class come to lie near each other. It is
-/// trained by losses that compare rows (`supervised_contrastive`, `triplet`, `multiple_negatives_ranking`) and measured by how well each row finds
-/// those of its class. Features of more than one dimension are flattened first.
+/// A projection of the features to an embedding, for retrieval: rows of a class, or the fields of a row, come to lie near
+/// each other. It is trained by losses that compare rows or fields (`supervised_contrastive`, `triplet`,
+/// `multiple_negatives_ranking`) and measured by how well each row finds those of its class, or the first field of a
+/// row the second. Features of more than one dimension are flattened first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Embedding {
@@ -27,18 +28,41 @@ pub struct Embedding {
     pub dropout: f32,
     /// Whether embeddings are divided by their length, so that inner products are cosines.
     pub normalize: bool,
+    /// For rows that are pairs: whether their fields go through one neck and projection, or each through its own.
+    #[serde(skip_serializing_if = "Projections::is_auto")]
+    pub projections: Projections,
+}
+
+/// Whether the fields of a row share neck and projection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Projections {
+    /// Shared where all fields have the same backbone, else own.
+    #[default]
+    Auto,
+    /// All fields go through the same weights.
+    Shared,
+    /// The first field has weights of its own, and the others, of which the second is looked for among all, have theirs.
+    Own,
+}
+
+impl Projections {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 impl Default for Embedding {
     fn default() -> Self {
-        Self { dim: 128, hidden: Vec::new(), activation: Activation::default(), dropout: 0.0, normalize: true }
+        let (hidden, activation, projections) = (Vec::new(), Activation::default(), Projections::default());
+        Self { dim: 128, hidden, activation, dropout: 0.0, normalize: true, projections }
     }
 }
 
 impl Embedding {
     /// The parameters of an [`Mlp`].
     pub(super) fn build(&self, graph: &mut Graph, features: ValueId) -> Result<ValueId> {
-        let Self { dim, hidden, activation, dropout, normalize } = self.clone();
+        let Self { dim, hidden, activation, dropout, normalize, .. } = self.clone();
         let layers = Mlp { hidden, activation, dropout };
         if !normalize {
             return layers.build(graph, features, dim as usize);

@@ -23,9 +23,9 @@ mod ridge;
 mod solved;
 
 pub use cosine::Cosine;
-pub use embedding::Embedding;
+pub use embedding::{Embedding, Projections};
 pub use identity::Identity;
-pub use knn::{Knn, VoteWeights};
+pub use knn::{Kept, Knn, VoteWeights};
 pub use linear::Linear;
 pub use logistic::Logistic;
 pub use mlp::{Activation, Mlp};
@@ -51,7 +51,7 @@ pub enum HeadConfig {
     Ridge(Ridge),
     /// Logistic regression, solved to its optimum.
     Logistic(Logistic),
-    /// A vote of the nearest training rows.
+    /// A vote of the nearest training rows, or the mean of their values.
     Knn(Knn),
     /// The nearest class mean.
     NearestMean(NearestMean),
@@ -107,9 +107,13 @@ impl HeadConfig {
     /// What the outputs are, from rows labelled for `task`; `None` if the head is not for such rows.
     pub fn task(&self, task: Task) -> Option<Task> {
         match (self, task) {
+            (Self::Embedding(_), Task::Classes | Task::Embedding) => Some(Task::Embedding),
+            // Fields that belong together have no numbers to be predicted.
+            (_, Task::Embedding) => None,
             (Self::Linear(_) | Self::Mlp(_) | Self::Ridge(_) | Self::Identity(_), _) => Some(task),
+            (Self::Knn(Knn { keeps: Kept::Auto | Kept::Values, .. }), Task::Values) => Some(task),
+            (Self::Knn(Knn { keeps: Kept::Values, .. }), _) => None,
             (Self::MultiLabel(_), Task::MultiLabel) | (Self::Regression(_), Task::Values) => Some(task),
-            (Self::Embedding(_), Task::Classes) => Some(Task::Embedding),
             (Self::MultiLabel(_) | Self::Regression(_) | Self::Embedding(_), _) => None,
             (_, task) => (task == Task::Classes).then_some(task),
         }

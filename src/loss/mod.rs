@@ -120,6 +120,11 @@ impl LossConfig {
         }
     }
 
+    /// Whether it compares the fields of rows that are pairs.
+    pub fn takes_pairs(&self) -> bool {
+        matches!(self, Self::Triplet(_) | Self::MultipleNegativesRanking(_))
+    }
+
     /// Makes the loss ready.
     ///
     /// # Errors
@@ -186,7 +191,7 @@ mod tests {
         (0..ROWS * WIDTH).map(move |i| ((i * factor + i * i % 97 * 5) % modulus) as f32 / (modulus / 2) as f32 - 1.0)
     }
 
-    /// Each loss by `tests/reference/losses.py`'s name, with its targets: 0 classes, 1 labels, 2 values.
+    /// Each loss by `tests/reference/losses.py`'s name, with its targets: 0 classes, 1 labels, 2 values, 3 pairs.
     fn cases() -> Vec<(&'static str, LossConfig, usize)> {
         let weights = || ClassWeights::Each(vec![0.5, 1.0, 2.0, 0.7, 1.5, 3.0]);
         let ranking =
@@ -205,11 +210,17 @@ mod tests {
             ("multiple_negatives_ranking_symmetric", ranking(true), 0),
             ("triplet_hard", triplet(Mining::Hard), 0),
             ("triplet_semi_hard", triplet(Mining::SemiHard), 0),
+            ("fields_ranking", ranking(false), 3),
+            ("fields_ranking_symmetric", ranking(true), 3),
+            ("fields_triplet", triplet(Mining::Hard), 3),
             ("binary_cross_entropy", LossConfig::BinaryCrossEntropy(BinaryCrossEntropy { pos_weight: weights() }), 1),
             ("mse", LossConfig::Mse(Mse { standardize: false }), 2),
             ("huber", LossConfig::Huber(Huber { delta: 0.7, standardize: false }), 2),
         ]
     }
+
+    /// Eight rows of three fields.
+    const SAMPLES: [u32; 24] = [0, 10, 20, 0, 11, 21, 1, 12, 10, 2, 13, 22, 3, 13, 23, 4, 14, 24, 5, 15, 12, 6, 16, 26];
 
     /// A loss with its gradient, in f64.
     fn compute(config: &LossConfig, facts: &TargetFacts, kind: usize, outputs: &[f64]) -> (f64, Vec<f64>) {
@@ -219,6 +230,7 @@ mod tests {
         let targets = match kind {
             0 => Targets::Classes(&[0, 1, 2, 0, 1, 2, 0, 5]),
             1 => Targets::MultiLabel { width: WIDTH, values: &labels },
+            3 => Targets::Pairs { fields: 3, samples: &SAMPLES },
             _ => Targets::Values { width: WIDTH, values: &values },
         };
         let (mut rows, mut grad) = ([0.0; ROWS], vec![0.0; outputs.len()]);

@@ -7,16 +7,17 @@ use super::similarity::Similarity;
 use super::{Loss, LossSum};
 use crate::graph::{Real, Targets};
 
-/// The triplet loss `max(0, d(a, p) − d(a, n) + margin)` of Euclidean distances between embeddings `[batch, dim]`:
-/// a row (a) is to be nearer to rows of its class (p) than to others (n), by a margin. Use `train.sampler: {kind:
-/// pk}`.
+/// The triplet loss `max(0, d(a, p) − d(a, n) + margin)` of Euclidean distances between embeddings: a row (a) is to be
+/// nearer to rows of its class (p) than to others (n), by a margin. Use `train.sampler: {kind: pk}`. Of rows of three
+/// or more fields that belong together (`data.label: {kind: pairs}`) the first is a, the second p, and each further
+/// one an n: nothing is mined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Triplet {
     /// By how much other classes are to be farther away.
     #[schemars(range(min = 0.0))]
     pub margin: f64,
-    /// Which triplets of a batch count.
+    /// Which triplets of a batch of classes count.
     pub mining: Mining,
 }
 
@@ -84,12 +85,56 @@ impl<F: Real> Ready<F> {
     }
 }
 
+/// The loss of triplets that are given: the fields of each row.
+fn of_fields<F: Real>(
+    outputs: &[F],
+    (fields, width): (usize, usize),
+    margin: f64,
+    row_losses: &mut [f64],
+    grad: &mut [F],
+) -> LossSum {
+    let triplets = (row_losses.len() * fields.saturating_sub(2)) as f64;
+    let rows = outputs.chunks_exact(fields * width).zip(grad.chunks_exact_mut(fields * width));
+    for ((row, grad), row_loss) in rows.zip(row_losses.iter_mut()) {
+        let at = |field: usize| &row[field * width..][..width];
+        let distance = |field: usize| {
+            let pairs = at(0).iter().zip(at(field));
+            pairs.map(|(a, b)| (*a - *b).wide().powi(2)).sum::<f64>().sqrt()
+        };
+        let positive = distance(1);
+        for negative in 2..fields {
+            let far = distance(negative);
+            let loss = positive - far + margin;
+            if loss <= 0.0 {
+                continue;
+            }
+            *row_loss += loss;
+            for (field, distance, sign) in [(1, positive, 1.0), (negative, far, -1.0)] {
+                if distance < SMALLEST {
+                    continue;
+                }
+                let scale = F::of(sign / (distance * triplets));
+                for k in 0..width {
+                    let step = (at(0)[k] - at(field)[k]) * scale;
+                    grad[k] += step;
+                    grad[field * width + k] -= step;
+                }
+            }
+        }
+    }
+    LossSum { sum: row_losses.iter().sum(), weight: triplets }
+}
+
 impl<F: Real> Loss<F> for Ready<F> {
     fn compute(&mut self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum {
-        let Targets::Classes(classes) = targets else { return LossSum::default() };
-        let (rows, width) = (classes.len(), self.width);
         grad.fill(F::ZERO);
         row_losses.fill(0.0);
+        if let Targets::Pairs { fields, .. } = targets {
+            let width = self.width / fields.max(1);
+            return of_fields(outputs, (fields, width), self.config.margin, row_losses, grad);
+        }
+        let Targets::Classes(classes) = targets else { return LossSum::default() };
+        let (rows, width) = (classes.len(), self.width);
         // Differences rather than inner products, which lose the small distances to rounding.
         self.distances.resize(rows * rows, 0.0);
         for i in 0..rows {

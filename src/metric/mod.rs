@@ -97,13 +97,18 @@ metrics! {
     R2 "r2" |width| Box::new(Pairs::new(width, regression::r2)),
     /// Spearman's correlation of the ranks of numbers.
     Spearman "spearman" |width| Box::new(Pairs::new(width, regression::spearman)),
-    /// Of embeddings: the share of rows whose nearest other row is of their class.
+    /// Of embeddings: the share of rows whose nearest other row is of their class; of pairs, of different first fields for
+    /// which the nearest of all others is the second of their row.
     RecallAt1 "recall_at_1" |width| Box::new(Retrieval::new(width, |_| 1, retrieval::found)),
-    /// Of embeddings: the share of rows with one of their class among the five nearest.
+    /// Of embeddings: the share of rows (of pairs: of first fields) with what they look for among the five nearest.
     RecallAt5 "recall_at_5" |width| Box::new(Retrieval::new(width, |_| 5, retrieval::found)),
-    /// Of embeddings: the share of rows with one of their class among the ten nearest.
+    /// Of embeddings: the share of rows (of pairs: of first fields) with what they look for among the ten nearest.
     RecallAt10 "recall_at_10" |width| Box::new(Retrieval::new(width, |_| 10, retrieval::found)),
-    /// Of embeddings: the mean average precision among as many nearest as there are others of the class.
+    /// Of embeddings: the mean over rows (of pairs: over first fields) of one over the rank of the first that is looked
+    /// for among the ten nearest.
+    MrrAt10 "mrr_at_10" |width| Box::new(Retrieval::new(width, |_| 10, retrieval::reciprocal_rank)),
+    /// Of embeddings: the mean average precision among as many nearest as there are to be found: others of the class, or
+    /// seconds of the same first field.
     MapAtR "map_at_r" |width| Box::new(Retrieval::new(width, |wanted| wanted, retrieval::map_at_r)),
     /// Of embeddings: the normalised discounted cumulative gain of the ten nearest.
     NdcgAt10 "ndcg_at_10" |width| Box::new(Retrieval::new(width, |_| 10, retrieval::ndcg)),
@@ -127,8 +132,10 @@ impl MetricName {
                 | Self::CalibrationError
         );
         let of_values = matches!(self, Self::Mae | Self::Rmse | Self::R2 | Self::Spearman);
-        let of_embeddings =
-            matches!(self, Self::RecallAt1 | Self::RecallAt5 | Self::RecallAt10 | Self::MapAtR | Self::NdcgAt10);
+        let of_embeddings = matches!(
+            self,
+            Self::RecallAt1 | Self::RecallAt5 | Self::RecallAt10 | Self::MrrAt10 | Self::MapAtR | Self::NdcgAt10
+        );
         match task {
             Task::Classes => !of_values && !of_embeddings,
             Task::MultiLabel => !of_classes && !of_values && !of_embeddings,
@@ -201,6 +208,26 @@ mod tests {
             }
         }
         assert!(compared > MetricName::ALL.len());
+    }
+
+    #[test]
+    fn values_across_fields_are_the_references() {
+        let reference: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
+        let reference = &reference["pairs"];
+        let samples: Vec<u32> = serde_json::from_value(reference["samples"].clone()).unwrap();
+        let score = |i: usize| ((i * 367 + i * i % 97 * 5) % 1009) as f32 / 504.0 - 1.0;
+        let mut outputs: Vec<f32> = (0..60 * 7).filter(|i| i % 7 < 6).map(score).collect();
+        outputs.chunks_exact_mut(6).step_by(3).for_each(|row| row.copy_within(0..2, 2));
+        for name in MetricName::ALL.iter().filter(|name| name.fits(Task::Embedding)) {
+            let mut metric = name.start(6);
+            for rows in [0..25, 25..60] {
+                let targets = Targets::Pairs { fields: 3, samples: &samples[rows.start * 3..rows.end * 3] };
+                metric.update(&outputs[rows.start * 6..rows.end * 6], targets);
+            }
+            let (ours, theirs) = (metric.value(), reference[name.name()].as_f64().unwrap());
+            assert!((ours - theirs).abs() < 1e-6, "{}: {ours}, not {theirs}", name.name());
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Metric for PerClass {
                     }
                 }
             }
-            Targets::Values { .. } => {}
+            Targets::Values { .. } | Targets::Pairs { .. } => {}
         }
     }
 

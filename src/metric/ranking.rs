@@ -48,7 +48,7 @@ impl Metric for Ranking {
                     all.extend(values.iter().map(|y| *y > 0.5));
                 }
             }
-            Targets::Values { .. } => {}
+            Targets::Values { .. } | Targets::Pairs { .. } => {}
         }
     }
 

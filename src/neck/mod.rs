@@ -135,10 +135,18 @@ impl NeckChain {
     /// A neck cannot take its input's shape, would take padding for tokens, or there is no input.
     pub fn build(&self, graph: &mut Graph, inputs: &[ValueId]) -> Result<ValueId> {
         let names: Vec<String> = inputs.iter().map(|input| graph.values()[input.index()].name.clone()).collect();
+        self.build_named(graph, inputs, &names)
+    }
+
+    /// [`Self::build`] with other names for the inputs than those that they have.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`].
+    pub fn build_named(&self, graph: &mut Graph, inputs: &[ValueId], names: &[String]) -> Result<ValueId> {
         let mask_of =
             |name: &str| names.iter().position(|other| *other == format!("{name}{MASK}")).map(|at| inputs[at]);
         let is_mask = |name: &str| name.strip_suffix(MASK).is_some_and(|base| names.iter().any(|name| name == base));
-        let values = inputs.iter().zip(&names).filter(|(_, name)| !is_mask(name));
+        let values = inputs.iter().zip(names).filter(|(_, name)| !is_mask(name));
         let (mut ends, mut labels): (Vec<ValueId>, Vec<String>) =
             values.map(|(input, name)| (*input, name.clone())).unzip();
         let mut masks: Vec<Option<ValueId>> = labels.iter().map(|name| mask_of(name)).collect();

@@ -10,7 +10,7 @@ use crate::base::{Error, Place, Problems, Result};
 use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
-use crate::head::HeadConfig;
+use crate::head::{Embedding, HeadConfig, Kept, Knn, Projections};
 use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::recipe::{BackboneConfig, Mode, Precision, Recipe, TrainConfig};
@@ -44,9 +44,8 @@ impl Plan {
         }
         check.problems.into_result()?;
         let train = &recipe.train;
-        let towers: IndexMap<String, BackbonePlan> = towers(recipe)
-            .map(|(field, tower)| Ok((field.clone(), backbone(&tower, catalogue)?)))
-            .collect::<Result<_>>()?;
+        let towers: IndexMap<String, BackbonePlan> =
+            towers(recipe).map(|(field, tower)| Ok((field, backbone(&tower, catalogue)?))).collect::<Result<_>>()?;
         let only = || backbone(recipe, catalogue);
         let outputs = outputs(recipe);
         Ok(Self {
@@ -61,7 +60,15 @@ impl Plan {
                 backbone: towers.values().next().cloned().map_or_else(only, Ok)?,
                 towers,
                 neck: recipe.model.neck.clone(),
-                head: head(recipe),
+                head: match head(recipe) {
+                    HeadConfig::Embedding(embedding) if recipe.data.target_kind() == TargetKind::Pairs => {
+                        HeadConfig::Embedding(Embedding { projections: projections(recipe, &embedding), ..embedding })
+                    }
+                    HeadConfig::Knn(knn) if outputs == Task::Values => {
+                        HeadConfig::Knn(Knn { keeps: Kept::Values, ..knn })
+                    }
+                    head => head,
+                },
             },
             engine: EnginePlan {
                 precision: recipe.engine.precision,
@@ -73,7 +80,10 @@ impl Plan {
             data: recipe.data.clone(),
             cache: CachePlan { dtype: recipe.cache.dtype, store: recipe.cache.store },
             train: TrainConfig {
-                loss: Some(train.loss.clone().unwrap_or_else(|| LossConfig::of_task(outputs))),
+                loss: Some(train.loss.clone().unwrap_or_else(|| match recipe.data.target_kind() {
+                    TargetKind::Pairs => LossConfig::MultipleNegativesRanking(Default::default()),
+                    _ => LossConfig::of_task(outputs),
+                })),
                 seed: None,
                 order_seed: None,
                 ..train.clone()
@@ -88,6 +98,17 @@ pub(super) fn head(recipe: &Recipe) -> HeadConfig {
     recipe.model.head.clone().unwrap_or_else(|| HeadConfig::of_task(recipe.data.target_kind().task()))
 }
 
+/// Whether the fields of pairs share their weights: as the head says, else where they have the same backbone.
+pub(super) fn projections(recipe: &Recipe, embedding: &Embedding) -> Projections {
+    let mut configs = recipe.model.towers.values();
+    let first = configs.next();
+    match embedding.projections {
+        Projections::Auto if configs.all(|other| Some(other) == first) => Projections::Shared,
+        Projections::Auto => Projections::Own,
+        said => said,
+    }
+}
+
 /// What the outputs are; where the head does not fit the targets, what they would have to be.
 fn outputs(recipe: &Recipe) -> Task {
     let targets = recipe.data.target_kind().task();
@@ -98,16 +119,24 @@ fn outputs(recipe: &Recipe) -> Task {
 pub fn metrics(recipe: &Recipe) -> Vec<MetricName> {
     recipe.metrics.clone().unwrap_or_else(|| match recipe.data.target_kind() {
         TargetKind::Masks => vec![MetricName::MeanIou, MetricName::Accuracy],
+        TargetKind::Pairs => vec![MetricName::RecallAt1, MetricName::MrrAt10],
         _ => MetricName::of_task(outputs(recipe)),
     })
 }
 
-/// The recipe of each tower as if it were alone.
-pub(super) fn towers(recipe: &Recipe) -> impl Iterator<Item = (&String, Recipe)> {
-    recipe.model.towers.iter().map(|(field, config)| {
+/// The recipe of each tower as if it were alone. Of rows that are pairs each field has a tower: the one backbone, if it
+/// has none of its own.
+pub(super) fn towers(recipe: &Recipe) -> impl Iterator<Item = (String, Recipe)> {
+    let mut towers = recipe.model.towers.clone();
+    if let Some(backbone) = recipe.model.backbone.as_ref().filter(|_| towers.is_empty())
+        && recipe.data.target_kind() == TargetKind::Pairs
+    {
+        towers = recipe.data.fields().into_iter().map(|field| (field.name, backbone.clone())).collect();
+    }
+    towers.into_iter().map(|(field, config)| {
         let mut alone = recipe.clone();
         alone.model.towers.clear();
-        alone.model.backbone = Some(config.clone());
+        alone.model.backbone = Some(config);
         (field, alone)
     })
 }

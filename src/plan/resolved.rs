@@ -143,6 +143,9 @@ impl Manifest {
             }
             key = key.field(name, bytes);
         }
-        key.finish()
+        // Only where there are some, so that runs without kept their ids.
+        let of_rows = |weights: &Vec<f32>| splits.train.iter().map(|row| weights[*row as usize]).collect::<Vec<f32>>();
+        let weights = dataset.weights.as_ref().map(of_rows);
+        weights.iter().fold(key, |key, weights| key.json("weights", weights)).finish()
     }
 }

@@ -8,10 +8,12 @@ use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
 use crate::graph::{Arithmetic, Task};
-use crate::head::{HeadConfig, Solved};
+use crate::head::{Embedding, HeadConfig, Projections, Solved};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
-use crate::recipe::{BackboneConfig, Backend, Device, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig};
+use crate::recipe::{
+    BackboneConfig, Backend, Device, FeatureAugment, Mode, Precision, Provider, Recipe, StoreMode, TrainConfig,
+};
 use crate::sample::image::augment::AugmentConfig;
 use crate::sample::{Modality, Transform};
 use crate::sampler::SamplerConfig;
@@ -64,6 +66,8 @@ pub(super) const RULES: &[Rule] = &[
     data_is_consistent,
     head_loss_and_metrics_fit,
     masks_are_of_frozen_tokens,
+    pairs_are_embedded,
+    weights_are_said,
     margins_are_of_cosines,
     sweep_is_consistent,
 ];
@@ -180,7 +184,7 @@ fn towers_fit_the_fields(check: &mut Check<'_>) {
             sub.problem("model.backbone.mode", "towers are not trained; they run in mode `frozen`");
         }
         let tokenizer = super::build::tokenizer(&alone, sub.entry()).is_some();
-        match (super::build::preprocess(&alone, sub.entry()), fields.iter().find(|field| field.name == *name)) {
+        match (super::build::preprocess(&alone, sub.entry()), fields.iter().find(|field| field.name == name)) {
             (Err(error), _) => sub.problem("data.preprocess", error.to_string()),
             (Ok(_), None) => {
                 let there = one_of(fields.iter().map(|field| field.name.as_str()));
@@ -259,7 +263,9 @@ fn fields_fit_the_backbone(check: &mut Check<'_>) {
         let (path, has) = (format!("data.{}", other.name), other.modality.name());
         return check.problem(&path, format!("rows have {has}, and the backbone takes {}", modality.name()));
     }
-    if modality == Modality::Image && fields.len() > 1 {
+    // Of pairs each field goes through it by itself.
+    let pairs = check.recipe.data.target_kind() == TargetKind::Pairs;
+    if modality == Modality::Image && fields.len() > 1 && !pairs {
         return check.problem("model.backbone", "rows have several fields; give each a backbone with `model.towers`");
     }
     if modality == Modality::Text && tokenizer.is_none() {
@@ -400,7 +406,7 @@ fn full_batches_stand_alone(check: &mut Check<'_>) {
     }
     let used = [
         ("accumulate", train.accumulate > 1),
-        ("sampler", train.sampler.needs_classes()),
+        ("sampler", train.sampler.draws()),
         ("clip_norm", train.clip_norm.is_some()),
         ("parameter_groups", !train.parameter_groups.is_empty()),
         ("layer_decay", train.layer_decay < 1.0),
@@ -435,6 +441,9 @@ fn head_loss_and_metrics_fit(check: &mut Check<'_>) {
     let targets = data.target_kind().task();
     let head = build::head(check.recipe);
     let Some(outputs) = head.task(targets) else {
+        if data.target_kind() == TargetKind::Pairs {
+            return check.problem("model.head.kind", "rows that are pairs need the head `embedding`");
+        }
         let message = format!("does not fit the targets, which are {}", targets.name());
         return check.problem("model.head.kind", message);
     };
@@ -470,6 +479,67 @@ fn masks_are_of_frozen_tokens(check: &mut Check<'_>) {
     }
     if build::head(check.recipe).task(Task::Classes) != Some(Task::Classes) {
         check.problem("model.head.kind", "does not give a logit per class at each place");
+    }
+}
+
+fn pairs_are_embedded(check: &mut Check<'_>) {
+    let Recipe { data, model, train, .. } = check.recipe;
+    let head = build::head(check.recipe);
+    if data.target_kind() != TargetKind::Pairs {
+        if let HeadConfig::Embedding(Embedding { projections: Projections::Shared | Projections::Own, .. }) = head {
+            check.problem("model.head.projections", "is for rows that are pairs (`data.label: {kind: pairs}`)");
+        }
+        return;
+    }
+    let fields = data.fields();
+    if let Some(loss) = &train.loss
+        && loss.task() == Task::Embedding
+    {
+        if !loss.takes_pairs() {
+            let message = "compares rows of classes; of pairs take `multiple_negatives_ranking` or `triplet`";
+            check.problem("train.loss.kind", message);
+        } else if matches!(loss, LossConfig::Triplet(_)) && fields.len() < 3 {
+            let message = "needs three fields: what looks, what is looked for, and what is not; of two take \
+                `multiple_negatives_ranking`, whose negatives are the other rows of the batch";
+            check.problem("train.loss.kind", message);
+        }
+    }
+    if check.backbone().is_some_and(|backbone| backbone.mode != Mode::Frozen) {
+        check.problem("model.backbone.mode", "pairs are trained on frozen backbones; use `frozen`");
+    }
+    if data.common.augment.is_used() && model.towers.is_empty() {
+        check.problem("data.augment", "rows of several fields have one view; leave it out");
+    }
+    if let Some(at) = train.augment.iter().position(|op| matches!(op, FeatureAugment::Mixup(_))) {
+        check.problem(&format!("train.augment[{at}]"), "a mixture of two rows has no second field to look for");
+    }
+    if let HeadConfig::Embedding(embedding) = &head
+        && build::projections(check.recipe, embedding) == Projections::Own
+    {
+        // Candidates are compared with each other, so that they must be made alike.
+        let order = data.parts().unwrap_or_else(|| fields.into_iter().map(|field| field.name).collect());
+        let second = order.get(1).and_then(|name| model.towers.get(name));
+        for name in order.iter().skip(2).filter(|name| model.towers.get(*name) != second) {
+            let message = format!("hard negatives need the backbone of `{}`, among which they stand", order[1]);
+            check.problem(&format!("model.towers.{name}"), message);
+        }
+    }
+}
+
+fn weights_are_said(check: &mut Check<'_>) {
+    let SamplerConfig::Weighted(weighted) = &check.recipe.train.sampler else { return };
+    match (weighted.by_row(), &check.recipe.data.common.weight) {
+        (true, None) => {
+            let message = "is missing; give one for each class, or name a column with the rows' own as `data.weight`";
+            check.problem("train.sampler.weights", message);
+        }
+        (false, Some(_)) => {
+            check.problem(
+                "train.sampler.weights",
+                "rows have weights of their own by `data.weight`; give one of the two",
+            );
+        }
+        _ => {}
     }
 }
 

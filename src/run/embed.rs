@@ -1,13 +1,16 @@
 //! Embeddings of samples: what the frozen backbone gives, what enters the head, or what the head gives.
 
+use std::collections::HashMap;
+
 use super::context::Context;
 use super::predict::{Predictor, all_rows};
 use crate::base::progress::{Event, Unit, work};
+use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
 use crate::data::{DataConfig, Targets};
 use crate::export::embeddings::{Embeddings, Names};
 use crate::graph::op::{Concat, Flatten};
-use crate::graph::{Graph, Origin, ValueId};
+use crate::graph::{Graph, Origin, Task, ValueId};
 use crate::neck::MASK;
 use crate::sample::Sample;
 use crate::sample::pipeline::Item;
@@ -29,6 +32,11 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// The layer of a run where nothing is said.
+    pub fn of(predictor: &Predictor) -> Self {
+        if predictor.plan().plan.train.loss().task() == Task::Embedding { Self::Head } else { Self::Neck }
+    }
+
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -67,6 +75,12 @@ impl Inputs {
             }
             // Numbers tell rows apart, and not together; a picture with a mask is of many classes.
             Targets::Values { .. } | Targets::Masks { .. } => Vec::new(),
+            // Rows of one first sample look for the same, whatever row it was in.
+            Targets::Pairs { names, of_row } => {
+                let mut first: HashMap<u32, &str> = HashMap::new();
+                let rows = dataset.rows.iter().zip(of_row.chunks_exact(names.len().max(1)));
+                rows.map(|(row, samples)| (*first.entry(samples[0]).or_insert(&row.origin)).to_string()).collect()
+            }
         };
         let (samples, ids) = dataset.rows.into_iter().map(|row| (row.samples, row.origin)).unzip();
         Ok(Self { samples, ids, labels })
@@ -89,6 +103,11 @@ pub struct Taken<'a> {
 /// # Errors
 /// A sample cannot be read; an exported file has no such layer; those of the engine.
 pub fn embed(predictor: &mut Predictor, inputs: Inputs, taken: Taken<'_>, context: &Context<'_>) -> Result<Embeddings> {
+    if taken.field.is_none() && predictor.is_of_pairs() {
+        let fields = one_of(predictor.classes().iter().map(String::as_str));
+        return Err(Error::bad_input("the fields of a row have an embedding each")
+            .hint(format!("say of which with `--field`: {fields}")));
+    }
     let (mut values, mut width) = (Vec::new(), 0);
     let total = inputs.ids.len();
     work(context.progress, "embedding", Some(total as u64), Unit::Samples, || -> Result<()> {
@@ -105,7 +124,8 @@ pub fn embed(predictor: &mut Predictor, inputs: Inputs, taken: Taken<'_>, contex
                 None => predictor.in_memory(&items, context)?,
             };
             let (graph, weights) = predictor.graph_for(&features)?;
-            let graph = graph_to(&graph, taken.layer, own.as_deref())?;
+            let field = taken.field.filter(|_| predictor.is_of_pairs());
+            let graph = graph_to(&graph, taken.layer, own.as_deref(), field)?;
             let found = graph.outputs().first().map_or(0, |(_, id)| graph.shape(*id).last());
             if width != 0 && width != found {
                 return Err(Error::bad_input(
@@ -131,8 +151,8 @@ pub fn embed(predictor: &mut Predictor, inputs: Inputs, taken: Taken<'_>, contex
 }
 
 /// The graph above the cut with a layer, as one row of numbers per sample, for its output; `own` are the inputs that it
-/// may depend on.
-fn graph_to(graph: &Graph, layer: Layer, own: Option<&[String]>) -> Result<Graph> {
+/// may depend on. Of pairs each `field` has a head.
+fn graph_to(graph: &Graph, layer: Layer, own: Option<&[String]>, field: Option<&str>) -> Result<Graph> {
     let mut graph = graph.clone();
     let values = match (layer, own) {
         (Layer::Cut, _) => {
@@ -142,9 +162,12 @@ fn graph_to(graph: &Graph, layer: Layer, own: Option<&[String]>) -> Result<Graph
             let is_own = |id: &ValueId| own.is_none_or(|own| own.contains(name(id)));
             graph.inputs().iter().copied().filter(|id| is_own(id) && !is_mask(id)).collect()
         }
+        (Layer::Neck, _) if field.is_some() => {
+            head_input(&graph, &format!("head.{}", field.unwrap_or_default())).into_iter().collect()
+        }
         (_, Some(own)) => last_of(&graph, own),
         (Layer::Head, None) => graph.outputs().first().map(|(_, id)| *id).into_iter().collect(),
-        (Layer::Neck, None) => head_input(&graph).into_iter().collect::<Vec<ValueId>>(),
+        (Layer::Neck, None) => head_input(&graph, "head").into_iter().collect::<Vec<ValueId>>(),
     };
     let mut flat = Vec::with_capacity(values.len());
     for (i, id) in values.into_iter().enumerate() {
@@ -189,11 +212,11 @@ fn flattened(graph: &mut Graph, value: ValueId, name: &str) -> Result<ValueId> {
     if graph.shape(value).dims.len() == 1 { Ok(value) } else { graph.node(name, Flatten, &[value]) }
 }
 
-/// What the first node of the head reads that is not the head's own.
-fn head_input(graph: &Graph) -> Option<ValueId> {
+/// What the first node of a head reads that is not the head's own.
+fn head_input(graph: &Graph, head: &str) -> Option<ValueId> {
     let of_head = |id: ValueId| {
         let name = &graph.values()[id.index()].name;
-        name == "head" || name.starts_with("head.")
+        name.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     let nodes = graph.nodes().iter().filter(|node| of_head(node.output));
     let mut inputs = nodes.flat_map(|node| node.inputs.iter().copied());
@@ -214,11 +237,11 @@ mod tests {
         let all = graph.node("neck.concat", Concat { axis: 0 }, &[image, text]).unwrap();
         graph.output("logits", all);
         let to = |layer, own: &str| {
-            let graph = graph_to(&graph, layer, Some(&[own.to_string()])).unwrap();
+            let graph = graph_to(&graph, layer, Some(&[own.to_string()]), None).unwrap();
             graph.shape(graph.outputs()[0].1).dims.clone()
         };
         assert_eq!((to(Layer::Cut, "image.cls"), to(Layer::Neck, "text.cls")), (vec![4], vec![3]));
         assert_eq!(last_of(&graph, &["text.cls".to_string()]), [text]);
-        assert_eq!(graph_to(&graph, Layer::Cut, None).unwrap().outputs().len(), 1);
+        assert_eq!(graph_to(&graph, Layer::Cut, None, None).unwrap().outputs().len(), 1);
     }
 }

@@ -126,6 +126,7 @@ fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
         Targets::Classes { .. } | Targets::Masks { .. } => "class",
         Targets::MultiLabel { .. } => "label",
         Targets::Values { .. } => "value",
+        Targets::Pairs { .. } => "field",
     };
     let number = |name: &String| {
         let found = known.iter().position(|other| other == name).and_then(|at| u32::try_from(at).ok());
@@ -141,7 +142,8 @@ fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
     let numbers = targets.names().iter().map(number).collect::<Result<Vec<u32>>>()?;
     let missing = (0..known.len() as u32).find(|number| !numbers.contains(number));
     match targets {
-        Targets::Masks { .. } => {}
+        // Whatever the fields are called, their order is that of the run.
+        Targets::Masks { .. } | Targets::Pairs { .. } => {}
         Targets::Classes { names, of_row } => {
             of_row.iter_mut().for_each(|class| *class = numbers[*class as usize]);
             *names = known.to_vec();
@@ -186,6 +188,10 @@ fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
         Targets::Classes { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row]).collect(),
         Targets::Masks { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
         Targets::MultiLabel { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
+        Targets::Pairs { names, of_row } => {
+            let fields = names.len();
+            *of_row = wanted.iter().flat_map(|&row| of_row[row * fields..][..fields].iter().copied()).collect();
+        }
         Targets::Values { names, of_row } => {
             let width = names.len();
             *of_row = wanted.iter().flat_map(|&row| of_row[row * width..][..width].iter().copied()).collect();
@@ -220,7 +226,8 @@ fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Ev
         work(context.progress, "predicting", total, Unit::Samples, || predictor.logits_in_memory(&items, context))?;
     let targets = Kept::of(&dataset.targets, &rows);
     let all: Vec<u32> = (0..rows.len() as u32).collect();
-    let data = Data { features: &features, targets: targets.targets(), train: &all, valid: &[], pool: &all };
+    let data =
+        Data { features: &features, targets: targets.targets(), train: &all, valid: &[], pool: &all, weights: None };
     let (graph, weights) = predictor.above();
     let metrics = train::evaluate(graph, weights, &data, &all, &training::config(&plan.plan), "eval")?;
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("eval/")?.to_string(), value));

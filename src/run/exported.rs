@@ -39,7 +39,9 @@ pub fn open(
     let mut engine: Box<dyn Engine> = Box::new(OnnxRuntime::open(prepared, context.home, path, threads)?);
     if input == Input::Pixels {
         engine = Box::new(FromPixels::new(engine));
-        plan.plan.model.backbone.preprocess = pixels::whole(&plan.plan.model.backbone.preprocess);
+        for plan in std::iter::once(&mut plan.plan).chain(plan.towers.iter_mut().map(|tower| &mut tower.plan)) {
+            plan.model.backbone.preprocess = pixels::whole(&plan.model.backbone.preprocess);
+        }
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     let fields = plan.plan.data.fields();

@@ -14,7 +14,7 @@ use super::{directory, exported, segmentation};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
-use crate::data::{self, DataConfig, Dataset, Field, LoadContext};
+use crate::data::{self, DataConfig, Dataset, Field, LoadContext, TargetKind};
 use crate::engine::runtime;
 use crate::export::{Activation, Metadata};
 use crate::graph::import::Tail;
@@ -155,6 +155,25 @@ impl Predictor {
         training::graph_in_use(&self.plan, self.tail.as_ref(), &inputs, HeadConfig::stored_rows(&self.weights))
     }
 
+    /// The graph of one field of pairs for rows of so many tokens.
+    ///
+    /// # Errors
+    /// There is no such field.
+    pub(super) fn graph_of_field(&self, field: &str, tokens: usize) -> Result<Graph> {
+        training::graph_of_field(&self.plan, &self.towers[self.tower_of(field)?].inputs(tokens), field)
+    }
+
+    /// The embeddings of one field of pairs: `[items, dim]`.
+    ///
+    /// # Errors
+    /// Those of [`Self::in_memory_of`].
+    pub(super) fn outputs_of(&mut self, field: &str, items: &[Item<'_>], context: &Context<'_>) -> Result<Vec<f32>> {
+        let (batch_size, place) = (self.plan.plan.engine.batch_size, self.tower_of(field)?);
+        let features = self.towers[place].add(InMemory::new(items.len()), items, batch_size, context)?;
+        let graph = training::graph_of_field(&self.plan, features.inputs(), field)?;
+        train::predict(&graph, &self.weights, &features, &all_rows(&features), Prediction::Raw)
+    }
+
     /// The engines that a row goes through, each with its outputs.
     pub(super) fn towers(&self) -> &[Tower] {
         &self.towers
@@ -215,6 +234,11 @@ impl Predictor {
         let batch_size = self.plan.plan.engine.batch_size;
         let start = Ok(InMemory::new(items.len()));
         self.towers.iter_mut().fold(start, |features, tower| tower.add(features?, items, batch_size, context))
+    }
+
+    /// Whether the fields of a row have an embedding each.
+    pub fn is_of_pairs(&self) -> bool {
+        self.plan.target == TargetKind::Pairs && !self.plan.plan.model.towers.is_empty()
     }
 
     /// Whether the run gives masks.
@@ -355,6 +379,12 @@ impl Predictor {
         names: &[String],
         context: &Context<'_>,
     ) -> Result<Vec<Predicted>> {
+        if self.is_of_pairs() {
+            return Err(Error::bad_input(
+                "a run on pairs gives an embedding of each field, and predicts nothing of a row",
+            )
+            .hint("write embeddings with `caft embed RUN --field NAME …`, and find by them with `caft search`"));
+        }
         let numbered = samples.iter().zip(names).enumerate();
         let items: Vec<Item<'_>> = numbered.map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
         let total = Some(items.len() as u64);

@@ -85,8 +85,9 @@ fn only(dataset: &Dataset, field: &str) -> Result<Dataset> {
     let place = place.ok_or_else(|| Error::bad_input(format!("the data have no field `{field}`")))?;
     let row = |row: &Row| Row { samples: vec![row.samples[place].clone()], origin: row.origin.clone() };
     let rows = dataset.rows.iter().map(row).collect();
-    let (targets, splits, left_out) = (dataset.targets.clone(), dataset.splits.clone(), dataset.left_out.clone());
-    Ok(Dataset { fields: vec![dataset.fields[place].clone()], rows, targets, splits, left_out })
+    let fields = vec![dataset.fields[place].clone()];
+    let Dataset { targets, splits, left_out, weights, .. } = dataset.clone();
+    Ok(Dataset { fields, rows, targets, splits, left_out, weights })
 }
 
 fn one(

@@ -11,6 +11,8 @@ pub enum Kept {
     MultiLabel(usize, Vec<f32>),
     /// How many values a row has, and the values.
     Values(usize, Vec<f32>),
+    /// How many fields of a row belong together, and the number of each field's sample.
+    Pairs(usize, Vec<u32>),
 }
 
 impl Kept {
@@ -29,6 +31,9 @@ impl Kept {
             data::Targets::Values { of_row, .. } => {
                 Self::Values(width, rows.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
             }
+            data::Targets::Pairs { of_row, .. } => {
+                Self::Pairs(width, rows.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
+            }
             // Their rows are places, which only a network's tokens say.
             data::Targets::Masks { .. } => Self::Classes(Vec::new()),
         }
@@ -40,6 +45,7 @@ impl Kept {
             Self::Classes(classes) => Targets::Classes(classes),
             Self::MultiLabel(width, values) => Targets::MultiLabel { width: *width, values },
             Self::Values(width, values) => Targets::Values { width: *width, values },
+            Self::Pairs(fields, samples) => Targets::Pairs { fields: *fields, samples },
         }
     }
 }
@@ -54,6 +60,8 @@ mod tests {
         let labels = data::Targets::MultiLabel { names: names.clone(), of_row: vec![vec![1], vec![], vec![0, 1]] };
         let kept = Kept::of(&labels, &[2, 0]);
         assert_eq!(kept.targets(), Targets::MultiLabel { width: 2, values: &[1.0, 1.0, 0.0, 1.0] });
+        let pairs = data::Targets::Pairs { names: names.clone(), of_row: vec![0, 1, 0, 2] };
+        assert_eq!(Kept::of(&pairs, &[1]).targets(), Targets::Pairs { fields: 2, samples: &[0, 2] });
         let values = data::Targets::Values { names, of_row: vec![1.0, 2.0, 3.0, 4.0] };
         assert_eq!(Kept::of(&values, &[1]).targets(), Targets::Values { width: 2, values: &[3.0, 4.0] });
     }

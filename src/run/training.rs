@@ -15,7 +15,7 @@ use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::random::Stream;
 use crate::base::{Cancel, Error, Result};
-use crate::data::{self, Splits};
+use crate::data::{self, Splits, TargetKind};
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights};
 use crate::head::Solved;
@@ -40,6 +40,8 @@ pub struct Training {
     /// The row of the data set that each of them is.
     pub(super) kept: Vec<usize>,
     pub(super) targets: Kept,
+    /// How likely each of them is to be drawn, where the data say so.
+    weights: Option<Vec<f32>>,
     /// Where the targets are masks: these, the graph that gives the classes of pixels, and the pictures' tokens.
     masks: Option<(Masks, Graph, StoredRows)>,
     task: Task,
@@ -124,6 +126,7 @@ impl Training {
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
             targets: targets.unwrap_or_else(|| Kept::of(&resolved.dataset.targets, &kept)),
+            weights: resolved.dataset.weights.as_ref().map(|all| kept.iter().map(|&row| all[row]).collect()),
             masks,
             task: plan.plan.train.loss().task(),
             rows,
@@ -140,7 +143,12 @@ impl Training {
     ///
     /// # Errors
     /// Those of [`Self::new`].
-    pub fn alone(plan: &ResolvedPlan, rows: StoredRows, targets: &data::Targets, splits: Splits) -> Result<Self> {
+    pub fn alone(
+        plan: &ResolvedPlan,
+        rows: StoredRows,
+        (targets, weights): (&data::Targets, Option<Vec<f32>>),
+        splits: Splits,
+    ) -> Result<Self> {
         let Splits { mut train, valid, test } = splits;
         let pool = narrow(&plan.plan, &mut train, &valid)?;
         let kept: Vec<usize> = (0..targets.len()).collect();
@@ -149,6 +157,7 @@ impl Training {
             tail: None,
             model: plan.plan.model.clone(),
             targets: Kept::of(targets, &kept),
+            weights,
             masks: None,
             task: plan.plan.train.loss().task(),
             rows: Rows::Stored(rows),
@@ -168,6 +177,7 @@ impl Training {
             train: &self.train,
             valid: &self.valid,
             pool: &self.pool,
+            weights: self.weights.as_deref(),
         }
     }
 
@@ -234,6 +244,9 @@ impl Training {
             weights.save(&checkpoint.join(BEST), BTreeMap::new())?;
             return Ok((weights, summary));
         }
+        if let Some(note) = self.never_drawn() {
+            context.progress.event(Event::Warning(note));
+        }
         let epochs = u64::from(self.config.recipe.epochs);
         let what = "training".to_string();
         context.progress.event(Event::WorkStarted { what, total: Some(epochs), unit: Unit::Epochs });
@@ -279,6 +292,15 @@ impl Training {
         Ok((solution.weights, summary))
     }
 
+    /// What the sampler leaves out.
+    fn never_drawn(&self) -> Option<String> {
+        let Kept::Classes(classes) = &self.targets else { return None };
+        let mut counts = vec![0; classes.iter().max().map_or(0, |class| *class as usize + 1)];
+        self.train.iter().for_each(|row| counts[classes[*row as usize] as usize] += 1);
+        let (out, of) = (self.config.recipe.sampler.left_out(&counts), counts.iter().filter(|rows| **rows > 0).count());
+        (out > 0).then(|| format!("{out} of {of} classes have one training row and are left out by `train.sampler`"))
+    }
+
     /// The loss, and the first metric where there are rows to validate on.
     fn detail(&self, log: &EpochLog) -> String {
         let wanted = ["train/loss".to_string(), self.main_valid()];
@@ -304,6 +326,11 @@ impl Training {
     /// The splits with their rows, by position in [`Self::rows`].
     pub fn splits(&self) -> [(&'static str, &[u32]); 3] {
         [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
+    }
+
+    /// Numbers that the graph gives for a row.
+    pub fn width(&self) -> usize {
+        self.graph.outputs().first().map_or(0, |(_, id)| self.graph.shape(*id).last())
     }
 
     /// Whether a row is a place of a picture, and not a sample.
@@ -340,7 +367,7 @@ impl Training {
         let Some((features, targets)) = instead else {
             return train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, split);
         };
-        let data = Data { features, targets: targets.targets(), train: &[], valid: &[], pool: &[] };
+        let data = Data { features, targets: targets.targets(), train: &[], valid: &[], pool: &[], weights: None };
         let rows: Vec<u32> = (0..rows.len() as u32).collect();
         train::evaluate(&self.graph, weights, &data, &rows, &self.config, split)
     }
@@ -427,7 +454,19 @@ pub fn graph_in_use(
 pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
     let model = &plan.plan.model;
     let tail = tail.map(|tail| (tail, tail::start(&plan.plan)));
+    if plan.target == TargetKind::Pairs {
+        return train::build_graph_of_pairs(&model.neck, &model.head, inputs, &plan.classes, None);
+    }
     train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
+}
+
+/// The part of [`graph`] that makes the embedding of one field of pairs, over the inputs of that field.
+///
+/// # Errors
+/// Those of [`graph`].
+pub fn graph_of_field(plan: &ResolvedPlan, inputs: &[InputSpec], field: &str) -> Result<Graph> {
+    let ModelPlan { neck, head, .. } = &plan.plan.model;
+    train::build_graph_of_pairs(neck, head, inputs, &plan.classes, Some(field))
 }
 
 /// How the plan says to train.

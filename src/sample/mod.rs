@@ -46,7 +46,7 @@ impl Modality {
 }
 
 /// Where a sample's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A whole file.
     File(PathBuf),
@@ -64,7 +64,7 @@ pub enum Source {
 }
 
 /// How the bytes are to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// PNG, JPEG, GIF, BMP, TIFF or WebP, as the bytes themselves say.
     Encoded,
@@ -87,7 +87,7 @@ pub enum Encoding {
 }
 
 /// One input of one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sample {
     /// Where the bytes are.
     pub source: Source,

@@ -26,7 +26,7 @@ pub enum SamplerConfig {
     Shuffle(Shuffle),
     /// Every class equally often.
     ClassBalanced(ClassBalanced),
-    /// Rows at random, by the weight of their class.
+    /// Rows at random, by the weight of their class or of their own.
     Weighted(Weighted),
     /// Batches of so many rows of each of some classes, as losses that compare rows need.
     Pk(Pk),
@@ -45,6 +45,8 @@ pub struct Pool<'a> {
     pub rows: &'a [u32],
     /// The class of every row of the dataset.
     pub class_of: &'a [u32],
+    /// How likely every row of the dataset is to be drawn, where the data say so.
+    pub weights: Option<&'a [f32]>,
     /// How many classes there are.
     pub classes: usize,
     /// Rows of a batch.
@@ -58,7 +60,24 @@ pub struct Pool<'a> {
 impl SamplerConfig {
     /// Whether rows are drawn by their class, so that targets must be classes.
     pub fn needs_classes(&self) -> bool {
+        match self {
+            Self::Shuffle(_) => false,
+            Self::Weighted(weighted) => !weighted.by_row(),
+            Self::ClassBalanced(_) | Self::Pk(_) => true,
+        }
+    }
+
+    /// Whether not just every row comes once.
+    pub fn draws(&self) -> bool {
         !matches!(self, Self::Shuffle(_))
+    }
+
+    /// How many of some classes, given by their training rows, are never drawn though they have some.
+    pub fn left_out(&self, rows_of_classes: &[usize]) -> usize {
+        match self {
+            Self::Pk(pk) => rows_of_classes.iter().filter(|rows| pk.leaves_out(**rows)).count(),
+            Self::Shuffle(_) | Self::ClassBalanced(_) | Self::Weighted(_) => 0,
+        }
     }
 
     /// The rows of an epoch in order; `None` for every row once at random, which the trainer does by blocks
@@ -127,7 +146,7 @@ mod tests {
             SamplerConfig::Weighted(Weighted { weights: vec![1.0, 0.0, 99.0, 5.0] }),
             SamplerConfig::Pk(Pk { rows_per_class: 4 }),
         ];
-        let pool = Pool { rows, class_of, classes: 4, batch_size, seed: 3, epoch };
+        let pool = Pool { rows, class_of, weights: None, classes: 4, batch_size, seed: 3, epoch };
         samplers.iter().map(|sampler| Ok(sampler.order(&pool)?.unwrap())).collect()
     }
 
@@ -153,8 +172,29 @@ mod tests {
         assert_eq!(orders, pool(&class_of, &rows, 0, 8).unwrap());
         let later = pool(&class_of, &rows, 1, 8).unwrap();
         assert!(orders.iter().zip(&later).all(|(a, b)| a != b));
+        // The class of one row would only be compared with itself.
+        assert_eq!(count(&orders[2], 2), 0);
+        assert_eq!(SamplerConfig::Pk(Pk { rows_per_class: 4 }).left_out(&[90, 9, 1, 0]), 1);
+        assert_eq!(SamplerConfig::Pk(Pk { rows_per_class: 1 }).left_out(&[90, 9, 1, 0]), 0);
         let error = pool(&class_of, &rows, 0, 16).unwrap_err();
         assert!(error.to_string().contains("4 classes"), "{error}");
+        assert!(error.hint_text().unwrap().contains("1 of one row are left out"), "{error:?}");
         assert!(pool(&class_of, &rows, 0, 10).is_err());
+    }
+
+    #[test]
+    fn rows_are_drawn_by_weights_of_their_own() {
+        let weights: Vec<f32> = (0..40).map(|row| if row % 4 == 0 { 3.0 } else { f32::from(row % 2 == 0) }).collect();
+        let rows: Vec<u32> = (0..40).collect();
+        let pool =
+            Pool { rows: &rows, class_of: &[], weights: Some(&weights), classes: 0, batch_size: 8, seed: 1, epoch: 0 };
+        let sampler = SamplerConfig::Weighted(Weighted::default());
+        assert!(sampler.draws() && !sampler.needs_classes());
+        let drawn: Vec<u32> =
+            (0..50).flat_map(|epoch| sampler.order(&Pool { epoch, ..pool }).unwrap().unwrap()).collect();
+        let share = |of: u32| drawn.iter().filter(|row| **row % 4 == of).count() as f64 / drawn.len() as f64;
+        assert_eq!((drawn.len(), share(1), share(3)), (2000, 0.0, 0.0));
+        assert!((share(0) - 0.75).abs() < 0.04 && (share(2) - 0.25).abs() < 0.04, "{}", share(0));
+        assert!(sampler.order(&Pool { weights: None, ..pool }).is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 
 /// Batches of `rows_per_class` rows of each of `batch_size / rows_per_class` classes, so that every row has
 /// others of its class beside it: what triplet and contrastive losses need. Rows of classes that have fewer
-/// repeat.
+/// repeat; a class of one row, which would only be compared with itself, is left out, and a run says how many are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pk {
@@ -24,9 +24,16 @@ impl Default for Pk {
 }
 
 impl Pk {
+    /// Whether a class of so many training rows is never drawn.
+    pub(super) fn leaves_out(&self, rows: usize) -> bool {
+        rows == 1 && self.rows_per_class > 1
+    }
+
     pub(super) fn order(&self, pool: &Pool<'_>) -> Result<Vec<u32>> {
         let (each, size) = (self.rows_per_class.max(1) as usize, pool.batch_size);
-        let by_class = pool.by_class()?;
+        let mut by_class = pool.by_class()?;
+        let all = by_class.len();
+        by_class.retain(|rows| !self.leaves_out(rows.len()));
         let at_once = size / each;
         if size % each != 0 {
             let error =
@@ -35,8 +42,10 @@ impl Pk {
         }
         if at_once > by_class.len() {
             let error = format!("a batch of {size} with {each} rows per class needs {at_once} classes");
-            let found = by_class.len();
-            return Err(Error::bad_input(error).hint(format!("{found} have training rows: lower `train.batch_size`")));
+            let (found, single) = (by_class.len(), all - by_class.len());
+            let out = if single > 0 { format!("; {single} of one row are left out") } else { String::new() };
+            let hint = format!("{found} have training rows enough: lower `train.batch_size`{out}");
+            return Err(Error::bad_input(error).hint(hint));
         }
         let classes: Vec<usize> = (0..by_class.len()).collect();
         let mut classes = Round::new(classes, pool.stream("classes"));

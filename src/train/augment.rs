@@ -27,8 +27,9 @@ pub(super) fn change(ops: &[FeatureAugment], batch: &mut Batch, inputs: &[InputS
             let values = &mut values[..rows * width];
             match op {
                 FeatureAugment::Noise(noise) => {
-                    let squares: Vec<f64> = values.par_chunks(width).map(squares).collect();
-                    let mean = squares.iter().sum::<f64>() / values.len().max(1) as f64;
+                    batch.squares.clear();
+                    values.par_chunks(width).map(squares).collect_into_vec(&mut batch.squares);
+                    let mean = batch.squares.iter().sum::<f64>() / values.len().max(1) as f64;
                     let std = (noise.std * mean.sqrt()) as f32;
                     by_fours(values, |index, four| {
                         let noise = normals(stream.block(index));
@@ -86,12 +87,15 @@ fn normals(block: [u32; 4]) -> [f32; 4] {
 
 /// Mixes every row with the row of its number in a random order of the batch.
 fn mix(mixup: &Mixup, batch: &mut Batch, inputs: &[InputSpec], stream: Stream) {
-    let mut partners: Vec<usize> = (0..batch.rows).collect();
+    let (mut partners, mut before) = std::mem::take(&mut batch.room);
+    partners.clear();
+    partners.extend(0..batch.rows);
     Stream::new(stream.u64(u64::MAX), 1).shuffle(&mut partners);
     let share = beta(mixup.alpha, stream);
     for (spec, values) in inputs.iter().zip(&mut batch.inputs) {
         let width = spec.elements().max(1);
-        let before = values[..partners.len() * width].to_vec();
+        before.clear();
+        before.extend_from_slice(&values[..partners.len() * width]);
         for (row, partner) in values.chunks_exact_mut(width).zip(&partners) {
             for (value, other) in row.iter_mut().zip(&before[partner * width..]) {
                 *value = if is_mask(spec) {
@@ -104,6 +108,7 @@ fn mix(mixup: &Mixup, batch: &mut Batch, inputs: &[InputSpec], stream: Stream) {
         }
     }
     batch.mix(share, &partners);
+    batch.room = (partners, before);
 }
 
 /// A number of the Beta distribution whose parameters are both `alpha` (Jöhnk, 1964).

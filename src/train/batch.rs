@@ -26,8 +26,13 @@ pub struct Batch {
     classes: Vec<u32>,
     values: Vec<f32>,
     kind: Kind,
-    /// What each row was mixed with: the share that the row itself keeps, and the other rows' targets.
-    mixed: Option<(f64, Vec<u32>, Vec<f32>)>,
+    /// The share that each row keeps of itself, where it was mixed with another.
+    mixed: Option<f64>,
+    /// The targets of the rows that rows were mixed with.
+    others: (Vec<u32>, Vec<f32>),
+    /// Room that is kept from batch to batch for changing features: partners with rows as they were, and sums of squares.
+    pub(super) room: (Vec<usize>, Vec<f32>),
+    pub(super) squares: Vec<f64>,
 }
 
 /// What the targets of a batch are, with the numbers of a row.
@@ -37,6 +42,7 @@ enum Kind {
     Classes,
     Labels(usize),
     Values(usize),
+    Pairs(usize),
 }
 
 impl Batch {
@@ -57,30 +63,37 @@ impl Batch {
             Kind::Classes => Targets::Classes(&self.classes),
             Kind::Labels(width) => Targets::MultiLabel { width, values: &self.values },
             Kind::Values(width) => Targets::Values { width, values: &self.values },
+            Kind::Pairs(fields) => Targets::Pairs { fields, samples: &self.classes },
         }
     }
 
     /// Says that row i was mixed with row `partners[i]` and keeps `share` of itself.
     pub(super) fn mix(&mut self, share: f64, partners: &[usize]) {
         let width = match self.kind {
-            Kind::Classes => 0,
+            Kind::Classes | Kind::Pairs(_) => 0,
             Kind::Labels(width) | Kind::Values(width) => width,
         };
-        let classes = partners.iter().filter_map(|row| self.classes.get(*row).copied()).collect();
-        let values = partners.iter().flat_map(|row| &self.values[row * width..][..width]).copied().collect();
-        self.mixed = Some((share, classes, values));
+        let (classes, values) = &mut self.others;
+        classes.clear();
+        classes.extend(partners.iter().filter_map(|row| self.classes.get(*row).copied()));
+        values.clear();
+        partners.iter().for_each(|row| values.extend_from_slice(&self.values[row * width..][..width]));
+        self.mixed = Some(share);
     }
 
     /// The share that rows keep of themselves, and the targets of the rows they were mixed with; `None` for rows as
     /// they are.
     pub fn mixed(&self) -> Option<(f64, Targets<'_>)> {
-        let (share, classes, values) = self.mixed.as_ref()?;
+        let share = self.mixed?;
+        let (classes, values) = &self.others;
         let targets = match self.kind {
             Kind::Classes => Targets::Classes(classes),
             Kind::Labels(width) => Targets::MultiLabel { width, values },
             Kind::Values(width) => Targets::Values { width, values },
+            // A mixture of two rows has no second that it looks for.
+            Kind::Pairs(_) => return None,
         };
-        Some((*share, targets))
+        Some((share, targets))
     }
 
     /// Takes over rows and targets of another batch, not its inputs.
@@ -88,7 +101,8 @@ impl Batch {
         (self.rows, self.kind) = (from.rows, from.kind);
         self.classes.clone_from(&from.classes);
         self.values.clone_from(&from.values);
-        self.mixed.clone_from(&from.mixed);
+        self.mixed = from.mixed;
+        self.others.clone_from(&from.others);
     }
 
     /// Adds a row of another batch, for which there is room.
@@ -99,6 +113,7 @@ impl Batch {
         self.kind = from.kind;
         match from.kind {
             Kind::Classes => self.classes.push(from.classes[row]),
+            Kind::Pairs(fields) => self.classes.extend_from_slice(&from.classes[row * fields..][..fields]),
             Kind::Labels(width) | Kind::Values(width) => {
                 self.values.extend_from_slice(&from.values[row * width..][..width]);
             }
@@ -124,6 +139,11 @@ impl Batch {
             Targets::Classes(classes) => {
                 self.classes.clear();
                 self.classes.extend(rows.iter().map(|row| classes[*row]));
+            }
+            Targets::Pairs { fields, samples } => {
+                self.kind = Kind::Pairs(fields);
+                self.classes.clear();
+                rows.iter().for_each(|row| self.classes.extend_from_slice(&samples[row * fields..][..fields]));
             }
             Targets::MultiLabel { width, values } | Targets::Values { width, values } => {
                 let labels = matches!(targets, Targets::MultiLabel { .. });
@@ -262,6 +282,11 @@ pub(super) fn check_rows(features: &dyn Features, targets: Targets<'_>, width: u
     if targets.len() != features.len() {
         let (a, b) = (targets.len(), features.len());
         return Err(Error::bad_input(format!("there are {a} targets for {b} rows of features")));
+    }
+    if let Targets::Pairs { fields, .. } = targets
+        && fields < 2
+    {
+        return Err(Error::bad_input("rows that are pairs need two fields or more"));
     }
     if let Targets::MultiLabel { width: found, .. } | Targets::Values { width: found, .. } = targets
         && found != width

@@ -63,7 +63,7 @@ impl Checkpoints {
     pub fn new(folder: &Path, graph: &Graph, data: &Data<'_>, config: &TrainConfig) -> Self {
         let rows = |rows: &[u32]| -> Vec<u8> { rows.iter().flat_map(|r| r.to_le_bytes()).collect() };
         let targets = match data.targets {
-            Targets::Classes(classes) => rows(classes),
+            Targets::Classes(classes) | Targets::Pairs { samples: classes, .. } => rows(classes),
             Targets::MultiLabel { values, .. } | Targets::Values { values, .. } => {
                 values.iter().flat_map(|v| v.to_le_bytes()).collect()
             }
@@ -76,8 +76,10 @@ impl Checkpoints {
             .field("train", rows(data.train))
             .field("valid", rows(data.valid))
             .field("pool", rows(data.pool))
-            .field("targets", targets)
-            .finish();
+            .field("targets", targets);
+        // Only where there are some, so that checkpoints without are still found.
+        let weights = data.weights.map(|weights| weights.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>());
+        let fingerprint = weights.into_iter().fold(fingerprint, |key, weights| key.field("weights", weights)).finish();
         Self { path: folder.join(FILE), fingerprint }
     }
 

@@ -6,7 +6,7 @@
 //! # fn example(features: &dyn Features, classes: &[u32], rows: [&[u32]; 3], config: &TrainConfig) -> caft::base::Result<()> {
 //! let inputs = features.inputs().to_vec(); // one per output of the cut, in order
 //! let graph = build_graph(&Default::default(), &Default::default(), &inputs, 10)?; // neck, head, 10 classes
-//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1], pool: rows[0] };
+//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1], pool: rows[0], weights: None };
 //! let cancel = Cancel::default();
 //! let trained = train(&graph, &data, config, Session {
 //!     cancel: &cancel,
@@ -48,6 +48,7 @@ mod full_batch;
 mod libtorch;
 mod r#loop;
 mod order;
+mod pairs;
 mod stack;
 mod trials;
 mod updates;
@@ -59,6 +60,7 @@ pub use features::{Features, InMemory, InputSpec};
 #[cfg(feature = "libtorch")]
 pub use libtorch::Libtorch;
 pub use order::shuffled;
+pub use pairs::build_graph_of_pairs;
 pub use trials::{Ended, Member, TrialLog, Watch, train_trials};
 
 /// How to train.
@@ -95,6 +97,8 @@ pub struct Data<'a> {
     /// The rows whose shuffled order the training rows follow: themselves, or more of which the others are left out,
     /// so that folds and shares of the same rows visit theirs in one order.
     pub pool: &'a [u32],
+    /// How likely each row is to be drawn by the sampler `weighted`, where the data say so.
+    pub weights: Option<&'a [f32]>,
 }
 
 /// The surroundings of a training run.
@@ -312,6 +316,7 @@ impl Data<'_> {
                     facts.class_counts.iter_mut().zip(labels).for_each(|(n, y)| *n += usize::from(*y > 0.5));
                 }
             }
+            Targets::Pairs { .. } => {}
             Targets::Values { values, .. } => {
                 let rows = self.train.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied();
                 facts.moments = fit::moments(&rows.collect::<Vec<f32>>(), width)?;

@@ -19,14 +19,19 @@ pub const WINDOW: usize = 16;
 /// The sampler does not fit the classes.
 pub(super) fn epoch_order(data: &Data<'_>, config: &TrainConfig, epoch: u32) -> Result<Vec<u32>> {
     let sampler = &config.recipe.sampler;
-    if sampler.needs_classes() {
-        let Targets::Classes(class_of) = data.targets else {
-            return Err(Error::bad_input("`train.sampler` draws rows by their class, and there are no classes"));
+    if sampler.draws() {
+        let class_of: &[u32] = match data.targets {
+            Targets::Classes(class_of) => class_of,
+            _ if sampler.needs_classes() => {
+                return Err(Error::bad_input("`train.sampler` draws rows by their class, and there are no classes"));
+            }
+            _ => &[],
         };
         let classes = class_of.iter().max().map_or(0, |class| *class as usize + 1);
         let pool = Pool {
             rows: data.train,
             class_of,
+            weights: data.weights,
             classes,
             batch_size: config.batch_size(),
             seed: config.order_seed,
@@ -46,7 +51,7 @@ pub(super) fn epoch_order(data: &Data<'_>, config: &TrainConfig, epoch: u32) -> 
 
 /// The rows that [`epoch_order`] puts in order before it leaves some out.
 pub(super) fn pool<'a>(data: &Data<'a>, config: &TrainConfig) -> &'a [u32] {
-    if config.recipe.sampler.needs_classes() { data.train } else { data.pool }
+    if config.recipe.sampler.draws() { data.train } else { data.pool }
 }
 
 /// Some rows, to be asked for.
@@ -112,7 +117,12 @@ mod tests {
         let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 5, seed: 0 };
         let order = |train: &[u32]| {
             let targets = Targets::Classes(&[]);
-            epoch_order(&Data { features: &features, targets, train, valid: &[], pool: &all }, &config, 2).unwrap()
+            epoch_order(
+                &Data { features: &features, targets, train, valid: &[], pool: &all, weights: None },
+                &config,
+                2,
+            )
+            .unwrap()
         };
         let mut whole = order(&all);
         whole.retain(|row| row % 3 > 0);

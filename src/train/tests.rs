@@ -66,6 +66,7 @@ fn run(features: &dyn Features, classes: &[u32], config: &TrainConfig, session: 
         train: &train_rows,
         valid: &valid_rows,
         pool: &train_rows,
+        weights: None,
     };
     train(&graph(features), &data, config, session)
 }
@@ -114,7 +115,8 @@ fn a_linear_head_learns_and_is_measured() {
     assert!(losses[19] < 0.5 * losses[0], "{losses:?}");
     let (train_rows, valid_rows) = rows();
     let targets = Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &train_rows, valid: &valid_rows, pool: &train_rows };
+    let data =
+        Data { features: &features, targets, train: &train_rows, valid: &valid_rows, pool: &train_rows, weights: None };
     let again = evaluate(&graph(&features), &trained.best, &data, &valid_rows, &config(), "test").unwrap();
     assert_eq!(again["test/accuracy"], log.metrics["valid/accuracy"]);
     assert_eq!(again["test/macro_f1"], log.metrics["valid/macro_f1"]);
@@ -147,6 +149,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             train: &all,
             valid: &all[..50],
             pool: &all,
+            weights: None,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let cancel = Cancel::default();
@@ -310,7 +313,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(error.to_string(), "row 3 has class 9, of 3 classes");
     let wrong = InMemory::new(ROWS).with("cls", &[2], vec![0.0; ROWS * 2]).unwrap();
     let (targets, graph) = (Targets::Classes(&classes), graph(&features));
-    let data = Data { features: &wrong, targets, train: &[0, 1], valid: &[], pool: &[0, 1] };
+    let data = Data { features: &wrong, targets, train: &[0, 1], valid: &[], pool: &[0, 1], weights: None };
     assert!(
         train(&graph, &data, &config(), Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet })
             .unwrap_err()
@@ -319,7 +322,8 @@ fn what_does_not_fit_is_refused() {
     );
     let broken = InMemory::new(1).with("cls", &[WIDTH], vec![f32::NAN; WIDTH]).unwrap();
     let plain = build_graph(&NeckChain::default(), &HeadConfig::default(), broken.inputs(), 1).unwrap();
-    let data = Data { features: &broken, targets: Targets::Classes(&[0]), train: &[0], valid: &[], pool: &[0] };
+    let data =
+        Data { features: &broken, targets: Targets::Classes(&[0]), train: &[0], valid: &[], pool: &[0], weights: None };
     let error = train(&plain, &data, &config(), Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet })
         .unwrap_err();
     assert_eq!(error.to_string(), "the loss is not finite in step 1 (epoch 1)");
@@ -339,8 +343,14 @@ fn early_stopping_ends_after_patience_and_stays_ended() {
     assert!(epochs < 60 && epochs == trained.best_epoch + 2, "{epochs} {}", trained.best_epoch);
     let session = Session { cancel: &cancel, checkpoint: Some(folder.path()), on_epoch: &mut quiet };
     assert_eq!(run(&features, &classes, &config, session).unwrap(), trained);
-    let data =
-        Data { features: &features, targets: Targets::Classes(&classes), train: &[0, 1], valid: &[], pool: &[0, 1] };
+    let data = Data {
+        features: &features,
+        targets: Targets::Classes(&classes),
+        train: &[0, 1],
+        valid: &[],
+        pool: &[0, 1],
+        weights: None,
+    };
     let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet };
     let error = train(&graph(&features), &data, &config, session).unwrap_err();
     assert!(error.to_string().contains("needs validation rows"), "{error}");

@@ -228,6 +228,7 @@ mod tests {
                 train: &train_rows,
                 valid: &valid,
                 pool: &train_rows,
+                weights: None,
             };
             let members = members(data, precision);
             for threads in [1, 3] {
@@ -256,6 +257,7 @@ mod tests {
             train: &all,
             valid: &all[..30],
             pool: &all,
+            weights: None,
         };
         let mut members = members(data, Arithmetic::Fp32);
         let OptimizerConfig::Sgd(sgd) = &mut members[2].config.recipe.optimizer else { unreachable!() };

@@ -14,13 +14,19 @@ use crate::optim::{Factors, MAX_SLOTS, Optimizer, Update, factors};
 pub(super) struct Criterion {
     loss: Box<dyn Loss<f32>>,
     row_losses: Vec<f64>,
+    /// The gradient by the rows' own targets, where rows are mixed.
+    own: Vec<f32>,
 }
 
 impl Criterion {
     /// # Errors
     /// The loss does not fit the targets.
     pub fn new(config: &TrainConfig, facts: &TargetFacts) -> Result<Self> {
-        Ok(Self { loss: config.recipe.loss().build(facts)?, row_losses: vec![0.0; config.batch_size()] })
+        Ok(Self {
+            loss: config.recipe.loss().build(facts)?,
+            row_losses: vec![0.0; config.batch_size()],
+            own: Vec::new(),
+        })
     }
 
     /// The loss of a batch's outputs, and in `grad` the gradient of its mean.
@@ -28,9 +34,11 @@ impl Criterion {
         let losses = &mut self.row_losses[..batch.rows];
         let loss = self.loss.compute(outputs, batch.targets(), losses, grad);
         let Some((share, others)) = batch.mixed() else { return loss };
-        let own = grad.to_vec();
+        self.own.clear();
+        self.own.extend_from_slice(grad);
         let other = self.loss.compute(outputs, others, losses, grad);
-        grad.iter_mut().zip(own).for_each(|(grad, own)| *grad = share as f32 * own + (1.0 - share) as f32 * *grad);
+        let own = self.own.iter();
+        grad.iter_mut().zip(own).for_each(|(grad, own)| *grad = share as f32 * *own + (1.0 - share) as f32 * *grad);
         LossSum { sum: (share * loss.mean() + (1.0 - share) * other.mean()) * loss.weight, weight: loss.weight }
     }
 }

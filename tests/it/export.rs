@@ -159,6 +159,13 @@ fn texts_and_towers_are_exported_with_their_inputs() {
         let folder = format!("out/{recipe}");
         let (_, file) = exported(&project, &run, &folder, &[]);
         assert_near(&numbers(&project, &run, &rows), &numbers(&project, &file, &rows), 1e-4);
+        if recipe == "both.yaml" {
+            let (_, pixels) = exported(&project, &run, &format!("{folder}.pixels"), &["--input", "pixels"]);
+            assert_near(&numbers(&project, &run, &rows), &numbers(&project, &pixels, &rows), 1e-4);
+        } else {
+            let refused = project.run(&["export", &run, "-o", "no", "--input", "pixels"]);
+            assert!(refused.code == Some(2) && refused.stderr.contains("takes no pixels"), "{refused:?}");
+        }
         let fp16 = exported(&project, &run, &format!("{folder}.half"), &["--precision", "fp16"]).1;
         assert_near(&numbers(&project, &run, &rows), &numbers(&project, &fp16, &rows), 2e-2);
         let measured = project.run(&["eval", &file, "--data-of", recipe, "--json"]).json();

@@ -12,6 +12,7 @@ mod hub_data;
 mod images;
 mod masks;
 mod pack;
+mod pairs;
 mod pip;
 mod precision;
 mod project;

@@ -63,3 +63,21 @@ fn keys_of_training_by_steps_and_trained_necks_are_told() {
     assert!(text.contains("is for heads that are trained by steps; `logistic` is solved"), "{text}");
     assert!(text.contains("has parameters to train, but `logistic`"), "{text}");
 }
+
+#[test]
+fn neighbours_of_values_give_their_mean_in_the_run_and_in_its_export() {
+    let project = Project::new(12);
+    project.table();
+    let recipe =
+        Project::table_recipe("{kind: values, column: degrees}", "  head: {kind: knn, k: 3, weights: distance}");
+    let recipe = recipe.split("train: {epochs").next().unwrap();
+    project.write("values.yaml", &recipe.replace("extends: [linear_probe]\n", ""));
+    let ran = project.run(&["run", "values.yaml", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.json()["metrics"]["test/r2"].as_f64().unwrap() > 0.5, "{ran:?}");
+    let exported = project.run(&["export", "table", "-o", "out", "--json"]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    assert!(exported.json()["comparisons"][0]["max_difference"].as_f64().unwrap() < 1e-3, "{exported:?}");
+    let refused = project.run(&["plan", "values.yaml", "model.head.keeps=classes"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+}

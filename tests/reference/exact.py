@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 
 
 def numbers(n, factor, modulus):
@@ -50,6 +50,9 @@ for name, rows, width, classes in [("tall", 60, 5, 3), ("wide", 14, 20, 3), ("tw
         for weights in ("uniform", "distance"):
             knn = KNeighborsClassifier(5, metric=metric, weights=weights, algorithm="brute").fit(x, y)
             case[f"knn_{metric}_{weights}"] = knn.predict_proba(queries).ravel().tolist()
+            values = numbers(rows * 2, 29, 61).reshape(rows, 2)
+            knn = KNeighborsRegressor(5, metric=metric, weights=weights, algorithm="brute").fit(x, values)
+            case[f"knn_values_{metric}_{weights}"] = knn.predict(queries).ravel().tolist()
     case["knn_same"] = KNeighborsClassifier(5, weights="distance").fit(x, y).predict_proba(x[:6]).ravel().tolist()
     case["nearest_mean_l2"] = NearestCentroid().fit(x, y).predict(queries).tolist()
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)

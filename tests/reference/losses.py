@@ -83,6 +83,35 @@ def ranking(symmetric):
     return loss
 
 
+# Three fields of two numbers each; equal numbers are equal samples.
+fields = torch.tensor([[0, 10, 20], [0, 11, 21], [1, 12, 10], [2, 13, 22], [3, 13, 23], [4, 14, 24], [5, 15, 12], [6, 16, 26]])
+
+
+def ranking_of_fields(symmetric):
+    """Sentence Transformers' MultipleNegativesRankingLoss (and, symmetric, MultipleNegativesSymmetricRankingLoss) of
+    anchors, positives and hard negatives, without negatives that equal what is looked for."""
+
+    def loss(x):
+        anchors, positives, negatives = x.reshape(ROWS, 3, 2).unbind(1)
+        a, p, n = fields.unbind(1)
+        own = torch.eye(ROWS, dtype=bool)
+        equal = (a[:, None] == a) | (p[:, None] == p)
+        right = torch.cat([equal & ~own, p[:, None] == n], 1)
+        scores = 20.0 * anchors @ torch.cat([positives, negatives]).T
+        target = torch.arange(ROWS)
+        forward = F.cross_entropy(scores.masked_fill(right, -math.inf), target)
+        back = F.cross_entropy(scores[:, :ROWS].T.masked_fill(equal & ~own, -math.inf), target)
+        return (forward + back) / 2 if symmetric else forward
+
+    return loss
+
+
+def triplet_of_fields(x):
+    anchors, positives, negatives = x.reshape(ROWS, 3, 2).unbind(1)
+    euclidean = lambda a, b: (a - b).pow(2).sum(1).sqrt()
+    return F.triplet_margin_with_distance_loss(anchors, positives, negatives, distance_function=euclidean, margin=0.5)
+
+
 def arcface(x, margin=0.5, scale=16.0):
     """Deng and others (2019), on logits that are `scale` times cosines."""
     cosine = x / scale
@@ -113,10 +142,15 @@ losses = {
     "arcface": arcface,
     "multiple_negatives_ranking": ranking(False),
     "multiple_negatives_ranking_symmetric": ranking(True),
+    "fields_ranking": ranking_of_fields(False),
+    "fields_ranking_symmetric": ranking_of_fields(True),
+    "fields_triplet": triplet_of_fields,
 }
 # Embeddings of length one, and cosines times their scale.
 unit = F.normalize(outputs, dim=1)
 inputs = {name: unit for name in losses if name == "supervised_contrastive" or name.startswith("multiple")}
+of_fields = F.normalize(outputs.reshape(ROWS, 3, 2), dim=2).reshape(ROWS, WIDTH)
+inputs |= {name: of_fields for name in losses if name.startswith("fields_ranking")}
 inputs["arcface"] = 16 * outputs * 0.999
 result = {}
 for name, loss in losses.items():

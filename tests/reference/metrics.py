@@ -93,25 +93,56 @@ result["values"] = {
 }
 
 
-def retrieval():
-    """Leave-one-out retrieval by cosine; scikit-learn's NDCG, the others by their definitions in numpy."""
-    unit = scores.astype(np.float64) / np.linalg.norm(scores.astype(np.float64), axis=1, keepdims=True)
-    cosine = unit @ unit.T
-    found = {"recall_at_1": [], "recall_at_5": [], "recall_at_10": [], "map_at_r": [], "ndcg_at_10": []}
-    for i in range(ROWS):
-        others = [j for j in range(ROWS) if j != i]
-        relevant = (truth[others] == truth[i]).astype(float)
+def unit(x):
+    return x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=-1, keepdims=True)
+
+
+def measured(queries):
+    """Means over queries, each which of the candidates are right and the cosines with them; scikit-learn's NDCG, the
+    others by their definitions in numpy."""
+    found = {}
+    for relevant, cosine in queries:
+        relevant = np.asarray(relevant, float)
         wanted = int(relevant.sum())
         if not wanted:
             continue
-        hits = relevant[np.argsort(-cosine[i, others], kind="stable")]
-        for k in [1, 5, 10]:
-            found[f"recall_at_{k}"].append(float(hits[:k].any()))
+        hits = relevant[np.argsort(-cosine, kind="stable")]
         precision = hits.cumsum() / np.arange(1, len(hits) + 1)
-        found["map_at_r"].append((precision * hits)[:wanted].sum() / wanted)
-        found["ndcg_at_10"].append(metrics.ndcg_score([relevant], [cosine[i, others]], k=10))
+        rank = int(hits.argmax()) + 1
+        one = {f"recall_at_{k}": float(hits[:k].any()) for k in [1, 5, 10]} | {
+            "mrr_at_10": 1 / rank if rank <= 10 else 0.0,
+            "map_at_r": (precision * hits)[:wanted].sum() / wanted,
+            "ndcg_at_10": metrics.ndcg_score([relevant], [cosine], k=10),
+        }
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-result["embedding"] = retrieval()
+def leave_one_out():
+    cosine = unit(scores) @ unit(scores).T
+    for i in range(ROWS):
+        others = [j for j in range(ROWS) if j != i]
+        yield truth[others] == truth[i], cosine[i, others]
+
+
+def across_fields():
+    """Each different first field looks for the seconds of its rows among all seconds and thirds."""
+    looking, candidates, right = {}, {}, {}
+    embeddings = scores[:, :6].reshape(ROWS, 3, 2).copy()
+    embeddings[::3, 1] = embeddings[::3, 0]
+    for row, (first, *others) in zip(embeddings, samples):
+        for number, embedding in zip(others, row[1:]):
+            candidates.setdefault(number, embedding)
+        looking.setdefault(first, row[0])
+        right.setdefault(first, set()).add(others[0])
+    rows = unit(np.array(list(candidates.values())))
+    for first, embedding in looking.items():
+        yield [number in right[first] for number in candidates], rows @ unit(embedding)
+
+
+# Every third row is easy. Some firsts have several seconds, some seconds are the negatives of others.
+samples = [[i // 2 if i < 20 else i, 100 + i, 100 + i + 3 if i % 4 == 0 else 200 + i] for i in range(ROWS)]
+result["embedding"] = measured(leave_one_out())
+result["pairs"] = {"samples": np.array(samples).flatten().tolist()} | measured(across_fields())
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")

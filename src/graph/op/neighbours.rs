@@ -1,4 +1,4 @@
-//! A vote of the nearest of stored rows.
+//! A vote of the nearest of stored rows, or the mean of their values.
 
 use rayon::prelude::*;
 
@@ -6,16 +6,18 @@ use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Opera
 use crate::base::Result;
 use crate::graph::{Matrix, gemm};
 
-/// The logarithm of each class's share of the votes of the `k` stored rows that are nearest by Euclidean
-/// distance: `x` `[batch, dim]`, rows `[rows, dim]` and their class numbers `[rows]` become `[batch, classes]`.
-/// Of rows equally near the first ones vote. Nothing below it is trained, so it has no gradient. ONNX `TopK` and
-/// `OneHot`.
+/// What the `k` stored rows that are nearest by Euclidean distance say: `x` `[batch, dim]`, rows `[rows, dim]` and their
+/// class numbers `[rows]` become the logarithm of each class's share of the votes `[batch, outputs]`; with values
+/// `[rows, outputs]` in place of class numbers, the mean of them. Of rows equally near the first ones count. Nothing
+/// below it is trained, so it has no gradient. ONNX `TopK` and `OneHot`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neighbours {
     /// How many rows vote.
     pub k: usize,
-    /// How many classes there are.
-    pub classes: usize,
+    /// How many classes there are, or values of a row.
+    pub outputs: usize,
+    /// Whether rows have values, and not a class.
+    pub values: bool,
     /// How much a vote counts.
     pub weights: NeighbourWeights,
 }
@@ -41,16 +43,18 @@ const BLOCK: usize = 2048;
 impl Operator for Neighbours {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x, rows, classes] = arity("Neighbours", inputs)?;
-        let fits = matches!((&x.dims[..], &rows.dims[..], &classes.dims[..]),
-            ([dim], [n, width], [m]) if dim == width && n == m);
-        if !x.batched || rows.batched || classes.batched || !fits {
-            return Err(Shape::refuse("Neighbours", "it needs rows of the same width with a class each", inputs));
+        let of_rows = if self.values { &classes.dims[1..] == [self.outputs] } else { classes.dims.len() == 1 };
+        let fits = matches!((&x.dims[..], &rows.dims[..], classes.dims.first()),
+            ([dim], [n, width], Some(m)) if dim == width && n == m);
+        if !x.batched || rows.batched || classes.batched || !fits || !of_rows {
+            let what = "it needs rows of the same width with a class or values each";
+            return Err(Shape::refuse("Neighbours", what, inputs));
         }
         if self.k == 0 || self.k > rows.dims[0] {
             let why = format!("{} neighbours are asked for, of {} rows", self.k, rows.dims[0]);
             return Err(Shape::refuse("Neighbours", &why, inputs));
         }
-        Ok(Shape::rows([self.classes]))
+        Ok(Shape::rows([self.outputs]))
     }
 
     fn onnx(&self, _: &[&Shape]) -> Vec<OnnxNode> {
@@ -70,31 +74,40 @@ impl Operator for Neighbours {
             OnnxNode::new("Sub", [Node(2), Node(4)]),
             OnnxNode::new("TopK", [Node(5), Ints(vec![self.k as i64])]).with("axis", Int(-1)).second_output(),
             OnnxNode::new("Gather", [Input(2), Node(6)]),
-            OnnxNode::new("Cast", [Node(7)]).with("to", Int(7)),
-            OnnxNode::new("OneHot", [Node(8), Ints(vec![self.classes as i64]), on_off]),
         ];
+        if !self.values {
+            nodes.extend([
+                OnnxNode::new("Cast", [Node(7)]).with("to", Int(7)),
+                OnnxNode::new("OneHot", [Node(8), Ints(vec![self.outputs as i64]), on_off]),
+            ]);
+        }
+        // What each neighbour says, `[batch, k, outputs]`.
+        let said = nodes.len() - 1;
         if self.weights == NeighbourWeights::Uniform {
-            nodes.extend([sum(9, 1, 0), OnnxNode::new("Div", [Node(10), scalar(self.k as f32)])]);
+            nodes.extend([sum(said, 1, 0), OnnxNode::new("Div", [Node(said + 1), scalar(self.k as f32)])]);
         } else {
             nodes.extend([
                 OnnxNode::new("Gather", [Input(1), Node(6)]),
                 OnnxNode::new("Unsqueeze", [Input(0), Ints(vec![1])]),
-                OnnxNode::new("Sub", [Node(10), Node(11)]),
-                OnnxNode::new("Mul", [Node(12), Node(12)]),
-                sum(13, 2, 1),
+                OnnxNode::new("Sub", [Node(said + 1), Node(said + 2)]),
+                OnnxNode::new("Mul", [Node(said + 3), Node(said + 3)]),
+                sum(said + 4, 2, 1),
             ]);
             nodes.push(match self.weights {
-                NeighbourWeights::Distance => OnnxNode::new("Sqrt", [Node(14)]),
-                _ => OnnxNode::new("Mul", [Node(14), scalar(0.5)]),
+                NeighbourWeights::Distance => OnnxNode::new("Sqrt", [Node(said + 5)]),
+                _ => OnnxNode::new("Mul", [Node(said + 5), scalar(0.5)]),
             });
             nodes.extend([
-                OnnxNode::new("Max", [Node(15), scalar(NEAREST)]),
-                OnnxNode::new("Reciprocal", [Node(16)]),
-                OnnxNode::new("Mul", [Node(9), Node(17)]),
-                sum(18, 1, 0),
-                sum(17, 1, 0),
-                OnnxNode::new("Div", [Node(19), Node(20)]),
+                OnnxNode::new("Max", [Node(said + 6), scalar(NEAREST)]),
+                OnnxNode::new("Reciprocal", [Node(said + 7)]),
+                OnnxNode::new("Mul", [Node(said), Node(said + 8)]),
+                sum(said + 9, 1, 0),
+                sum(said + 8, 1, 0),
+                OnnxNode::new("Div", [Node(said + 10), Node(said + 11)]),
             ]);
+        }
+        if self.values {
+            return nodes;
         }
         let shares = nodes.len() - 1;
         nodes.push(OnnxNode::new("Max", [Node(shares), scalar(SMALLEST_SHARE)]));
@@ -146,7 +159,8 @@ impl<F: Real> Kernel<F> for Neighbours {
             return run.output.fill(F::ZERO);
         }
         let nearest = nearest(self.k, x, rows, dim);
-        let outputs = run.output.par_chunks_exact_mut(self.classes.max(1));
+        let width = self.outputs.max(1);
+        let outputs = run.output.par_chunks_exact_mut(width);
         outputs.zip(x.par_chunks_exact(dim)).zip(&nearest).for_each(|((out, x), nearest)| {
             out.fill(F::ZERO);
             let mut total = F::ZERO;
@@ -159,8 +173,14 @@ impl<F: Real> Kernel<F> for Neighbours {
                     NeighbourWeights::HalfSquare => square() * F::of(0.5),
                 };
                 let vote = F::ONE / distance.max(F::of(f64::from(NEAREST)));
-                out[classes[*row].wide() as usize] += vote;
+                match self.values {
+                    true => out.iter_mut().zip(&classes[row * width..]).for_each(|(out, value)| *out += vote * *value),
+                    false => out[classes[*row].wide() as usize] += vote,
+                }
                 total += vote;
+            }
+            if self.values {
+                return out.iter_mut().for_each(|value| *value = *value / total);
             }
             out.iter_mut().for_each(|share| *share = (*share / total).max(F::of(f64::from(SMALLEST_SHARE))).ln());
         });
@@ -180,7 +200,7 @@ mod tests {
         let x = graph.input("x", &[1]).unwrap();
         let rows = graph.buffer("rows", &[4, 1], Init::Values(vec![0.0, 1.0, 3.0, 10.0])).unwrap();
         let classes = graph.buffer("classes", &[4], Init::Values(vec![0.0, 1.0, 1.0, 2.0])).unwrap();
-        let y = graph.node("y", Neighbours { k, classes: 3, weights }, &[x, rows, classes]).unwrap();
+        let y = graph.node("y", Neighbours { k, outputs: 3, values: false, weights }, &[x, rows, classes]).unwrap();
         let mut run: Execution<f32> = Execution::new(&graph, &graph.initial_weights(0), 2, false).unwrap();
         run.value_mut(x).copy_from_slice(&[2.0, 0.0]);
         run.forward(2, Pass::EVALUATION);
@@ -199,7 +219,7 @@ mod tests {
 
     #[test]
     fn more_neighbours_than_rows_are_refused() {
-        let vote = Neighbours { k: 3, classes: 2, weights: NeighbourWeights::Uniform };
+        let vote = Neighbours { k: 3, outputs: 2, values: false, weights: NeighbourWeights::Uniform };
         let shapes = [&Shape::rows([2]), &Shape::fixed([2, 2]), &Shape::fixed([2])];
         assert!(vote.infer(&shapes).unwrap_err().to_string().contains("3 neighbours are asked for, of 2 rows"));
     }

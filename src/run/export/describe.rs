@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{ExportRequest, TOKENIZER};
+use super::TOKENIZER;
 use crate::base::{Error, Result, file};
 use crate::engine::verify::Scratch;
 use crate::export::hugging_face::{self, Files};
@@ -24,7 +24,7 @@ const CONFIG: &str = "config.json";
 pub fn describe(
     scratch: &Scratch,
     plan: &ResolvedPlan,
-    request: &ExportRequest,
+    form: (Activation, Input),
     context: &Context<'_>,
 ) -> Result<Vec<String>> {
     let task = plan.plan.train.loss().task();
@@ -39,8 +39,8 @@ pub fn describe(
         let files = of_one(scratch, plan, (None, task), context)?;
         write_json(scratch, CONFIG, &files.config)?;
         let mut notes = files.notes;
-        notes.push(who_loads(files.model_type, task, request));
-        notes.push(match (request.input, plan.plan.model.backbone.preprocess.image()) {
+        notes.push(who_loads(files.model_type, task, form));
+        notes.push(match (form.1, plan.plan.model.backbone.preprocess.image()) {
             (Input::Pixels, Some(steps)) => {
                 let side = steps.output_shape()[1];
                 format!("decoding, resizing and cropping to {side}×{side} are not inside")
@@ -65,7 +65,12 @@ pub fn describe(
         "Hugging Face has no architecture of two networks under one head; ONNX Runtime loads the file, and `caft predict`"
             .into(),
     );
-    notes.push("inputs are called `FIELD.INPUT`; the preprocess is not inside, and the metadata say it".into());
+    notes.push(match form.1 {
+        Input::Pixels => "inputs are called `FIELD.INPUT`; of pictures scaling and normalisation are inside".into(),
+        Input::Tensor => {
+            "inputs are called `FIELD.INPUT`; the preprocess is not inside, and the metadata say it".into()
+        }
+    });
     Ok(notes)
 }
 
@@ -84,8 +89,8 @@ fn of_one(
         fs::copy(&tokenizer.path, &to).map_err(Error::io("write", &to))?;
         text = Some(file::read_text(&to, 1 << 30)?);
     }
-    let files =
-        hugging_face::files(backbone.family.as_deref(), (&plan.classes, task), &backbone.preprocess, text.as_deref());
+    let of_catalogue = backbone.family.as_deref().map(|family| (family, backbone.name.as_str()));
+    let files = hugging_face::files(of_catalogue, (&plan.classes, task), &backbone.preprocess, text.as_deref());
     let name = match field {
         // A tokenizer goes by the name of its field then, which Hugging Face does not look for.
         Some(_) if tokenizer.is_some() => return Ok(files),
@@ -101,8 +106,8 @@ fn write_json(scratch: &Scratch, name: &str, value: &serde_json::Value) -> Resul
     file::write_bytes(&scratch.file(name), (text + "\n").as_bytes())
 }
 
-fn who_loads(model_type: Option<&str>, task: Task, request: &ExportRequest) -> String {
-    let plain = request.input == Input::Tensor && request.activation == Activation::None;
+fn who_loads(model_type: Option<&str>, task: Task, (activation, input): (Activation, Input)) -> String {
+    let plain = input == Input::Tensor && activation == Activation::None;
     match (model_type, plain) {
         _ if task == Task::Embedding => {
             "optimum's pipelines classify, and this gives embeddings; ONNX Runtime loads the file, and `caft embed`"

@@ -3,6 +3,7 @@
 mod backbone;
 mod compare;
 mod describe;
+mod field;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::predict::Predictor;
 use super::record::RunRecord;
 use crate::base::progress::{Unit, work};
 use crate::base::{Error, Result};
-use crate::data::{self, LoadContext};
+use crate::data::{self, LoadContext, TargetKind};
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::Scratch;
 use crate::export::metadata::Provenance;
@@ -67,14 +68,37 @@ pub struct Exported {
     pub notes: Vec<String>,
 }
 
-/// Exports a finished run.
+/// Exports a finished run: as one file, or of a run on pairs as one for each field, in folders of their names, unless all
+/// fields go through the same network.
 ///
 /// # Errors
-/// Those of [`Predictor::open`] and [`merge()`]; no sample to compare with; the file differs from the live run.
-pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>) -> Result<Exported> {
+/// Those of [`Predictor::open`] and [`merge()`]; no sample to compare with; a file differs from the live run.
+pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>) -> Result<Vec<Exported>> {
     let run = Path::new(&record.path);
-    let mut predictor = Predictor::open(run, context)?;
-    let plan = predictor.plan().clone();
+    let plan = ResolvedPlan::read(run)?;
+    let folder = request.folder.clone().unwrap_or_else(|| run.to_path_buf());
+    if plan.target != TargetKind::Pairs {
+        return Ok(vec![write(record, request, None, &folder, context)?]);
+    }
+    let file = |(field, name): (String, Option<String>)| {
+        let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
+        write(record, request, Some(&field), &folder, context)
+    };
+    field::exported(&plan).into_iter().map(file).collect()
+}
+
+/// Writes one file: of the whole network, or of that of one field of pairs.
+fn write(
+    record: &RunRecord,
+    request: &ExportRequest,
+    field: Option<&str>,
+    folder: &Path,
+    context: &Context<'_>,
+) -> Result<Exported> {
+    let mut predictor = Predictor::open(Path::new(&record.path), context)?;
+    let whole = predictor.plan().clone();
+    // What the file says of itself.
+    let plan = field.map_or_else(|| Ok(whole.clone()), |field| field::alone(&whole, field))?;
     let task = plan.plan.train.loss().task();
     let (activation, input) = (request.activation, request.input);
     activation.check(task)?;
@@ -83,29 +107,39 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
         return Err(Error::bad_input("a file of masks gives the class of each pixel, of which nothing else is made")
             .hint("export with `--activation none`"));
     }
+    let takes_pictures = |plan: &ResolvedPlan| plan.plan.model.backbone.preprocess.image().is_some();
+    let input = match field {
+        // What is asked for is for the file of pictures.
+        Some(_) if !takes_pictures(&plan) && whole.towers.iter().chain([&whole]).any(takes_pictures) => Input::Tensor,
+        _ => input,
+    };
     let own = kept_in(&plan);
     let precision = request.precision.unwrap_or(own);
-    let folder = request.folder.clone().unwrap_or_else(|| run.to_path_buf());
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let scratch = Scratch::beside(&folder.join(MODEL))?;
 
-    let plans: Vec<&ResolvedPlan> = std::iter::once(&plan).chain(&plan.towers).collect();
-    let fields: Vec<Option<&str>> = match plan.plan.model.towers.is_empty() {
-        true => vec![None],
-        false => plan.plan.model.towers.keys().map(|field| Some(field.as_str())).collect(),
-    };
     let (mut frozen, mut targets, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    for ((plan, field), tower) in plans.iter().zip(fields).zip(predictor.towers()) {
-        let Backbone { model, target, note } = backbone((plan, field), precision, &scratch, context)?;
-        let transform = &plan.plan.model.backbone.preprocess;
+    for (place, tower) in predictor.towers().iter().enumerate() {
+        let of_tower = whole.plan.model.towers.get_index(place).map(|(name, _)| name.as_str());
+        if field.is_some() && field != of_tower {
+            continue;
+        }
+        let resolved = field::tower(&whole, place);
+        let Backbone { model, target, note } = backbone((resolved, of_tower), precision, &scratch, context)?;
+        let transform = &resolved.plan.model.backbone.preprocess;
         let outputs = tower.outputs.iter().map(|(name, shape)| (name.clone(), shape.per_token)).collect();
-        frozen.push(Frozen { model, field, transform, outputs });
+        let named = of_tower.filter(|_| field.is_none());
+        frozen.push(Frozen { model, field: named, transform, outputs });
         targets.push(target);
         notes.extend(note);
     }
     let (_, weights) = predictor.above();
     let output = exported::output(&plan, activation);
-    let above = Above { graph: &|tokens| predictor.graph_for_length(tokens), weights, task, output };
+    let graph = |tokens: usize| match field {
+        Some(field) => predictor.graph_of_field(field, tokens),
+        None => predictor.graph_for_length(tokens),
+    };
+    let above = Above { graph: &graph, weights, task, output };
     let mut model = merge(frozen, &above, activation, input)?;
     let provenance = Provenance {
         run: record.name.clone(),
@@ -122,15 +156,21 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     let file = scratch.file(MODEL);
     onnx::write(&model, &file)?;
     drop(model);
-    notes.extend(describe(&scratch, &plan, request, context)?);
+    notes.extend(describe(&scratch, &plan, (request.activation, input), context)?);
 
-    let samples = samples(&predictor, request, context)?;
-    let items: Vec<Item<'_>> =
-        samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
-    let mut live = predictor.outputs(&items, context)?;
+    let mut samples = samples(&predictor, request, context)?;
+    let items = items_of(&samples);
+    let mut live = match field {
+        Some(field) => predictor.outputs_of(field, &items, context)?,
+        None => predictor.outputs(&items, context)?,
+    };
     drop(predictor);
     let width = live.len() / items.len().max(1);
     live.chunks_exact_mut(width.max(1)).for_each(|row| activation.apply(row));
+    if let Some(place) = field.and_then(|field| whole.plan.data.fields().iter().position(|known| known.name == field)) {
+        samples.iter_mut().for_each(|(row, _)| *row = vec![row[place].clone()]);
+    }
+    let items = items_of(&samples);
     let mut comparisons: Vec<Comparison> = Vec::new();
     // One provider runs all towers of a file; the plain processor runs whatever another one does.
     let plain = runtime::prepare(&context.fetcher(), Provider::Cpu, Precision::Fp32)?;
@@ -146,15 +186,19 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
         let threshold = if activation == Activation::Sigmoid { 0.5 } else { 0.0 };
         let compared = Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told, masks };
         let comparison = compared.compare();
-        comparison.check(&file_name(&folder))?;
+        comparison.check(&file_name(folder))?;
         comparisons.push(comparison);
     }
-    let bytes = put_in_place(&scratch, &folder, &names_beside(&plan))?;
+    let bytes = put_in_place(&scratch, folder, &names_beside(&plan))?;
     if own != precision || plan.plan.engine.precision != precision {
         let run_in = plan.plan.engine.precision.name();
         notes.push(format!("the run computed in {run_in}; the file's backbone is in {}", precision.name()));
     }
     Ok(Exported { model: folder.join(MODEL), bytes, comparisons, notes })
+}
+
+fn items_of(samples: &[(Vec<Sample>, String)]) -> Vec<Item<'_>> {
+    samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin }).collect()
 }
 
 /// Samples of the run's data, evenly spread over its test rows, or over all where there are none; or given files.

@@ -122,6 +122,9 @@ pub struct Rows {
     pub digests: Vec<Vec<Digest>>,
     /// What the rows are labelled with.
     pub targets: PackedTargets,
+    /// How likely each row is to be drawn, where the data say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Vec<f32>>,
     /// Numbers of training rows.
     pub train: Vec<u32>,
     /// Numbers of validation rows.
@@ -140,6 +143,8 @@ pub enum PackedTargets {
     MultiLabel(Vec<Vec<u32>>),
     /// `[rows, values]`.
     Values(Vec<f32>),
+    /// `[rows, fields]`: equal numbers are of equal samples.
+    Pairs(Vec<u32>),
 }
 
 /// What goes into a pack beside the run itself.
@@ -305,6 +310,10 @@ fn pack_rows(
             let width = names.len();
             PackedTargets::Values(kept.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
         }
+        Targets::Pairs { names, of_row } => {
+            let fields = names.len();
+            PackedTargets::Pairs(kept.iter().flat_map(|&row| &of_row[row * fields..][..fields]).copied().collect())
+        }
         Targets::Masks { .. } => {
             return Err(
                 Error::bad_input("masks are not packed with activations").hint("pack the run without its activations")
@@ -315,6 +324,7 @@ fn pack_rows(
     let rows = Rows {
         digests: towers.iter().map(|(tower, _)| kept.iter().map(|&row| tower.digests[row]).collect()).collect(),
         targets,
+        weights: resolved.dataset.weights.as_ref().map(|weights| kept.iter().map(|&row| weights[row]).collect()),
         train: split(&splits.train),
         valid: split(&splits.valid),
         test: split(&splits.test),

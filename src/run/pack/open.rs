@@ -221,10 +221,15 @@ fn check_rows(rows: &Rows, manifest: &Manifest, plan: &ResolvedPlan) -> Result<(
         (PackedTargets::Values(values), TargetKind::Values) => {
             values.len() == count * width && values.iter().all(|value| value.is_finite())
         }
+        (PackedTargets::Pairs(samples), TargetKind::Pairs) => width >= 2 && samples.len() == count * width,
         _ => false,
     };
     if !fits {
         return bad("a target is none of the run's");
+    }
+    let is_weight = |weight: &f32| weight.is_finite() && *weight >= 0.0;
+    if rows.weights.as_ref().is_some_and(|weights| weights.len() != count || !weights.iter().all(is_weight)) {
+        return bad("a weight is none");
     }
     let mut seen = HashSet::new();
     let mut splits = rows.train.iter().chain(&rows.valid).chain(&rows.test);
@@ -241,6 +246,7 @@ impl PackedTargets {
             Self::Classes(classes) => classes.len(),
             Self::MultiLabel(labels) => labels.len(),
             Self::Values(values) => values.len() / width.max(1),
+            Self::Pairs(samples) => samples.len() / width.max(1),
         }
     }
 }

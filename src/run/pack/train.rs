@@ -112,7 +112,8 @@ fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Con
         PackedTargets::Classes(of_row) => Targets::Classes { names, of_row },
         PackedTargets::MultiLabel(of_row) => Targets::MultiLabel { names, of_row },
         PackedTargets::Values(of_row) => Targets::Values { names, of_row },
+        PackedTargets::Pairs(of_row) => Targets::Pairs { names, of_row },
     };
     let splits = Splits { train: rows.train.clone(), valid: rows.valid.clone(), test: rows.test.clone() };
-    Training::alone(resolved, StoredRows::of(inputs), &targets, splits)
+    Training::alone(resolved, StoredRows::of(inputs), (&targets, rows.weights.clone()), splits)
 }

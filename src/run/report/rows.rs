@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// Those of the cache.
     pub fn new(resolved: &'a Resolved, training: &'a Training, weights: &Weights) -> Result<Self> {
-        let width = resolved.plan.plan.model.head.width(resolved.plan.classes.len()).max(1);
+        let width = training.width().max(1);
         let most = (OUTPUTS / width).max(1000);
         let splits = training.splits();
         let some = |rows: &[u32]| {
@@ -164,6 +164,9 @@ impl<'a> Rows<'a> {
                 let spreads: Vec<f32> = (0..self.width).map(|i| spread(values, i, self.width)).collect();
                 run.worst = self.worst(values, extent, |row, truth| measured_worst(names, &spreads, row, truth));
             }
+            (Kept::Pairs(..), _) => {
+                run.notes.push("Of pairs the features are shown; `caft search` finds one field by another.".into());
+            }
             _ => run.notes.push("Of embeddings the features are shown; `caft search` looks for neighbours.".into()),
         }
         run.projection = self.projection(extent)?;
@@ -244,6 +247,9 @@ impl<'a> Rows<'a> {
                 };
                 let of_row = each.map(mark).collect();
                 Marks { of_row, names: names.into_iter().chain(["no label".to_string()]).collect() }
+            }
+            Kept::Pairs(..) => {
+                Marks { of_row: positions.map(|_| (0, 0, false)).collect(), names: vec![names.join(" and ")] }
             }
             Kept::Values(width, values) => {
                 let first: Vec<f32> = positions.map(|position| values[position * width]).collect();

@@ -84,6 +84,23 @@ impl<'a> Inputs<'a> {
         })
     }
 
+    /// The features `[n, width]` and the values `[n, values]` of some rows.
+    ///
+    /// # Errors
+    /// Those of [`Self::each`]; targets that are no values.
+    pub fn collect_values(&mut self, rows: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (mut features, mut all) = (Vec::with_capacity(rows.len() * self.width), Vec::new());
+        self.each(rows, &mut |batch, targets| {
+            let Targets::Values { values, .. } = targets else {
+                return Err(Error::bad_input("this head needs values as targets"));
+            };
+            features.extend_from_slice(batch);
+            all.extend_from_slice(values);
+            Ok(())
+        })?;
+        Ok((features, all))
+    }
+
     /// The features `[n, width]` and the classes of some rows.
     ///
     /// # Errors
@@ -107,7 +124,7 @@ impl<'a> Inputs<'a> {
 pub(super) fn of_classes(targets: Targets<'_>) -> Result<&[u32]> {
     match targets {
         Targets::Classes(classes) => Ok(classes),
-        Targets::MultiLabel { .. } | Targets::Values { .. } => {
+        Targets::MultiLabel { .. } | Targets::Values { .. } | Targets::Pairs { .. } => {
             Err(Error::bad_input("this head needs classes as targets"))
         }
     }

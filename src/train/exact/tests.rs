@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::*;
-use crate::graph::Targets;
-use crate::head::{Distance, HeadConfig, Knn, Logistic, NearestMean, OneOrPath, Ridge, VoteWeights};
+use crate::graph::{Targets, Task};
+use crate::head::{Distance, HeadConfig, Kept, Knn, Logistic, NearestMean, OneOrPath, Ridge, VoteWeights};
+use crate::loss::LossConfig;
 use crate::metric::MetricName;
 use crate::neck::{Gem, NeckConfig, Standardize};
 use crate::train::{InMemory, Prediction, build_graph_above, predict};
@@ -47,12 +48,30 @@ impl Case {
         let features = InMemory::new(rows).with("x", &[self.width], self.x.clone())?;
         let all: Vec<u32> = (0..rows as u32).collect();
         let (train, valid) = all.split_at(rows - valid);
-        let data = Data { features: &features, targets: Targets::Classes(&self.y), train, valid, pool: train };
+        let data =
+            Data { features: &features, targets: Targets::Classes(&self.y), train, valid, pool: train, weights: None };
         let inputs = crate::train::Features::inputs(&features);
         let graph = build_graph_above(None, &self.neck, head, inputs, self.classes, train.len())?;
         let solved = head.solved().unwrap();
         let solution = solve(&self.neck, solved, &graph, &data, &config(), &Cancel::default())?;
         Ok((graph, solution))
+    }
+
+    /// What the nearest rows' two values are on average.
+    fn means(&self, head: Knn, queries: &[f32]) -> Vec<f32> {
+        let (rows, head) = (self.y.len(), HeadConfig::Knn(head));
+        let features = InMemory::new(rows).with("x", &[self.width], self.x.clone()).unwrap();
+        let values = numbers(rows * 2, 29, 61);
+        let (all, targets) = ((0..rows as u32).collect::<Vec<_>>(), Targets::Values { width: 2, values: &values });
+        let data = Data { features: &features, targets, train: &all, valid: &[], pool: &all, weights: None };
+        let inputs = crate::train::Features::inputs(&features);
+        let graph = build_graph_above(None, &self.neck, &head, inputs, 2, rows).unwrap();
+        let recipe = crate::recipe::TrainConfig { loss: Some(LossConfig::of_task(Task::Values)), ..config().recipe };
+        let config = TrainConfig { recipe, metrics: vec![MetricName::Rmse], ..config() };
+        let weights = solve(&self.neck, head.solved().unwrap(), &graph, &data, &config, &Cancel::default());
+        let asked = InMemory::new(queries.len() / self.width).with("x", &[self.width], queries.to_vec()).unwrap();
+        let rows: Vec<u32> = (0..(queries.len() / self.width) as u32).collect();
+        predict(&graph, &weights.unwrap().weights, &asked, &rows, Prediction::Raw).unwrap()
     }
 
     fn solve(&self, head: &HeadConfig) -> (Graph, Solution) {
@@ -138,6 +157,8 @@ fn solved_heads_give_scikit_learns_numbers() {
                 let what = format!("{name} {written} {how}");
                 let shares = case.outputs(&head, &queries, Prediction::Softmax);
                 near(&shares, &expected[format!("knn_{written}_{how}")], 1e-4, &what);
+                let means = case.means(Knn { k: 5, metric, weights, keeps: Kept::Values, ..Knn::default() }, &queries);
+                near(&means, &expected[format!("knn_values_{written}_{how}")], 1e-4, &what);
             }
         }
         let knn = Knn { k: 5, metric: Distance::L2, weights: VoteWeights::Distance, ..Knn::default() };
@@ -217,8 +238,14 @@ fn what_cannot_be_solved_is_refused_with_the_figure() {
     let features = InMemory::new(rows).with("map", &[2, 2, 2], numbers(rows * 8, 37, 101)).unwrap();
     let classes: Vec<u32> = (0..rows as u32).map(|i| i % 2).collect();
     let train: Vec<u32> = (0..rows as u32).collect();
-    let data =
-        Data { features: &features, targets: Targets::Classes(&classes), train: &train, valid: &[], pool: &train };
+    let data = Data {
+        features: &features,
+        targets: Targets::Classes(&classes),
+        train: &train,
+        valid: &[],
+        pool: &train,
+        weights: None,
+    };
     let neck = NeckChain(vec![NeckConfig::Gem(Gem::default())]);
     let head = HeadConfig::NearestMean(NearestMean::default());
     let graph = build_graph_above(None, &neck, &head, crate::train::Features::inputs(&features), 2, 0).unwrap();

@@ -274,12 +274,15 @@ fn neighbours(neighbours: &Neighbours, node: &Node<'_>) -> Result<Tensor> {
     let squares = rows.f_square()?.f_sum_dim_intlist(&[1][..], false, None)?;
     let scores = x.f_matmul(&rows.f_transpose(0, 1)?)?.f_mul_scalar(2.0)?.f_sub(&squares)?;
     let (_, nearest) = scores.f_topk(neighbours.k as i64, -1, true, true)?;
-    let votes = classes.f_take(&nearest)?.f_to_kind(Kind::Int64)?.f_one_hot(neighbours.classes as i64)?;
+    let places = nearest.f_reshape([-1])?;
+    let votes = match neighbours.values {
+        true => classes.f_index_select(0, &places)?.f_view([node.rows as i64, neighbours.k as i64, -1])?,
+        false => classes.f_take(&nearest)?.f_to_kind(Kind::Int64)?.f_one_hot(neighbours.outputs as i64)?,
+    };
     let votes = votes.f_to_kind(Kind::Float)?;
     let weights = match neighbours.weights {
         NeighbourWeights::Uniform => nearest.f_ones_like()?.f_to_kind(Kind::Float)?,
         _ => {
-            let places = nearest.f_reshape([-1])?;
             let near = rows.f_index_select(0, &places)?.f_view([node.rows as i64, neighbours.k as i64, -1])?;
             let square = near.f_sub(&x.f_unsqueeze(1)?)?.f_square()?.f_sum_dim_intlist(&[2][..], false, None)?;
             let distance = match neighbours.weights {
@@ -290,5 +293,6 @@ fn neighbours(neighbours: &Neighbours, node: &Node<'_>) -> Result<Tensor> {
         }
     };
     let shares = votes.f_mul(&weights.f_unsqueeze(-1)?)?.f_sum_dim_intlist(&[1][..], false, None)?;
-    shares.f_div(&weights.f_sum_dim_intlist(&[1][..], true, None)?)?.f_clamp_min(1e-9)?.f_log()
+    let shares = shares.f_div(&weights.f_sum_dim_intlist(&[1][..], true, None)?)?;
+    if neighbours.values { Ok(shares) } else { shares.f_clamp_min(1e-9)?.f_log() }
 }

@@ -141,12 +141,16 @@ fn operators_compute_what_the_embedded_ones_do() {
 
 #[test]
 fn neighbours_vote_as_the_embedded_ones_do() {
-    for weights in [NeighbourWeights::Uniform, NeighbourWeights::Distance, NeighbourWeights::HalfSquare] {
+    let all = [NeighbourWeights::Uniform, NeighbourWeights::Distance, NeighbourWeights::HalfSquare];
+    for (weights, values) in all.into_iter().flat_map(|weights| [(weights, false), (weights, true)]) {
         let mut graph = Graph::new();
         let x = graph.input("x", &[4]).unwrap();
         let rows = graph.constant("rows", &[20, 4], numbers(80, 41, 103)).unwrap();
-        let classes = graph.constant("classes", &[20], (0..20).map(|i| (i % 3) as f32).collect()).unwrap();
-        let out = graph.node("out", Neighbours { k: 5, classes: 3, weights }, &[x, rows, classes]).unwrap();
+        let classes = match values {
+            false => graph.constant("classes", &[20], (0..20).map(|i| (i % 3) as f32).collect()).unwrap(),
+            true => graph.constant("values", &[20, 3], numbers(60, 43, 107)).unwrap(),
+        };
+        let out = graph.node("out", Neighbours { k: 5, outputs: 3, values, weights }, &[x, rows, classes]).unwrap();
         let mut batch = Batch::new(&graph, ROWS);
         batch.rows = ROWS;
         batch.inputs[0] = numbers(ROWS * 4, 37, 101);
@@ -178,7 +182,14 @@ fn config(backend: recipe::Backend, precision: Arithmetic) -> TrainConfig {
 fn a_run_that_one_trainer_began_ends_with_the_other() {
     let (features, classes, graph) = problem();
     let rows: Vec<u32> = (0..40).collect();
-    let data = Data { features: &features, targets: Targets::Classes(&classes), train: &rows, valid: &[], pool: &rows };
+    let data = Data {
+        features: &features,
+        targets: Targets::Classes(&classes),
+        train: &rows,
+        valid: &[],
+        pool: &rows,
+        weights: None,
+    };
     let run = |backend, checkpoint: Option<&std::path::Path>, stop: u32| {
         let cancel = Cancel::default();
         let mut on_epoch = |log: &EpochLog| {
@@ -210,7 +221,14 @@ fn a_run_that_one_trainer_began_ends_with_the_other() {
 fn bf16_is_near_fp32_and_not_the_same() {
     let (features, classes, graph) = problem();
     let rows: Vec<u32> = (0..40).collect();
-    let data = Data { features: &features, targets: Targets::Classes(&classes), train: &rows, valid: &[], pool: &rows };
+    let data = Data {
+        features: &features,
+        targets: Targets::Classes(&classes),
+        train: &rows,
+        valid: &[],
+        pool: &rows,
+        weights: None,
+    };
     let last = |precision| {
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };

@@ -152,7 +152,7 @@ fn every_way_to_train_has_the_bits_that_it_has_alone() {
     let (features, classes) = dataset();
     let (train, valid): (Vec<u32>, Vec<u32>) = (0..ROWS as u32).partition(|row| row % 4 > 0);
     let targets = Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &train, valid: &valid, pool: &train };
+    let data = Data { features: &features, targets, train: &train, valid: &valid, pool: &train, weights: None };
     let members: Vec<Member<'_>> = recipes().iter().enumerate().map(|(n, recipe)| member(n, recipe, data)).collect();
     check(&members);
     // Two of one shape alone are fewer heads than threads.
@@ -177,7 +177,7 @@ fn folds_and_shares_are_masks_over_one_order() {
     let recipes = recipes();
     let mut members = Vec::new();
     for (train, valid) in &parts {
-        let data = Data { features: &features, targets, train, valid, pool: &all };
+        let data = Data { features: &features, targets, train, valid, pool: &all, weights: None };
         for recipe in [0, 1, 4, 9, 11, 16] {
             members.push(member(members.len(), &recipes[recipe], data));
         }
@@ -190,7 +190,7 @@ fn who_trains_alone_is_told_why() {
     let (features, classes) = dataset();
     let all: Vec<u32> = (0..ROWS as u32).collect();
     let targets = Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &all, valid: &all[..20], pool: &all };
+    let data = Data { features: &features, targets, train: &all, valid: &all[..20], pool: &all, weights: None };
     let recipes = [
         json!({}),
         json!({"optimizer": {"kind": "lbfgs"}, "epochs": 2}),
