@@ -11,9 +11,8 @@ use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::head::{Embedding, HeadConfig, Kept, Knn, Projections};
-use crate::loss::LossConfig;
 use crate::metric::MetricName;
-use crate::recipe::{BackboneConfig, Mode, Precision, Recipe, TrainConfig};
+use crate::recipe::{BackboneConfig, Mode, Precision, Recipe, TrainConfig, loss_of};
 use crate::resource::{Address, Resource};
 use crate::sample::Transform;
 use crate::sample::image::ImagePreprocess;
@@ -80,10 +79,7 @@ impl Plan {
             data: recipe.data.clone(),
             cache: CachePlan { dtype: recipe.cache.dtype, store: recipe.cache.store },
             train: TrainConfig {
-                loss: Some(train.loss.clone().unwrap_or_else(|| match recipe.data.target_kind() {
-                    TargetKind::Pairs => LossConfig::MultipleNegativesRanking(Default::default()),
-                    _ => LossConfig::of_task(outputs),
-                })),
+                loss: Some(train.loss.clone().unwrap_or_else(|| loss_of(recipe.data.target_kind(), outputs))),
                 seed: None,
                 order_seed: None,
                 ..train.clone()

@@ -7,16 +7,15 @@ use serde_json::Value as Json;
 
 use super::layers::{Layers, Overrides};
 use super::schema::Kind;
+use super::train::loss_of;
 use super::tree::{Entry, Node, Origin, Segment, Source, Value};
 use super::types::Recipe;
 use super::{KeyPath, check, paths, shipped, sweep_file, yaml};
 use crate::backbone::catalogue;
 use crate::base::suggest::{did_you_mean, nearest};
 use crate::base::{Error, Place, Problems, Result, file};
-use crate::data::DataConfig;
-use crate::graph::Task;
+use crate::data::{DataConfig, TargetKind};
 use crate::head::HeadConfig;
-use crate::loss::LossConfig;
 
 /// The most files that one recipe may be made of.
 const MOST_FILES: usize = 64;
@@ -206,10 +205,11 @@ fn imply_loss(tree: &mut Node) {
     let Some(map) = node.as_map_mut().filter(|map| !map.contains_key("kind")) else { return };
     // What cannot be read is told when all is checked.
     let data = serde_json::from_value::<DataConfig>(written["data"].clone());
-    let targets = data.map_or(Task::Classes, |data| data.target_kind().task());
+    let kind = data.map_or(TargetKind::Classes, |data| data.target_kind());
+    let targets = kind.task();
     let head = serde_json::from_value::<HeadConfig>(written["model"]["head"].clone());
     let outputs = head.ok().and_then(|head| head.task(targets)).unwrap_or(targets);
-    let Ok(loss) = serde_json::to_value(LossConfig::of_task(outputs)) else { return };
+    let Ok(loss) = serde_json::to_value(loss_of(kind, outputs)) else { return };
     map.insert("kind".into(), Entry { key: origin.clone(), node: Node::from_json(&loss["kind"], &origin) });
 }
 

@@ -25,6 +25,6 @@ pub use calibration::{CalibrationConfig, CalibrationMethod};
 pub use feature_augment::{FeatureAugment, FeatureDropout, Mixup, Noise, Scale};
 pub use layers::Overrides;
 pub use load::{Checked, Loaded, Provenance, Varied, check_file, load};
-pub use train::{Backend, Device, TrainConfig};
+pub use train::{Backend, Device, TrainConfig, loss_of};
 pub use tree::{KeyPath, Segment};
 pub use types::*;

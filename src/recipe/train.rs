@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::FeatureAugment;
-use crate::graph::Arithmetic;
-use crate::loss::LossConfig;
+use crate::data::TargetKind;
+use crate::graph::{Arithmetic, Task};
+use crate::loss::{LossConfig, MultipleNegativesRanking};
 use crate::optim::{EarlyStopping, Ema, OptimizerConfig, ParameterGroup, SchedulerConfig};
 use crate::sampler::SamplerConfig;
 
@@ -34,7 +35,8 @@ pub struct TrainConfig {
     /// How the learning rate changes over the run.
     pub scheduler: SchedulerConfig,
     /// What training makes small; by default what the targets call for: `cross_entropy` for classes,
-    /// `binary_cross_entropy` for several labels, `mse` for values, `supervised_contrastive` for embeddings.
+    /// `binary_cross_entropy` for several labels, `mse` for values, `supervised_contrastive` for embeddings,
+    /// `multiple_negatives_ranking` for pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<LossConfig>,
     /// Scales the gradient of a step down to this Euclidean length if it is longer; by default it is left alone.
@@ -71,6 +73,14 @@ pub struct TrainConfig {
     /// Seed of the order of rows; the recipe's top `seed` if it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_seed: Option<u64>,
+}
+
+/// The loss where a recipe names none, for such targets and outputs.
+pub fn loss_of(targets: TargetKind, outputs: Task) -> LossConfig {
+    match targets {
+        TargetKind::Pairs => LossConfig::MultipleNegativesRanking(MultipleNegativesRanking::default()),
+        _ => LossConfig::of_task(outputs),
+    }
 }
 
 impl TrainConfig {

@@ -58,11 +58,11 @@ pub struct Recipe {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// The pretrained part and where it is cut.
+    /// The pretrained part and where it is cut. Of rows that are pairs each field goes through it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backbone: Option<BackboneConfig>,
     /// In place of `backbone` one for each field of a row, by the field's name: `image`, `text`, `text_b`. Their
-    /// features are joined for the head.
+    /// features are joined for the head; of rows that are pairs each is embedded by itself.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub towers: IndexMap<String, BackboneConfig>,
     /// What stands between the cut and the head: nothing, one neck, or a list of necks.

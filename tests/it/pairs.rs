@@ -26,7 +26,9 @@ fn project() -> Project {
     project.write("texts.csv", &texts);
     project.write("pictures.csv", &pictures);
     let recipe = |model: &str, data: &str| {
-        format!("extends: [retrieval_pairs]\nmodel:\n{model}data:\n  kind: csv\n  test: {{fraction: 0.25}}\n{data}")
+        format!(
+            "extends: [retrieval_pairs]\nmodel:\n{model}data:\n  kind: csv\n  test: {{fraction: 0.25}}\n  label: {{kind: pairs}}\n{data}"
+        )
     };
     let neck = "  neck: {kind: masked_mean}\n";
     let one = format!("  backbone: {TEXT}\n{neck}");
