@@ -150,7 +150,13 @@ pub fn merge(frozen: Vec<Frozen<'_>>, above: &Above<'_>, activation: Activation,
     let mut parts = Vec::with_capacity(frozen.len());
     for part in frozen {
         let prefix = part.field.map(|field| format!("{field}."));
-        parts.push((prefix, with_input(part, input)?));
+        let names: Vec<String> = part.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let mut model = with_input(part, input)?;
+        if prefix.is_none() {
+            // One field of several, alone.
+            splice::rename_outputs(&mut model, &names);
+        }
+        parts.push((prefix, model));
     }
     let mut model = match &mut parts[..] {
         [(None, _)] => parts.remove(0).1,

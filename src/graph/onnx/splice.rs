@@ -153,6 +153,19 @@ pub fn rename_input(model: &mut ModelProto, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// Gives the outputs other names, in their order.
+pub fn rename_outputs(model: &mut ModelProto, to: &[String]) {
+    let graph = model.graph.get_or_insert_default();
+    let from: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    for (from, to) in from.iter().zip(to).filter(|(from, to)| from != to) {
+        let mut names = Names::of(graph);
+        if names.taken(to) {
+            rename(graph, to, &names.fresh(&format!("{to}_inner")));
+        }
+        rename(graph, from, to);
+    }
+}
+
 fn only_input(graph: &GraphProto) -> Result<String> {
     match &graph.input[..] {
         [input] => Ok(input.name.clone()),
