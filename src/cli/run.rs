@@ -1,6 +1,6 @@
 //! `caft run`: a recipe, from its file to a run directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,11 +9,15 @@ use super::runs::{RunsDir, main_metric};
 use super::surroundings::Surroundings;
 use super::{Globals, load, print, print_json};
 use crate::base::Error;
+use crate::data::TargetKind;
+use crate::graph::Task;
+use crate::plan::ResolvedPlan;
 use crate::run::pack::{self, is_pack};
 use crate::run::record::RunRecord;
 use crate::run::report::to_mlflow;
 use crate::run::skipped::SKIPPED;
 use crate::run::{self, Finished};
+use crate::sample::Modality;
 
 /// Run a recipe: compute what is not stored yet, train, evaluate.
 #[derive(Debug, clap::Args)]
@@ -122,6 +126,32 @@ fn summary(finished: &Finished) -> String {
     if finished.record.skipped > 0 {
         text += &format!("  {} bad rows were left out; {path}/{SKIPPED} lists them\n", finished.record.skipped);
     }
-    text += &format!("  {path}\n  classify new pictures with: caft predict {path} FILE…\n");
+    text += &format!("  {path}\n");
+    // What cannot be read is told by whatever is tried next.
+    if let Ok(plan) = ResolvedPlan::read(Path::new(path)) {
+        text += &format!("  {}\n", next(&plan, path));
+    }
     text
+}
+
+/// What a user may want to do with such a run.
+fn next(plan: &ResolvedPlan, path: &str) -> String {
+    let fields = plan.plan.data.fields();
+    let (what, input) = match &fields[..] {
+        [one] if one.modality == Modality::Text => ("texts", "TEXT…"),
+        [_] => ("pictures", "FILE…"),
+        _ => ("rows", "--lines FILE"),
+    };
+    match (plan.target, plan.plan.train.loss().task()) {
+        (TargetKind::Pairs, _) => {
+            let field = fields.last().map_or("FIELD", |field| &field.name);
+            format!(
+                "find by embeddings with: caft embed {path} --data --field {field} -o INDEX.npy; caft search INDEX.npy …"
+            )
+        }
+        (_, Task::Embedding) => format!("embed new {what} with: caft embed {path} {input} -o INDEX.npy"),
+        (TargetKind::Masks, _) => format!("segment new pictures with: caft predict {path} FILE… --masks FOLDER"),
+        (_, Task::Values) => format!("predict of new {what} with: caft predict {path} {input}"),
+        (_, Task::Classes | Task::MultiLabel) => format!("classify new {what} with: caft predict {path} {input}"),
+    }
 }

@@ -56,6 +56,12 @@ pub fn group(plan: &ResolvedPlan) -> Digest {
         .finish()
 }
 
+/// There is nothing to choose by.
+pub fn no_valid() -> Error {
+    Error::bad_input("a sweep chooses by validation rows, and there are none")
+        .hint("give `data.valid`, such as `{fraction: 0.2}`, or `sweep.kfold`")
+}
+
 impl Cuts {
     /// The plan resolved, with data that is read once.
     pub fn resolve(&mut self, plan: &Plan, context: &Context<'_>) -> Result<&Resolved> {
@@ -97,6 +103,10 @@ impl Cuts {
             let mut wide = plan.plan.clone();
             wide.model.backbone.outputs = all.clone();
             let resolved = self.resolve(&wide, context)?;
+            // Before what may take hours.
+            if resolved.dataset.splits.valid.is_empty() {
+                return Err(no_valid());
+            }
             let (columns, _) = context.stage("engine", || engine::columns(resolved, context))?;
             let (outcome, _) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
             let bad = skipped::rows(&outcome.skipped, resolved)?;

@@ -233,8 +233,7 @@ impl Sweep<'_> {
                 }
             };
             if !training.validates() {
-                return Err(Error::bad_input("a sweep chooses by validation rows, and there are none")
-                    .hint("give `data.valid`, such as `{fraction: 0.2}`, or `sweep.kfold`"));
+                return Err(cuts::no_valid());
             }
             self.train_group(group, &training, plans, table)?;
         }
