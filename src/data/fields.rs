@@ -58,6 +58,14 @@ impl RowColumns {
         self.label.check(problems);
     }
 
+    /// What is said of a label's column that is not there: the key, and that pairs need none.
+    pub(super) fn label_key(&self) -> &'static str {
+        if self.fields().len() > 1 {
+            return "data.label (or, where the fields of a row belong together, `label: {kind: pairs}`)";
+        }
+        "data.label"
+    }
+
     /// The fields of pairs in the order of their parts, where it is said.
     pub(super) fn parts(&self) -> Option<Vec<String>> {
         self.label.fields().map(<[String]>::to_vec)

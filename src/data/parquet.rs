@@ -107,7 +107,7 @@ impl Parquet {
         };
         let fields = self.0.field_columns().list();
         let places: Vec<usize> = fields.iter().map(|one| column(one.key, one.column)).collect();
-        let label: Vec<usize> = self.0.label.columns().iter().map(|name| column("data.label", name)).collect();
+        let label: Vec<usize> = self.0.label.columns().iter().map(|name| column(self.0.label_key(), name)).collect();
         let marks: Vec<usize> = set_place.marks.iter().map(|name| column("data, a set's column", name)).collect();
         listed.into_result()?;
         let mut bad = BadCells::new();

@@ -62,7 +62,8 @@ impl TextTable {
                 found.unwrap_or_default()
             };
             let places: Vec<usize> = fields.iter().map(|one| column(one.key, one.column)).collect();
-            let label: Vec<usize> = columns.label.columns().iter().map(|name| column("data.label", name)).collect();
+            let label: Vec<usize> =
+                columns.label.columns().iter().map(|name| column(columns.label_key(), name)).collect();
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
             let mut at = listing.table(path);

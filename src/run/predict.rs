@@ -278,7 +278,9 @@ impl Predictor {
         let dataset = data::load(config, &load)?;
         let modalities = |fields: &[Field]| fields.iter().map(|field| field.modality).collect::<Vec<_>>();
         let wanted = self.plan.plan.data.fields();
-        if modalities(&dataset.fields) != modalities(&wanted) {
+        let names = |fields: &[Field]| fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+        let other_names = self.is_of_pairs() && names(&dataset.fields) != names(&wanted);
+        if other_names || modalities(&dataset.fields) != modalities(&wanted) {
             let shown = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join("`, `");
             let (found, wanted) = (shown(&dataset.fields), shown(&wanted));
             return Err(Error::bad_input(format!("the data have `{found}`, and the run takes `{wanted}`")));

@@ -196,6 +196,8 @@ fn wrong_recipes_of_pairs_are_told_what_to_write() {
     told(&["answers.yaml", "data.label={kind: pairs, column: x}"], "labelled by nothing");
     told(&["answers.yaml", "train.sampler={kind: weighted}"], "name a column with the rows' own as `data.weight`");
     told(&["captions.yaml", "++model.backbone={onnx: text.onnx, outputs: [x]}"], "stand in place of `model.backbone`");
+    let unsaid = project.run(&["run", "answers.yaml", "data.label=label"]);
+    assert!(unsaid.code == Some(2) && unsaid.stderr.contains("belong together, `label: {kind: pairs}`"), "{unsaid:?}");
     let bad = project.run(&["run", "answers.yaml", "data.weight=query", "train.sampler={kind: weighted}"]);
     assert!(bad.code == Some(2) && bad.stderr.contains("texts.csv:2: `good film`"), "{bad:?}");
 }
