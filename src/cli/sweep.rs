@@ -13,6 +13,7 @@ use super::{Globals, print, print_json};
 use crate::base::suggest::key_segment;
 use crate::base::{Error, file};
 use crate::recipe::{self, Overrides};
+use crate::run::pack::{self, is_pack};
 use crate::run::sweep::{self, Ranked, Request, Swept};
 use crate::sweep::is_expression;
 
@@ -23,7 +24,8 @@ use crate::sweep::is_expression;
 /// that was stopped goes on, and several processes share one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The recipe, or a sweep file.
+    /// The recipe, or a sweep file; or a file that `caft pack --with-activations` wrote, to train on the activations
+    /// inside.
     file: PathBuf,
     /// What varies, and changes to the recipe as for `caft run`.
     #[arg(value_name = "KEY=VALUE")]
@@ -66,13 +68,21 @@ impl Args {
             }
             None => (&self.file, None),
         };
-        let words: Vec<String> = self.words.iter().map(|word| swept_word(word)).collect();
-        let overrides = Overrides { sweep, ..Overrides::from_environment(&words) };
-        let loaded = recipe::load(recipe, &overrides)?;
-        let names = self.alias.iter().map(|alias| name_of(alias)).collect::<crate::base::Result<Vec<_>>>()?;
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
-        let request = Request { loaded: &loaded, names: &names, retry_failed: self.retry_failed, keep: self.keep };
+        let opened = if is_pack(recipe) { Some(pack::open(recipe, &context)?) } else { None };
+        let recipe = opened.as_ref().map_or_else(|| recipe.clone(), |opened| opened.recipe());
+        let words: Vec<String> = self.words.iter().map(|word| swept_word(word)).collect();
+        let overrides = Overrides { sweep, ..Overrides::from_environment(&words) };
+        let loaded = recipe::load(&recipe, &overrides)?;
+        let names = self.alias.iter().map(|alias| name_of(alias)).collect::<crate::base::Result<Vec<_>>>()?;
+        let request = Request {
+            loaded: &loaded,
+            names: &names,
+            retry_failed: self.retry_failed,
+            keep: self.keep,
+            pack: opened.as_ref(),
+        };
         let swept = match sweep::sweep(&request, &context) {
             Err(Error::Interrupted) => {
                 super::say("interrupted; the trials that ended are kept, and the same command goes on from there\n");
@@ -159,6 +169,9 @@ fn shown(swept: &Swept) -> String {
     let failed = ranking.iter().filter(|ranked| ranked.mean.is_none()).count();
     let failures = if failed > 0 { format!(", {failed} choices failed") } else { String::new() };
     let _ = writeln!(text, "{} trials trained, {} were there before{failures}", swept.trained, swept.reused);
+    for (why, count) in swept.alone.iter().filter(|_| swept.trained > 1) {
+        let _ = writeln!(text, "  {count} of them by itself, not together with others: {why}");
+    }
     if let Some(best) = &swept.best {
         let _ = writeln!(text, "the best as a recipe: {}", best.display());
     }
@@ -178,13 +191,11 @@ fn row(ranked: &Ranked, paths: &[&str], repeated: bool) -> Vec<String> {
     let mut cells = vec![metric];
     cells.extend(repeated.then(|| ranked.values.len().to_string()));
     for path in paths {
-        let value = ranked.settings.iter().find(|setting| setting.path == *path).map(|setting| &setting.value);
-        cells.push(match value {
-            None => String::new(),
-            Some(serde_json::Value::Number(number)) if number.is_f64() => short(number.as_f64().unwrap_or(0.0)),
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        });
+        let setting = ranked.settings.iter().find(|setting| setting.path == *path);
+        cells.push(setting.map_or_else(String::new, |setting| match setting.value.as_f64() {
+            Some(number) if setting.value.is_f64() => short(number),
+            _ => setting.in_words(),
+        }));
     }
     let epochs: Vec<String> = ranked.best_epochs.iter().take(3).map(u32::to_string).collect();
     let more = if ranked.best_epochs.len() > 3 { ", …" } else { "" };

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Field, Format, TargetKind};
+use super::{Field, Format, TargetKind, Targets, split};
 use crate::base::Problems;
 use crate::resource::{Address, Resource};
 use crate::sample::PreprocessConfig;
@@ -146,6 +146,26 @@ pub enum OnError {
     Fail,
     /// Leave the row out; each is recorded, and the count is shown.
     Skip,
+}
+
+impl SetConfig {
+    /// Takes the rows of this set, in their order, out of the training rows if it is a fraction or a fold of them.
+    /// `all` is what fractions are of.
+    pub fn take(
+        &self,
+        train: &mut Vec<u32>,
+        targets: &Targets,
+        (all, seed, name): (usize, u64, &str),
+    ) -> Option<Vec<u32>> {
+        let stratum = |row: u32| targets.stratum(row);
+        let (rows, rest) = match self {
+            Self::Fraction(fraction) => split::choose(train, stratum, split::fraction_of(all, *fraction), seed, name),
+            Self::Fold(Fold { of, index }) => split::fold(train, stratum, *of, *index, seed),
+            Self::Path(_) | Self::Column(_) => return None,
+        };
+        *train = rest;
+        Some(rows)
+    }
 }
 
 impl DataConfig {

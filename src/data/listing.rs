@@ -66,11 +66,12 @@ impl TableRows<'_, '_> {
         }
     }
 
-    /// The sample of an image's path: from the root and inside of it, or from the table's folder. A missing
-    /// file is reported, unless bad rows are to be skipped: then reading it will tell.
+    /// The sample of an image's path: from the root and inside of it, or from the table's folder, and inside of that
+    /// if the table is not of this machine. A missing file is reported, unless bad rows are to be skipped: then reading
+    /// it will tell.
     fn file(&mut self, line: usize, text: &str) -> Option<Sample> {
-        let rooted = self.listing.place.root.is_some();
-        let file = if rooted { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
+        let is_bound = self.listing.place.root.is_some() || self.listing.place.is_fetched;
+        let file = if is_bound { inside(&self.base, Path::new(text)) } else { Ok(self.base.join(text)) };
         match file {
             Ok(file) if self.listing.place.on_error == OnError::Skip || file.is_file() => {
                 return Some(Sample::file(file));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::bad::{BadRows, Listed, nothing_left, refuse_more_than};
-use super::config::{Fold, Marked};
+use super::config::Marked;
 use super::{DataConfig, Dataset, Field, LeftOut, OnError, Row, SetConfig, Splits, TargetKind, Targets, split};
 use crate::base::home::Home;
 use crate::base::suggest::did_you_mean;
@@ -77,6 +77,8 @@ impl Found {
 pub(super) struct SetPlace<'a> {
     /// The local folder that `data.root` became.
     pub root: Option<&'a Path>,
+    /// Whether the set was fetched: then its rows name files below its own folder alone, as below a root.
+    pub is_fetched: bool,
     pub home: &'a Home,
     pub fetcher: &'a Fetcher<'a>,
     /// Columns whose cells the set is to keep.
@@ -167,8 +169,15 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         )
         .chain(common.weight.clone())
         .collect();
-    let place =
-        SetPlace { root, home: context.home, fetcher: context.fetcher, marks: &marks, on_error: common.on_error };
+    let is_fetched = |resource: &Resource| root.is_none() && !resource.address.is_local();
+    let place = SetPlace {
+        root,
+        is_fetched: common.train.as_ref().is_some_and(|train| is_fetched(&train.path)),
+        home: context.home,
+        fetcher: context.fetcher,
+        marks: &marks,
+        on_error: common.on_error,
+    };
     let seed = common.seed.unwrap_or(context.seed);
     let (subset, on_error) = (common.subset.map(|n| n as usize), common.on_error);
     let mut joined = Joined { subset, seed, on_error, ..Joined::default() };
@@ -179,9 +188,14 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         return Err(Error::bad_input(format!("data: {what} needs a table, and `{kind}` has no columns")));
     }
     let mut splits = Splits { train: joined.add(train, &paths.train, "train")?, ..Splits::default() };
-    let place = SetPlace { marks: &[], ..place };
-    for (path, rows, name) in [(&paths.valid, &mut splits.valid, "valid"), (&paths.test, &mut splits.test, "test")] {
+    let sets = [
+        (&common.valid, &paths.valid, &mut splits.valid, "valid"),
+        (&common.test, &paths.test, &mut splits.test, "test"),
+    ];
+    for (set, path, rows, name) in sets {
         if !path.is_empty() {
+            let is_fetched = matches!(set, Some(SetConfig::Path(resource)) if is_fetched(resource));
+            let place = SetPlace { is_fetched, marks: &[], ..place };
             *rows = joined.add(reader.read(path, &place)?, path, name)?;
         }
     }
@@ -206,14 +220,9 @@ pub fn load(config: &DataConfig, context: &LoadContext<'_>) -> Result<Dataset> {
         return Err(Error::bad_input("data: there are no rows"));
     };
     targets.number_samples(&fields, &rows);
-    let stratum = |row: u32| targets.stratum(row);
     for (set, rows, name) in [(&common.test, &mut splits.test, "test"), (&common.valid, &mut splits.valid, "valid")] {
-        if let Some(SetConfig::Fraction(fraction)) = set {
-            let count = split::fraction_of(all, *fraction);
-            (*rows, splits.train) = split::choose(&splits.train, stratum, count, seed, name);
-        } else if let Some(SetConfig::Fold(Fold { of, index })) = set {
-            (*rows, splits.train) = split::fold(&splits.train, stratum, *of, *index, seed);
-        }
+        let taken = set.as_ref().and_then(|set| set.take(&mut splits.train, &targets, (all, seed, name)));
+        *rows = taken.unwrap_or(std::mem::take(rows));
     }
     if splits.train.is_empty() {
         return Err(Error::bad_input(format!("no training rows are left of {all}")));
@@ -333,7 +342,7 @@ pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
                 let (path, folder) = (path.display(), folder.display());
                 return Err(Error::bad_input(format!("`{path}` is outside of `{folder}`"))
-                    .hint("paths below `data.root` are relative to it and stay inside"));
+                    .hint("paths below `data.root` and in fetched tables are relative and stay inside"));
             }
         }
     }
@@ -374,7 +383,14 @@ pub(super) mod tests {
 
         pub fn with_place<T>(&self, body: impl FnOnce(&SetPlace<'_>) -> T) -> T {
             let fetcher = Fetcher::new(&self.home, &Silent, &self.cancel, true);
-            body(&SetPlace { root: None, home: &self.home, fetcher: &fetcher, marks: &[], on_error: OnError::Fail })
+            body(&SetPlace {
+                root: None,
+                is_fetched: false,
+                home: &self.home,
+                fetcher: &fetcher,
+                marks: &[],
+                on_error: OnError::Fail,
+            })
         }
 
         /// Loads a config whose paths are relative to the folder of data.

@@ -153,14 +153,13 @@ pub fn trials(given: &[Given], maximize: bool, sweep: &mut Sweep) {
 
 impl Sweep {
     fn trial(&self, given: &Given) -> Trial {
-        let value_of = |axis: &Axis| given.settings.iter().find(|setting| setting.path == axis.path).map(|s| &s.value);
+        let value_of = |axis: &Axis| given.settings.iter().find(|setting| setting.path == axis.path);
         let step = given.curve.len().div_ceil(POINTS).max(1);
         let is_shown = |epoch: usize| epoch.is_multiple_of(step) || epoch + 1 == given.curve.len();
         let points = given.curve.iter().enumerate().filter(|(epoch, _)| is_shown(*epoch));
-        let replica: Vec<String> =
-            given.replica.iter().map(|s| format!("{} {}", last(&s.path), shown(&s.value))).collect();
+        let replica: Vec<String> = given.replica.iter().map(|s| format!("{} {}", last(&s.path), shown(s))).collect();
         Trial {
-            places: self.axes.iter().map(|axis| value_of(axis).and_then(|value| axis.place(value))).collect(),
+            places: self.axes.iter().map(|axis| value_of(axis).and_then(|setting| axis.place(setting))).collect(),
             shown: self.shown(&given.settings),
             replica: replica.join(", "),
             value: given.value.filter(|value| value.is_finite()),
@@ -173,7 +172,7 @@ impl Sweep {
     /// Values in words, by axis.
     pub fn shown(&self, settings: &[Setting]) -> Vec<String> {
         let of_axis = |axis: &Axis| settings.iter().find(|setting| setting.path == axis.path);
-        self.axes.iter().map(|axis| of_axis(axis).map(|setting| shown(&setting.value)).unwrap_or_default()).collect()
+        self.axes.iter().map(|axis| of_axis(axis).map(shown).unwrap_or_default()).collect()
     }
 
     /// Values as numbers, by axis.
@@ -184,11 +183,10 @@ impl Sweep {
 }
 
 /// A value in few words.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
+fn shown(setting: &Setting) -> String {
+    match &setting.value {
         Value::Number(number) if number.is_f64() => short(number.as_f64().unwrap_or(0.0)),
-        other => other.to_string(),
+        _ => setting.in_words(),
     }
 }
 
@@ -214,9 +212,9 @@ fn last(path: &str) -> &str {
 
 impl Axis {
     fn new(path: &str, given: &[Given]) -> Self {
-        let of_path = |trial: &Given| trial.settings.iter().find(|s| s.path == path).map(|s| s.value.clone());
-        let values: Vec<Value> = given.iter().filter_map(of_path).collect();
-        let numbers: Option<Vec<f64>> = values.iter().map(Value::as_f64).collect();
+        let of_path = |trial: &'_ Given| trial.settings.iter().find(|s| s.path == path).cloned();
+        let values: Vec<Setting> = given.iter().filter_map(of_path).collect();
+        let numbers: Option<Vec<f64>> = values.iter().map(|setting| setting.value.as_f64()).collect();
         let Some(mut numbers) = numbers.filter(|numbers| !numbers.is_empty()) else {
             let mut names: Vec<String> = values.iter().map(shown).collect();
             names.sort();
@@ -236,12 +234,12 @@ impl Axis {
     }
 
     /// From 0 to 1.
-    fn place(&self, value: &Value) -> Option<f64> {
+    fn place(&self, setting: &Setting) -> Option<f64> {
         if !self.numeric {
-            let name = shown(value);
+            let name = shown(setting);
             return self.marks.iter().find(|(_, other)| *other == name).map(|(place, _)| *place);
         }
-        Some(part(value.as_f64()?, self.ends, self.logarithmic))
+        Some(part(setting.value.as_f64()?, self.ends, self.logarithmic))
     }
 }
 
@@ -270,15 +268,15 @@ fn importance(axes: &[Axis], given: &[Given]) -> Vec<Importance> {
         return Vec::new();
     }
     let of_axis = |axis: &Axis| -> Option<Importance> {
-        let pairs: Vec<(&Value, f64)> = whole
+        let pairs: Vec<(&Setting, f64)> = whole
             .iter()
-            .filter_map(|(trial, y)| Some((&trial.settings.iter().find(|s| s.path == axis.path)?.value, *y)))
+            .filter_map(|(trial, y)| Some((trial.settings.iter().find(|s| s.path == axis.path)?, *y)))
             .collect();
-        let numbers: Option<Vec<f64>> = pairs.iter().map(|(value, _)| value.as_f64()).collect();
+        let numbers: Option<Vec<f64>> = pairs.iter().map(|(setting, _)| setting.value.as_f64()).collect();
         let groups = match &numbers {
             Some(numbers) => bins(numbers),
             None => {
-                let mut names: Vec<String> = pairs.iter().map(|(value, _)| shown(value)).collect();
+                let mut names: Vec<String> = pairs.iter().map(|(setting, _)| shown(setting)).collect();
                 let all = names.clone();
                 names.sort();
                 names.dedup();

@@ -10,6 +10,7 @@ use crate::base::{Digest, Error, Result, file};
 use crate::graph::bf16::Units;
 use crate::graph::parallel::CHUNK;
 use crate::plan::ResolvedPlan;
+use crate::train;
 
 /// The lock's file name.
 pub const LOCK: &str = "caft.lock";
@@ -47,6 +48,9 @@ pub struct Lock {
     pub columns: BTreeMap<String, Digest>,
     /// The inference runtime with its version.
     pub runtime: String,
+    /// The library that trained, with its version, where it was not caft itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainer: Option<String>,
     /// All seeds, as they were used.
     pub seeds: BTreeMap<String, u64>,
     /// The metrics that a repetition should find.
@@ -180,6 +184,7 @@ impl Lock {
             classes: plan.classes.clone(),
             columns: BTreeMap::new(),
             runtime: plan.runtime.clone(),
+            trainer: train::library(plan.plan.train.backend),
             seeds: [("data", seeds.data), ("order", seeds.order), ("train", seeds.train), ("augment", seeds.augment)]
                 .map(|(name, seed)| (name.to_string(), seed))
                 .into(),
@@ -216,6 +221,8 @@ impl Lock {
         differ(Origin::Engine, "provider", self.numeric_class.clone(), other.numeric_class.clone());
         differ(Origin::Recipe, "seeds", shown(&self.seeds), shown(&other.seeds));
         differ(Origin::Version, "runtime", self.runtime.clone(), other.runtime.clone());
+        let trainer = |lock: &Self| lock.trainer.clone().unwrap_or_else(|| "caft's own".into());
+        differ(Origin::Version, "trainer", trainer(self), trainer(other));
         differ(Origin::Version, "caft", self.tool.caft.clone(), other.tool.caft.clone());
         let crates = |lock: &Self| short(&lock.tool.dependencies);
         differ(Origin::Version, "dependencies", crates(self), crates(other));
@@ -274,6 +281,7 @@ mod tests {
             classes: vec!["a".into(), "b".into()],
             columns: BTreeMap::from([("cls".into(), Digest::of(b"cls"))]),
             runtime: "onnxruntime 1.31.1".into(),
+            trainer: None,
             seeds: BTreeMap::from([("train".into(), u64::MAX)]),
             metrics: BTreeMap::from([("test/accuracy".into(), 0.1 + 0.2)]),
             checkpoint: Some(Digest::of(b"best")),
@@ -293,6 +301,10 @@ mod tests {
         b.tool.caft = "9".into();
         let origins: Vec<Origin> = a.differences(&b).iter().map(|d| d.origin).collect();
         assert_eq!(origins, [Origin::Data, Origin::Version, Origin::Hardware]);
+        let (a, mut b) = (lock(), lock());
+        b.trainer = Some("libtorch 2.13.0".into());
+        let values = ["caft's own".to_string(), "libtorch 2.13.0".to_string()];
+        assert_eq!(a.differences(&b), [Difference { origin: Origin::Version, what: "trainer", values }]);
     }
 
     #[test]

@@ -74,14 +74,7 @@ impl Training {
         stored_rows: Option<usize>,
     ) -> Result<Self> {
         let plan = &resolved.plan;
-        let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
-        let mut kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
-        let mut position = vec![None; resolved.digests.len()];
-        kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
-        let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
-        let splits = &resolved.dataset.splits;
-        let (mut train, mut valid, mut test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
-        let mut pool = narrow(&plan.plan, &mut train, &valid)?;
+        let Sets { mut kept, mut train, mut valid, mut test, mut pool } = Sets::of(resolved, skipped)?;
         let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
         let mut rows = match live {
             Some(context) => {
@@ -149,8 +142,8 @@ impl Training {
         (targets, weights): (&data::Targets, Option<Vec<f32>>),
         splits: Splits,
     ) -> Result<Self> {
-        let Splits { mut train, valid, test } = splits;
-        let pool = narrow(&plan.plan, &mut train, &valid)?;
+        let TrialRows { train, valid, pool } = TrialRows::among(&plan.plan, &splits)?;
+        let test = splits.test;
         let kept: Vec<usize> = (0..targets.len()).collect();
         Ok(Self {
             graph: graph(plan, None, rows.specs(), train.len())?,
@@ -171,30 +164,29 @@ impl Training {
     }
 
     fn data(&self) -> Data<'_> {
-        Data {
-            features: &self.rows,
-            targets: self.targets.targets(),
-            train: &self.train,
-            valid: &self.valid,
-            pool: &self.pool,
-            weights: self.weights.as_deref(),
-        }
+        self.data_of(&self.train, &self.valid, &self.pool)
     }
 
-    /// Whether there are validation rows.
-    pub fn validates(&self) -> bool {
-        !self.valid.is_empty()
+    fn data_of<'a>(&'a self, train: &'a [u32], valid: &'a [u32], pool: &'a [u32]) -> Data<'a> {
+        let weights = self.weights.as_deref();
+        Data { features: &self.rows, targets: self.targets.targets(), train, valid, pool, weights }
     }
 
-    /// Trains several plans that differ only above the cut, on these rows. One that fails is told to `watch`.
+    /// The rows that a trial of this plan is trained on.
+    pub fn trial_rows(&self) -> TrialRows {
+        TrialRows { train: self.train.clone(), valid: self.valid.clone(), pool: self.pool.clone() }
+    }
+
+    /// Trains several plans that differ above the cut or in their rows alone. One that fails is told to `watch`.
     ///
     /// # Errors
     /// Those of `watch`; an interruption.
-    pub fn trials(&self, plans: &[&ResolvedPlan], cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
+    pub fn trials(&self, plans: &[(&ResolvedPlan, &TrialRows)], cancel: &Cancel, watch: &mut dyn Watch) -> Result<()> {
         let mut members = Vec::new();
-        for (number, plan) in plans.iter().enumerate() {
+        for (number, (plan, rows)) in plans.iter().enumerate() {
             cancel.check()?;
-            let graph = match graph(plan, self.tail.as_ref(), self.rows.specs(), self.train.len()) {
+            let data = self.data_of(&rows.train, &rows.valid, &rows.pool);
+            let graph = match graph(plan, self.tail.as_ref(), self.rows.specs(), rows.train.len()) {
                 Ok(graph) => graph,
                 Err(error) => {
                     watch.ended(number, Err(error))?;
@@ -203,10 +195,10 @@ impl Training {
             };
             let config = config(&plan.plan);
             match plan.plan.model.head.solved() {
-                None => members.push(Member { number, graph, config, data: self.data() }),
+                None => members.push(Member { number, graph, config, data }),
                 Some(head) => {
-                    let solved = self.solved(&plan.plan.model, head, &graph, &config, cancel);
-                    match solved {
+                    watch.alone(number, "a head that is solved at once");
+                    match solved(&plan.plan.model, head, &graph, &data, &config, cancel) {
                         Err(Error::Interrupted) => return Err(Error::Interrupted),
                         solved => watch.ended(number, solved)?,
                     }
@@ -214,23 +206,6 @@ impl Training {
             }
         }
         train::train_trials(&members, cancel, watch)
-    }
-
-    /// A head that is solved, as a trial of one epoch.
-    fn solved(
-        &self,
-        model: &ModelPlan,
-        head: Solved<'_>,
-        graph: &Graph,
-        config: &TrainConfig,
-        cancel: &Cancel,
-    ) -> Result<Ended> {
-        let began = std::time::Instant::now();
-        let weights = exact::solve(&model.neck, head, graph, &self.data(), config, cancel)?.weights;
-        let metrics = train::evaluate(graph, &weights, &self.data(), &self.valid, config, "valid")?;
-        let log = EpochLog { epoch: 1, step: 1, lr: 0.0, metrics, seconds: began.elapsed().as_secs_f64() };
-        let trained = Trained { best: weights.clone(), last: weights, best_epoch: 1, epochs: vec![log] };
-        Ok(Ended { trained, stopped: false })
     }
 
     /// Trains, or goes on from the checkpoint in the run directory; keeps the best weights there.
@@ -401,6 +376,78 @@ impl Training {
         });
         let summary = shown.collect::<Vec<_>>().join(", ");
         Ok((all, summary))
+    }
+}
+
+/// A head that is solved, as a trial of one epoch.
+fn solved(
+    model: &ModelPlan,
+    head: Solved<'_>,
+    graph: &Graph,
+    data: &Data<'_>,
+    config: &TrainConfig,
+    cancel: &Cancel,
+) -> Result<Ended> {
+    let began = std::time::Instant::now();
+    let weights = exact::solve(&model.neck, head, graph, data, config, cancel)?.weights;
+    let metrics = train::evaluate(graph, &weights, data, data.valid, config, "valid")?;
+    let log = EpochLog { epoch: 1, step: 1, lr: 0.0, metrics, seconds: began.elapsed().as_secs_f64() };
+    let trained = Trained { best: weights.clone(), last: weights, best_epoch: 1, epochs: vec![log] };
+    Ok(Ended { trained, stopped: false })
+}
+
+/// The rows that a trial is trained on, by position among those that are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialRows {
+    /// The rows to train on.
+    pub train: Vec<u32>,
+    /// The rows to validate on.
+    pub valid: Vec<u32>,
+    /// See [`Data::pool`].
+    pub pool: Vec<u32>,
+}
+
+impl TrialRows {
+    /// Those of a plan, of which some rows were skipped.
+    ///
+    /// # Errors
+    /// No training rows are left.
+    pub fn of(resolved: &Resolved, skipped: &[usize]) -> Result<Self> {
+        let Sets { train, valid, pool, .. } = Sets::of(resolved, skipped)?;
+        Ok(Self { train, valid, pool })
+    }
+
+    /// Those of a plan among rows that stand for themselves.
+    ///
+    /// # Errors
+    /// No training rows are left.
+    pub fn among(plan: &Plan, splits: &Splits) -> Result<Self> {
+        let (mut train, valid) = (splits.train.clone(), splits.valid.clone());
+        let pool = narrow(plan, &mut train, &valid)?;
+        Ok(Self { train, valid, pool })
+    }
+}
+
+/// The rows that are kept, and by position among them those of each set.
+struct Sets {
+    kept: Vec<usize>,
+    train: Vec<u32>,
+    valid: Vec<u32>,
+    test: Vec<u32>,
+    pool: Vec<u32>,
+}
+
+impl Sets {
+    fn of(resolved: &Resolved, skipped: &[usize]) -> Result<Self> {
+        let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
+        let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
+        let mut position = vec![None; resolved.digests.len()];
+        kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
+        let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
+        let splits = &resolved.dataset.splits;
+        let (mut train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
+        let pool = narrow(&resolved.plan.plan, &mut train, &valid)?;
+        Ok(Self { kept, train, valid, test, pool })
     }
 }
 

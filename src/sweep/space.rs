@@ -16,6 +16,29 @@ pub struct Setting {
     pub value: Value,
 }
 
+impl Setting {
+    /// Its value in few words: `mlp hidden=[64]` of a kind with its settings, `fold 3 of 5`, else as in JSON, texts
+    /// without quotes.
+    pub fn in_words(&self) -> String {
+        words(&self.value)
+    }
+}
+
+fn words(value: &Value) -> String {
+    let Value::Object(map) = value else {
+        return value.as_str().map_or_else(|| value.to_string(), String::from);
+    };
+    if let Some(fold) = map.get("fold") {
+        let part = |key: &str| fold[key].as_u64();
+        if let (Some(of), Some(index)) = (part("of"), part("index")) {
+            return format!("fold {} of {of}", index + 1);
+        }
+    }
+    let kind = map.get("kind").map(words);
+    let rest = map.iter().filter(|(key, _)| *key != "kind").map(|(key, value)| format!("{key}={}", words(value)));
+    kind.into_iter().chain(rest).collect::<Vec<_>>().join(" ")
+}
+
 /// One key that varies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dimension {

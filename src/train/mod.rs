@@ -295,6 +295,19 @@ fn trainer(graph: &Graph, weights: &Weights, config: &TrainConfig, facts: &Targe
     }
 }
 
+/// The library that trains in caft's place, with its version: that of the libtorch that is loaded.
+pub fn library(backend: Backend) -> Option<String> {
+    match backend {
+        Backend::Embedded => None,
+        #[cfg(feature = "libtorch")]
+        Backend::Libtorch => {
+            Some(format!("libtorch {}", libtorch::version().as_deref().unwrap_or("of unknown version")))
+        }
+        #[cfg(not(feature = "libtorch"))]
+        Backend::Libtorch => None,
+    }
+}
+
 impl Data<'_> {
     /// What a loss needs to know, after checking that targets and rows fit the graph's output.
     fn facts(&self, graph: &Graph, config: &TrainConfig) -> Result<TargetFacts> {

@@ -2,7 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 
-use super::project::Project;
+use super::hub::{COMMIT, Hub, Kind};
+use super::project::{Project, ran};
 use super::text;
 
 /// A zip archive once more, with one of its files changed.
@@ -48,10 +49,12 @@ fn a_packed_run_trains_and_predicts_without_backbone_and_data() {
     assert_eq!(trained.code, Some(0), "{trained:?}");
     assert_eq!((&trained.json()["id"], &trained.json()["metrics"]), (&other["id"], &other["metrics"]));
     assert_eq!(predict(trained.json()["path"].as_str().unwrap()).code, Some(0));
-    for refused in ["model.backbone.outputs=[x]", "data.valid.fraction=0.5", "cache.dtype=f32"] {
+    for refused in ["model.backbone.outputs=[x]", "data.seed=3", "cache.dtype=f32"] {
         let refused = project.run(&["run", "w.caft-run", refused]);
         assert!(refused.code == Some(2) && refused.stderr.contains("not as in the packed run"), "{refused:?}");
     }
+    let other = project.run(&["run", "w.caft-run", "data.valid.fraction=0.5", "--json"]).json();
+    assert_ne!(other["id"], ran["id"], "another part of the packed training rows: another run");
     // What is in a pack never stands in for what this machine would compute.
     assert!(!project.path("home/cache").exists());
 
@@ -151,6 +154,50 @@ fn recipes_are_shared_and_taken_over_after_saying_what_they_name() {
     project.write("shared/recipes.yaml", &index.replace(&of(&recipe), &of(&evil)));
     let refused = project.run(&["recipe", "pull", "shared"]);
     assert!(refused.code == Some(2) && refused.stderr.contains("leads out of `data.root`"), "{refused:?}");
+}
+
+#[test]
+fn a_hub_shares_recipes_whose_tables_name_no_file_of_this_machine() {
+    let (project, hub) = (Project::new(0), Hub::start());
+    hub.add("me/recipes/README.md", Kind::Plain, "# Recipes");
+    hub.gate("me/recipes", "secret");
+    hub.add("datasets/them/cells/labels.csv", Kind::Plain, "image,label\n/etc/passwd,a\n../../../x.png,b\n");
+    let table = format!("hf:datasets/them/cells/labels.csv@{COMMIT}");
+    let recipe = format!(
+        "# Cells.\nextends: [linear_probe]\nmodel: {{backbone: {{name: vit_small_patch14_focus}}}}\ndata:\n  kind: csv\n  \
+         train: {{path: '{table}'}}\n  image: image\n  label: label\n  valid: {{fraction: 0.5}}\n"
+    );
+    project.write("cells.yaml", &recipe);
+    let with = |arguments: &[&str], home: &str, token: &str| {
+        let mut command = project.command(arguments);
+        command.env("CAFT_HOME", project.path(home)).env("HF_ENDPOINT", &hub.url).env("HF_TOKEN", token);
+        ran(command.output().unwrap())
+    };
+    let refused = with(&["recipe", "push", "cells.yaml", "hf:me/recipes"], "home", "other");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let pushed = with(&["recipe", "push", "cells.yaml", "hf:me/recipes"], "home", "secret");
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    assert_eq!(hub.file("me/recipes/cells.yaml").as_deref(), Some(recipe.as_bytes()));
+    let listed = with(&["recipe", "ls", "--from", "hf:me/recipes", "--json"], "other", "secret").json();
+    assert_eq!(listed[0]["name"], "cells");
+    let shown = with(&["recipe", "pull", "hf:me/recipes", "--show"], "other", "secret");
+    assert!(shown.code == Some(0) && shown.stdout.contains(&table), "{shown:?}");
+    assert!(!hub.requests().iter().any(|request| request.contains("labels.csv")), "shown before it is fetched");
+    let pulled = with(&["recipe", "pull", "hf:me/recipes/cells", "-o", "taken.yaml"], "other", "secret");
+    assert_eq!(pulled.code, Some(0), "{pulled:?}");
+    let words = [
+        "run",
+        "taken.yaml",
+        "model.backbone.onnx=backbone.onnx",
+        "model.backbone.outputs=[/Flatten_output_0]",
+        "++data.preprocess={resize: {size: 32, mode: exact}, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}",
+    ];
+    let ran = with(&words, "home", "secret");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    for path in ["/etc/passwd", "../../../x.png"] {
+        assert!(ran.stderr.contains(&format!("`{path}` is outside of")), "{path}: {ran:?}");
+    }
+    assert!(!project.path("runs").exists(), "nothing was written");
 }
 
 /// Whose commits they are, for a machine without a name in git.

@@ -99,6 +99,75 @@ fn repetitions_folds_and_fractions_are_in_the_table() {
     assert_eq!(ranking.len(), 2);
     assert!(ranking.iter().all(|r| r["values"].as_array().unwrap().len() == 6 && r["interval"].is_number()));
     assert_eq!(swept["runs"], json!([]));
+    assert_eq!(swept["alone"], json!({}), "all folds, seeds and shares train together");
+    // Each trial is the very run of its recipe: the same id, and the same bits.
+    let table = std::fs::read_to_string(project.path(swept["folder"].as_str().unwrap()).join("trials.jsonl")).unwrap();
+    let lines: Vec<Value> = table.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ended: Vec<&Value> = lines.iter().filter(|line| line["event"] == "ended").collect();
+    assert_eq!(ended.len(), 12);
+    for trial in [ended[1], ended[8]] {
+        let mut words: Vec<String> = vec!["~sweep".into(), "train.epochs=5".into()];
+        for setting in trial["settings"].as_array().unwrap().iter().chain(trial["replica"].as_array().unwrap()) {
+            words.extend((setting["path"] == "data.valid").then(|| "~data.valid.fraction".into()));
+            words.push(format!("++{}={}", setting["path"].as_str().unwrap(), setting["value"]));
+        }
+        let words: Vec<&str> =
+            ["run", "sweep.yaml", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
+        let alone = project.run(&words);
+        assert_eq!(alone.code, Some(0), "{alone:?}");
+        assert_eq!(alone.json()["id"], trial["trial"], "{trial}");
+        for metric in ["valid/accuracy", "valid/loss"] {
+            assert_eq!(alone.json()["metrics"][metric], trial["metrics"][metric], "{metric} of {trial}");
+        }
+    }
+}
+
+#[test]
+fn trials_of_all_kinds_of_heads_train_together_and_say_so_if_not() {
+    let project = Project::new(8);
+    let head = "model.head={kind: linear},{kind: mlp, hidden: [8]},{kind: mlp, hidden: [8], dropout: 0.5}";
+    let words = ["sweep", "recipe.yaml", "train.epochs=3", head, "lr=1e-3,1e-2", "clip_norm=0.1,1.0", "--keep", "0"];
+    let words = |more: &[&'static str]| words.iter().chain(more).copied().collect::<Vec<&str>>();
+    let swept = project.run(&words(&["++train.ema={decay: 0.9}", "--json"]));
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    assert_eq!((&swept.json()["trained"], &swept.json()["alone"]), (&json!(12), &json!({})));
+    let mixed = project.run(&["sweep", "recipe.yaml", "optimizer=adamw,sgd,lbfgs", "train.epochs=3", "--keep", "0"]);
+    assert!(
+        mixed.stdout.contains("1 of them by itself, not together with others: an optimiser that sees"),
+        "{mixed:?}"
+    );
+}
+
+#[test]
+fn a_pack_is_swept_without_backbone_and_data() {
+    let project = Project::new(12);
+    let words = |file: &'static str| vec!["sweep", file, "--json", "--keep", "1", "train.epochs=3", "lr=1e-3,3e-2"];
+    let before = project.run(&words("recipe.yaml"));
+    assert_eq!(before.code, Some(0), "{before:?}");
+    project.run(&["run", "recipe.yaml"]);
+    let packed = project.run(&["pack", "warmth", "-o", "w.caft-run", "--with-activations"]);
+    assert_eq!(packed.code, Some(0), "{packed:?}");
+    for gone in ["home/cache", "home/engines", "runs", "data"] {
+        std::fs::remove_dir_all(project.path(gone)).unwrap();
+    }
+    std::fs::remove_file(project.path("backbone.onnx")).unwrap();
+    let after = project.run(&words("w.caft-run"));
+    assert_eq!(after.code, Some(0), "{after:?}");
+    let means = |swept: &Value| -> Vec<Value> {
+        swept["ranking"].as_array().unwrap().iter().map(|ranked| ranked["values"].clone()).collect()
+    };
+    assert_eq!(means(&after.json()), means(&before.json()), "the same bit for bit");
+    let run = after.json()["runs"][0].as_str().unwrap().to_string();
+    assert!(project.path(&run).join("report.html").is_file());
+    assert_eq!(project.run(&words("w.caft-run")).json()["trained"], 0);
+    let folds = project.run(&["sweep", "w.caft-run", "--json", "--keep", "0", "++sweep.kfold=4", "lr=1e-3,3e-2"]);
+    assert_eq!(folds.code, Some(0), "{folds:?}");
+    assert_eq!((&folds.json()["trained"], &folds.json()["alone"]), (&json!(8), &json!({})));
+    let other = project.run(&["sweep", "w.caft-run", "engine.precision=fp32,bf16"]);
+    assert!(
+        other.code == Some(2) || other.stdout.contains("2 choices failed") || other.stdout.contains("failed"),
+        "{other:?}"
+    );
 }
 
 #[test]

@@ -21,6 +21,8 @@ const number = (x) => {
   const size = Math.abs(x);
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? x.toExponential(2) : x.toFixed(size < 10 ? 4 : 1);
 };
+// A picture's width: as wanted, or what the screen of a phone has, so that its letters stay as large as the text.
+const broad = (wanted) => Math.min(wanted, Math.max(300, document.documentElement.clientWidth - 56));
 const short = (x) => String(Number(x.toPrecision(4)));
 
 function ticks(low, high, count) {
@@ -33,7 +35,7 @@ function ticks(low, high, count) {
 }
 
 // A frame with axes; `x` and `y` map data to the picture.
-function frame({ label, xs, ys, xLabel, yLabel, yTicks, width = 460, height = 260 }) {
+function frame({ label, xs, ys, xLabel, yLabel, xTicks, yTicks, width = broad(460), height = 260 }) {
   const span = ([low, high]) => (high > low ? [low, high] : [low - 0.5, high + 0.5]);
   const [x0, x1] = span(xs), [y0, y1] = span(ys);
   const left = 46, right = 8, top = 8, bottom = 34;
@@ -44,8 +46,8 @@ function frame({ label, xs, ys, xLabel, yLabel, yTicks, width = 460, height = 26
     svg.append(element("svg:line", { x1: left, x2: width - right, y1: y(t), y2: y(t), class: "axis" }));
     svg.append(element("svg:text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, short(t)));
   }
-  for (const t of ticks(x0, x1, 5)) {
-    svg.append(element("svg:text", { x: x(t), y: height - bottom + 15, "text-anchor": "middle" }, short(t)));
+  for (const [t, text] of xTicks || ticks(x0, x1, 5).map((t) => [t, short(t)])) {
+    svg.append(element("svg:text", { x: x(t), y: height - bottom + 15, "text-anchor": t === x1 && xTicks ? "end" : "middle" }, text));
   }
   svg.append(element("svg:text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xLabel));
   if (yLabel) svg.append(element("svg:text", { x: 4, y: 10 }, yLabel));
@@ -60,21 +62,23 @@ const legend = (names, n) => element("div", { class: "legend" }, ...names.map((n
   return element("span", {}, dot, name);
 }));
 
-// Lines; `series` is [{name, points: [[x, y], …]}].
+// Lines; `series` is [{name, points: [[x, y], …]}], where a point may have half of an interval of y behind it.
 function lines(label, series, options = {}) {
   const whole = series.map((s) => ({ ...s, points: s.points.filter((p) => p[1] !== null) })).filter((s) => s.points.length);
   const all = whole.flatMap((s) => s.points);
   if (!all.length) return null;
-  const ys = options.ys || extent(all.map((p) => p[1]));
-  const { svg, x, y } = frame({ label, xs: options.xs || extent(all.map((p) => p[0])), ys, xLabel: options.xLabel || "", yLabel: options.yLabel });
+  const ys = options.ys || extent(all.flatMap((p) => [p[1] - (p[2] || 0), p[1] + (p[2] || 0)]));
+  const { xLabel = "", yLabel, xTicks, width, height } = options;
+  const { svg, x, y } = frame({ label, xs: options.xs || extent(all.map((p) => p[0])), ys, xLabel, yLabel, xTicks, width, height });
   if (options.diagonal) svg.append(element("svg:line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }));
   whole.forEach((s, i) => {
     const path = s.points.map((p, k) => `${k ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
     svg.append(element("svg:path", { d: path, fill: "none", stroke: colour(i, whole.length), "stroke-width": 2 }, element("svg:title", {}, s.name)));
     if (options.dots || s.points.length === 1) {
       for (const p of s.points) {
+        if (p[2]) svg.append(element("svg:line", { x1: x(p[0]), x2: x(p[0]), y1: y(p[1] - p[2]), y2: y(p[1] + p[2]), stroke: colour(i, whole.length), "stroke-opacity": 0.6 }));
         svg.append(element("svg:circle", { cx: x(p[0]), cy: y(p[1]), r: 3, fill: colour(i, whole.length) },
-          element("svg:title", {}, `${s.name}: ${short(p[0])}, ${number(p[1])}`)));
+          element("svg:title", {}, `${s.name}: ${options.xText ? options.xText(p[0]) : short(p[0])}, ${number(p[1])}${p[2] ? ` ± ${number(p[2])}` : ""}`)));
       }
     }
   });
@@ -119,7 +123,8 @@ function table(caption, headings, rows, options = {}) {
 function scatter(label, points, names, describe, axes, options = {}) {
   const both = extent(points.flatMap((p) => [p.x, p.y]));
   const [xs, ys] = options.diagonal ? [both, both] : [extent(points.map((p) => p.x)), extent(points.map((p) => p.y))];
-  const { svg, x, y } = frame({ label, xs, ys, xLabel: axes[0], yLabel: axes[1], width: 760, height: 480 });
+  const width = broad(760);
+  const { svg, x, y } = frame({ label, xs, ys, xLabel: axes[0], yLabel: axes[1], width, height: Math.min(480, width) });
   svg.setAttribute("tabindex", 0);
   svg.setAttribute("role", "application");
   if (options.diagonal) svg.append(element("svg:line", { x1: x(both[0]), y1: y(both[0]), x2: x(both[1]), y2: y(both[1]), class: "diagonal" }));
@@ -140,12 +145,12 @@ function scatter(label, points, names, describe, axes, options = {}) {
     if (i < 0) return;
     marks[i].setAttribute("r", 8);
     tip.replaceChildren(...describe(points[i]));
-    const scale = svg.clientWidth / 760;
+    const scale = svg.clientWidth / width;
     tip.style.left = `${Math.min(x(points[i].x) * scale + 20, Math.max(0, figure.clientWidth - 150))}px`;
     tip.style.top = `${y(points[i].y) * scale + 45}px`;
   };
   const nearest = (event) => {
-    const box = svg.getBoundingClientRect(), scale = 760 / box.width;
+    const box = svg.getBoundingClientRect(), scale = width / box.width;
     const [px, py] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     let best = -1, least = 15 ** 2;
     points.forEach((p, i) => {

@@ -61,7 +61,9 @@ function lit(figure, svg, marks, width, near, describe, tip) {
 function parallel(sweep, colourOf) {
   const values = sweep.trials.map((t) => t.value).filter((v) => v !== null);
   if (!values.length || !sweep.axes.length) return null;
-  const width = 960, height = 360, top = 46, bottom = 16, left = 70, right = 70;
+  // Names of choices stand left of their axis.
+  const letters = Math.max(0, ...(sweep.axes[0]?.marks || []).map(([, text]) => Math.min(text.length, 22)));
+  const width = 960, height = 360, top = 46, bottom = 16, left = Math.max(70, 14 + 6.5 * letters), right = 70;
   const [low, high] = extent(values);
   const result = { path: sweep.metric, marks: ticks(low, high > low ? high : low + 1, 4).filter((t) => t <= high).map((t) => [high > low ? (t - low) / (high - low) : 0.5, short(t)]) };
   const axes = [...sweep.axes, result];
@@ -116,8 +118,8 @@ function trialCurves(sweep, colourOf) {
   const shown = sweep.trials.map((trial, k) => ({ trial, k, points: trial.curve.filter((p) => p[1] !== null) })).filter((t) => t.points.length > 1).slice(0, 600);
   if (!shown.length) return null;
   const all = shown.flatMap((t) => t.points);
-  const width = 960;
-  const { svg, x, y } = frame({ label: `${sweep.metric} of ${shown.length} trials by epoch; arrow keys go through them, the best first`, xs: extent(all.map((p) => p[0])), ys: extent(all.map((p) => p[1])), xLabel: "epoch", width, height: 380 });
+  const width = broad(960);
+  const { svg, x, y } = frame({ label: `${sweep.metric} of ${shown.length} trials by epoch; arrow keys go through them, the best first`, xs: extent(all.map((p) => p[0])), ys: extent(all.map((p) => p[1])), xLabel: "epoch", width, height: Math.min(380, width) });
   const lines = element("svg:g", {});
   svg.append(lines);
   const marks = shown.map((t) => element("svg:path", { d: t.points.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join(""), fill: "none", stroke: colourOf(t.trial), class: "trial" }));
@@ -141,7 +143,7 @@ function intervals(sweep) {
   const repeated = sweep.choices.filter((c) => c.values.length > 1 && c.mean !== null).slice(0, 20);
   if (!repeated.length) return null;
   const ends = repeated.flatMap((c) => [...c.values, c.mean - (c.interval ?? 0), c.mean + (c.interval ?? 0)]);
-  const { svg, x, y } = frame({ label: `${sweep.metric} of the best choices with 95 % intervals`, xs: extent(ends), ys: [0.5, repeated.length + 0.5], xLabel: sweep.metric, yTicks: [], width: 960, height: 60 + 20 * repeated.length });
+  const { svg, x, y } = frame({ label: `${sweep.metric} of the best choices with 95 % intervals`, xs: extent(ends), ys: [0.5, repeated.length + 0.5], xLabel: sweep.metric, yTicks: [], width: broad(960), height: 60 + 20 * repeated.length });
   repeated.forEach((choice, i) => {
     const at = y(repeated.length - i);
     svg.append(element("svg:text", { x: 40, y: at + 4, "text-anchor": "end" }, String(i + 1)));
@@ -160,10 +162,12 @@ function learning(sweep) {
   for (const choice of sweep.choices) {
     if (choice.mean === null || choice.numbers[at] === null) continue;
     const name = choice.shown.filter((_, i) => i !== at).join(", ") || sweep.metric;
-    groups.set(name, [...(groups.get(name) || []), [choice.numbers[at], choice.mean]]);
+    groups.set(name, [...(groups.get(name) || []), [Math.log10(choice.numbers[at]), choice.mean, choice.interval]]);
   }
   const series = [...groups].slice(0, 8).map(([name, points]) => ({ name, points: points.sort((a, b) => a[0] - b[0]) }));
-  return lines("learning curve", series, { xLabel: "share of the training rows", dots: true });
+  const shares = [...new Set(series.flatMap((s) => s.points.map((p) => p[0])))];
+  const xTicks = shares.map((share) => [share, short(10 ** share)]);
+  return lines(`learning curve: ${sweep.metric} by the share of the training rows`, series, { xLabel: "share of the training rows (log)", dots: true, xTicks, xText: (x) => short(10 ** x), width: broad(960), height: 300 });
 }
 
 function choices(sweep) {

@@ -1,16 +1,16 @@
 //! Training on the activations of a pack: what stands above the cut, as often and as otherwise as anyone likes.
 
 use super::{Opened, PackedTargets, Rows};
-use crate::base::{Digest, Error, Result, file};
+use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::cache::Store;
-use crate::data::{Splits, Targets};
+use crate::data::{SetConfig, Splits, Targets};
 use crate::plan::{PLAN, Plan, ResolvedPlan};
 use crate::run::context::Context;
 use crate::run::directory::{self, RunDirectory};
 use crate::run::lock::Lock;
 use crate::run::record::{RunRecord, Status};
 use crate::run::rows::StoredRows;
-use crate::run::training::{BEST, CHECKPOINT, Training};
+use crate::run::training::{BEST, CHECKPOINT, Training, TrialRows};
 use crate::run::{Finished, main_metric, report};
 
 /// Runs a plan on the activations of a pack, or finds that it is finished. `recipe` is the merged recipe as YAML. The
@@ -19,7 +19,7 @@ use crate::run::{Finished, main_metric, report};
 /// # Errors
 /// The plan asks for other activations than those that are packed; those of training.
 pub fn train(opened: &Opened, plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Result<Finished> {
-    let resolved = resolve(opened, plan)?;
+    let resolved = opened.resolve(plan)?;
     let id = resolved.id();
     if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         return Ok(Finished { record, was_there: true });
@@ -35,29 +35,6 @@ pub fn train(opened: &Opened, plan: &Plan, recipe: &str, context: &Context<'_>, 
         let _ = record.write(directory.path());
     }
     outcome.map(|()| Finished { record, was_there: false })
-}
-
-/// The plan with the digests of the packed run, if it takes the same activations.
-fn resolve(opened: &Opened, plan: &Plan) -> Result<ResolvedPlan> {
-    let mut resolved = opened.plan()?;
-    let packed = &resolved.plan;
-    let same = [
-        ("model.backbone", packed.model.backbone == plan.model.backbone && packed.model.towers == plan.model.towers),
-        ("engine", packed.engine == plan.engine),
-        ("cache", packed.cache == plan.cache),
-        ("data", packed.data == plan.data && packed.seeds.data == plan.seeds.data),
-    ];
-    if let Some((key, _)) = same.iter().find(|(_, same)| !same) {
-        return Err(Error::bad_input(format!(
-            "`{key}` is not as in the packed run, whose activations are all there is"
-        ))
-        .hint("change what stands above the cut: `model.neck`, `model.head`, `train`, `metrics`, `train.seed`"));
-    }
-    for tower in &mut resolved.towers {
-        tower.plan = plan.tower(&tower.plan.model.backbone);
-    }
-    resolved.plan = plan.clone();
-    Ok(resolved)
 }
 
 fn stages(
@@ -84,7 +61,8 @@ fn stages(
     record.metrics = metrics;
     record.main_metric = main_metric(&resolved.plan, &record.metrics);
     record.stages.insert("evaluate".into(), took);
-    let splits = [("train", &rows.train), ("valid", &rows.valid), ("test", &rows.test)];
+    let Splits { train, valid, test } = splits(opened, &resolved.plan, &rows)?;
+    let splits = [("train", train), ("valid", valid), ("test", test)];
     let of_splits = splits.iter().filter(|(_, rows)| !rows.is_empty());
     let counts = of_splits.map(|(name, rows)| (name.to_string(), rows.len())).collect();
     let lock = Lock {
@@ -99,6 +77,96 @@ fn stages(
     record.write(directory.path())
 }
 
+impl Opened {
+    /// The plan with the digests of the packed run.
+    ///
+    /// # Errors
+    /// It takes other activations than those that are packed.
+    pub fn resolve(&self, plan: &Plan) -> Result<ResolvedPlan> {
+        let mut resolved = self.plan()?;
+        let packed = &resolved.plan;
+        let mut data = plan.data.clone();
+        if let Some(part) = other_part(packed, plan) {
+            // Not the name that it has where the data are, whose rows may be more.
+            let key = KeyWriter::new("part of a pack").json("dataset", &resolved.dataset).json("valid", part);
+            resolved.dataset = key.finish();
+            data.common.valid = packed.data.common.valid.clone();
+        }
+        let same = [
+            (
+                "model.backbone",
+                packed.model.backbone == plan.model.backbone && packed.model.towers == plan.model.towers,
+            ),
+            ("engine", packed.engine == plan.engine),
+            ("cache", packed.cache == plan.cache),
+            ("data", packed.data == data && packed.seeds.data == plan.seeds.data),
+        ];
+        if let Some((key, _)) = same.iter().find(|(_, same)| !same) {
+            return Err(Error::bad_input(format!(
+                "`{key}` is not as in the packed run, whose activations are all there is"
+            ))
+            .hint(
+                "change what stands above the cut: `model.neck`, `model.head`, `train`, `metrics`, or the share or fold of \
+                 `data.valid`",
+            ));
+        }
+        for tower in &mut resolved.towers {
+            tower.plan = plan.tower(&tower.plan.model.backbone);
+        }
+        resolved.plan = plan.clone();
+        Ok(resolved)
+    }
+
+    /// What a plan of this pack is trained on.
+    ///
+    /// # Errors
+    /// The pack has no activations; the neck or the head does not fit them.
+    pub fn training(&self, resolved: &ResolvedPlan, context: &Context<'_>) -> Result<Training> {
+        training(self, resolved, &self.packed_rows()?, context)
+    }
+
+    /// The rows of a plan of this pack.
+    ///
+    /// # Errors
+    /// The pack has no activations; no training rows are left.
+    pub fn trial_rows(&self, plan: &Plan) -> Result<TrialRows> {
+        TrialRows::among(plan, &splits(self, plan, &self.packed_rows()?)?)
+    }
+}
+
+/// What a plan validates on, if it is another part of the training rows than in the packed run.
+fn other_part<'a>(packed: &Plan, plan: &'a Plan) -> Option<&'a SetConfig> {
+    let valid = plan.data.common.valid.as_ref()?;
+    let is_part = matches!(valid, SetConfig::Fraction(_) | SetConfig::Fold(_));
+    (is_part && packed.data.common.valid.as_ref() != Some(valid)).then_some(valid)
+}
+
+/// The packed rows of each set, of which a plan may validate on another part.
+fn splits(opened: &Opened, plan: &Plan, rows: &Rows) -> Result<Splits> {
+    let mut splits = Splits { train: rows.train.clone(), valid: rows.valid.clone(), test: rows.test.clone() };
+    let packed = opened.plan()?;
+    if let Some(part) = other_part(&packed.plan, plan) {
+        // A place of their own is no part of the training rows.
+        if !matches!(packed.plan.data.common.valid, None | Some(SetConfig::Path(_))) {
+            splits.train.append(&mut splits.valid);
+            splits.train.sort_unstable();
+        }
+        let all = (splits.train.len(), plan.seeds.data, "valid");
+        let targets = targets(rows, packed.classes);
+        splits.valid = part.take(&mut splits.train, &targets, all).unwrap_or_default();
+    }
+    Ok(splits)
+}
+
+fn targets(rows: &Rows, names: Vec<String>) -> Targets {
+    match rows.targets.clone() {
+        PackedTargets::Classes(of_row) => Targets::Classes { names, of_row },
+        PackedTargets::MultiLabel(of_row) => Targets::MultiLabel { names, of_row },
+        PackedTargets::Values(of_row) => Targets::Values { names, of_row },
+        PackedTargets::Pairs(of_row) => Targets::Pairs { names, of_row },
+    }
+}
+
 /// The packed rows, as if they had just been computed.
 fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Context<'_>) -> Result<Training> {
     let store = Store::open(&opened.home())?;
@@ -107,13 +175,7 @@ fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Con
         let column = store.column(&packed.spec(&opened.manifest.name), context.progress)?;
         inputs.push((packed.input.clone(), column.reader(&rows.digests[packed.sample])?));
     }
-    let names = resolved.classes.clone();
-    let targets = match rows.targets.clone() {
-        PackedTargets::Classes(of_row) => Targets::Classes { names, of_row },
-        PackedTargets::MultiLabel(of_row) => Targets::MultiLabel { names, of_row },
-        PackedTargets::Values(of_row) => Targets::Values { names, of_row },
-        PackedTargets::Pairs(of_row) => Targets::Pairs { names, of_row },
-    };
-    let splits = Splits { train: rows.train.clone(), valid: rows.valid.clone(), test: rows.test.clone() };
+    let targets = targets(rows, resolved.classes.clone());
+    let splits = splits(opened, &resolved.plan, rows)?;
     Training::alone(resolved, StoredRows::of(inputs), (&targets, rows.weights.clone()), splits)
 }

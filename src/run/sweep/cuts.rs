@@ -4,23 +4,30 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::base::{Digest, Error, KeyWriter, Result};
+use crate::data::{Dataset, Splits, TargetKind};
 use crate::graph::onnx::OutputSpec;
-use crate::plan::{Plan, ResolvedPlan};
+use crate::plan::{Manifest, Plan, ResolvedPlan};
 use crate::recipe::StoreMode;
 use crate::run::context::Context;
+use crate::run::pack::Opened;
 use crate::run::resolve::{Resolved, resolve};
-use crate::run::training::Training;
+use crate::run::training::{Training, TrialRows};
 use crate::run::{engine, fill, skipped, whole};
 
-/// The data sets and backbones of a sweep.
+/// The data sets and backbones of a sweep, or the pack that stands for them.
 #[derive(Default)]
-pub struct Cuts {
+pub struct Cuts<'a> {
+    pack: Option<&'a Opened>,
     /// By [`source`].
     resolved: BTreeMap<Digest, Resolved>,
     /// Rows that were left out, by [`source`].
     skipped: BTreeMap<Digest, Vec<usize>>,
     /// Outputs that were filled, by [`source`].
     filled: BTreeMap<Digest, Vec<String>>,
+    /// What all rows and their targets are, by [`source`].
+    rows: BTreeMap<Digest, Digest>,
+    /// The rows of trials, by [`source`] and share.
+    trial_rows: BTreeMap<Digest, TrialRows>,
 }
 
 /// What decides the rows, their splits and the engine.
@@ -46,14 +53,9 @@ fn pass(plan: &Plan) -> Digest {
         .finish()
 }
 
-/// Trials of one group are trained on the same rows of the same features.
-pub fn group(plan: &ResolvedPlan) -> Digest {
-    let Plan { model, train, .. } = &plan.plan;
-    KeyWriter::new("sweep group")
-        .json("source", &source(&plan.plan))
-        .json("outputs", &model.backbone.outputs)
-        .json("fraction", &train.fraction)
-        .finish()
+/// Whether what is stored or read depends on which rows are trained on.
+fn is_bound_to_rows(plan: &ResolvedPlan) -> bool {
+    plan.plan.augment().is_some() || plan.target == TargetKind::Masks
 }
 
 /// There is nothing to choose by.
@@ -62,9 +64,63 @@ pub fn no_valid() -> Error {
         .hint("give `data.valid`, such as `{fraction: 0.2}`, or `sweep.kfold`")
 }
 
-impl Cuts {
+/// What decides the rows of a trial.
+fn rows_of(plan: &Plan) -> Digest {
+    KeyWriter::new("sweep rows").json("source", &source(plan)).json("fraction", &plan.train.fraction).finish()
+}
+
+impl<'a> Cuts<'a> {
+    /// Those of a pack.
+    pub fn of_pack(pack: &'a Opened) -> Self {
+        Self { pack: Some(pack), ..Self::default() }
+    }
+
+    /// The plan with its digests.
+    pub fn plan(&mut self, plan: &Plan, context: &Context<'_>) -> Result<ResolvedPlan> {
+        match self.pack {
+            Some(pack) => pack.resolve(plan),
+            None => Ok(self.resolve(plan, context)?.plan.clone()),
+        }
+    }
+
+    /// The plan with its digests, and what it is of in a few words.
+    pub fn describe(&mut self, plan: &Plan, context: &Context<'_>) -> Result<(ResolvedPlan, String)> {
+        match self.pack {
+            Some(pack) => {
+                Ok((pack.resolve(plan)?, format!("{} rows of the pack of `{}`", pack.rows, pack.manifest.name)))
+            }
+            None => {
+                let resolved = self.resolve(plan, context)?;
+                Ok((resolved.plan.clone(), resolved.summary()))
+            }
+        }
+    }
+
+    /// Trials of one group read the same features, each its rows of them. What is stored must be filled.
+    pub fn group(&mut self, plan: &ResolvedPlan, context: &Context<'_>) -> Result<Digest> {
+        let of_towers = plan.towers.iter().map(|tower| tower.calibration).collect::<Vec<_>>();
+        let key = KeyWriter::new("sweep group")
+            .json("pass", &pass(&plan.plan))
+            .json("outputs", &plan.plan.model.backbone.outputs)
+            .json("calibration", &(plan.calibration, of_towers));
+        if self.pack.is_some() {
+            return Ok(key.finish());
+        }
+        let own = source(&plan.plan);
+        let rows = match self.rows.get(&own) {
+            Some(rows) => *rows,
+            None => {
+                let rows = all_rows(self.resolve(&plan.plan, context)?);
+                *self.rows.entry(own).or_insert(rows)
+            }
+        };
+        let key = key.json("rows", &rows).json("skipped", &self.skipped.get(&own));
+        let bound = is_bound_to_rows(plan).then(|| rows_of(&plan.plan));
+        Ok(key.json("bound", &bound).finish())
+    }
+
     /// The plan resolved, with data that is read once.
-    pub fn resolve(&mut self, plan: &Plan, context: &Context<'_>) -> Result<&Resolved> {
+    fn resolve(&mut self, plan: &Plan, context: &Context<'_>) -> Result<&Resolved> {
         let key = source(plan);
         let resolved = match self.resolved.entry(key) {
             Entry::Occupied(there) => there.into_mut(),
@@ -76,6 +132,9 @@ impl Cuts {
 
     /// Computes what is not stored of all these plans, each sample with all its outputs in one pass.
     pub fn fill(&mut self, plans: &[&ResolvedPlan], context: &Context<'_>) -> Result<()> {
+        if self.pack.is_some() {
+            return Ok(());
+        }
         let mut outputs: BTreeMap<Digest, Vec<OutputSpec>> = BTreeMap::new();
         for plan in plans {
             let all = outputs.entry(pass(&plan.plan)).or_default();
@@ -117,9 +176,39 @@ impl Cuts {
 
     /// What the plans of a group are trained on; [`Cuts::fill`] has filled it.
     pub fn training(&mut self, plan: &ResolvedPlan, context: &Context<'_>) -> Result<Training> {
+        if let Some(pack) = self.pack {
+            return pack.training(plan, context);
+        }
         let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
         let resolved = self.resolve(&plan.plan, context)?;
         let (columns, _) = engine::columns(resolved, context)?;
         Training::new(resolved, &columns, &skipped, None)
     }
+
+    /// The rows of a plan of a group.
+    pub fn trial_rows(&mut self, plan: &ResolvedPlan, training: &Training, context: &Context<'_>) -> Result<TrialRows> {
+        let key = rows_of(&plan.plan);
+        if let Some(rows) = self.trial_rows.get(&key) {
+            return Ok(rows.clone());
+        }
+        let rows = match self.pack {
+            Some(pack) => pack.trial_rows(&plan.plan)?,
+            None if is_bound_to_rows(plan) => training.trial_rows(),
+            None => {
+                let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
+                TrialRows::of(self.resolve(&plan.plan, context)?, &skipped)?
+            }
+        };
+        Ok(self.trial_rows.entry(key).or_insert(rows).clone())
+    }
+}
+
+/// All rows with their targets, whichever are trained on.
+fn all_rows(resolved: &Resolved) -> Digest {
+    let Resolved { dataset, digests, others, .. } = resolved;
+    let samples: Vec<Vec<Digest>> =
+        std::iter::once(digests).chain(others.iter().map(|tower| &tower.digests)).cloned().collect();
+    let splits = Splits { train: (0..digests.len() as u32).collect(), ..Splits::default() };
+    let (fields, targets) = (dataset.fields.clone(), dataset.targets.clone());
+    Manifest::digest(&Dataset { fields, rows: Vec::new(), targets, splits, left_out: Vec::new() }, &samples)
 }

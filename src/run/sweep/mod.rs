@@ -22,7 +22,8 @@ pub use ranking::{Ranked, t_interval};
 use table::{Outcome, Table, Trial};
 
 use super::context::Context;
-use super::training::Training;
+use super::pack::{self, Opened};
+use super::training::{Training, TrialRows};
 use crate::backbone::catalogue;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Digest, Error, KeyWriter, Problems, Result, file};
@@ -46,6 +47,8 @@ pub struct Request<'a> {
     pub retry_failed: bool,
     /// How many of the best get run directories, in place of what the recipe says.
     pub keep: Option<u32>,
+    /// The pack whose recipe it is and whose activations are trained on.
+    pub pack: Option<&'a Opened>,
 }
 
 /// What came out of a sweep.
@@ -63,6 +66,8 @@ pub struct Swept {
     pub trained: usize,
     /// Trials that were in the table before.
     pub reused: usize,
+    /// Of those that this call trained, how many trained by themselves, by the reason.
+    pub alone: BTreeMap<String, usize>,
     /// The best recipe, if any trial ended well.
     pub best: Option<PathBuf>,
     /// The run directories of the best.
@@ -78,6 +83,7 @@ struct Sweep<'a> {
     space: Space,
     metric: String,
     goal: Goal,
+    pack: Option<&'a Opened>,
     context: &'a Context<'a>,
 }
 
@@ -100,7 +106,7 @@ pub fn sweep(request: &Request<'_>, context: &Context<'_>) -> Result<Swept> {
         problem.place = loaded.provenance.nearest(&problem.path);
     }
     problems.into_result()?;
-    let sweep = Sweep { loaded, config, space, metric, goal, context };
+    let sweep = Sweep { loaded, config, space, metric, goal, pack: request.pack, context };
     candidates::check(&sweep)?;
     let keep = request.keep.or(config.keep).unwrap_or(3) as usize;
     sweep.run(request.retry_failed, keep)
@@ -126,10 +132,10 @@ impl Sweep<'_> {
     }
 
     fn run(&self, retry_failed: bool, keep: usize) -> Result<Swept> {
-        let mut cuts = Cuts::default();
+        let mut cuts = self.pack.map_or_else(Cuts::default, Cuts::of_pack);
         let (data, _) = self.context.stage("resolve", || {
-            let resolved = cuts.resolve(&self.plan(&[])?, self.context)?;
-            Ok((resolved.plan.dataset, resolved.summary()))
+            let (plan, summary) = cuts.describe(&self.plan(&[])?, self.context)?;
+            Ok((plan.dataset, summary))
         })?;
         let mut written = self.loaded.merged.clone();
         written.as_object_mut().map(|map| [map.remove("sweep"), map.remove("name")]);
@@ -139,7 +145,7 @@ impl Sweep<'_> {
         let mut table = Table::open(&folder, retry_failed)?;
         let reused = table.ended();
         let mut candidates = Candidates::new(self, &table);
-        let mut trained = 0;
+        let (mut trained, mut alone) = (0, BTreeMap::new());
         // Planned and not known to have ended: to be taken, or in the hands of other processes.
         let mut open: Vec<(Trial, ResolvedPlan)> = Vec::new();
         loop {
@@ -159,7 +165,7 @@ impl Sweep<'_> {
             trained += taken.len();
             if !taken.is_empty() {
                 let plans = open.iter().map(|(trial, plan)| (trial.id, plan.clone())).collect();
-                self.train(&taken, &plans, &mut cuts, &mut table)?;
+                self.train(&taken, &plans, &mut cuts, &mut table, &mut alone)?;
             } else if waits {
                 std::thread::sleep(POLL);
             }
@@ -170,20 +176,21 @@ impl Sweep<'_> {
         let Self { metric, goal, .. } = self;
         let about = page::About { name: name.clone(), metric: metric.clone(), goal: *goal, runs: runs.clone() };
         let report = page::write(&folder, &about, &table)?;
-        Ok(Swept { folder, metric: metric.clone(), goal: *goal, ranking, trained, reused, best, runs, report })
+        let (metric, goal) = (metric.clone(), *goal);
+        Ok(Swept { folder, metric, goal, ranking, trained, reused, alone, best, runs, report })
     }
 
     /// Plans a candidate. One that cannot be planned is a failed trial.
     fn open(
         &self,
         candidate: Candidate,
-        cuts: &mut Cuts,
+        cuts: &mut Cuts<'_>,
         table: &mut Table,
         open: &mut Vec<(Trial, ResolvedPlan)>,
     ) -> Result<()> {
         let Candidate { settings, replica } = candidate;
         let all: Vec<Setting> = settings.iter().chain(&replica).cloned().collect();
-        let resolve = |plan: Plan| cuts.resolve(&plan, self.context).map(|resolved| resolved.plan.clone());
+        let resolve = |plan: Plan| cuts.plan(&plan, self.context);
         let trial = |id| Trial { id, space: self.space.digest(), settings: settings.clone(), replica: replica.clone() };
         match self.plan(&all).and_then(resolve) {
             Ok(plan) => {
@@ -210,18 +217,18 @@ impl Sweep<'_> {
         &self,
         trials: &[Trial],
         plans: &BTreeMap<Digest, ResolvedPlan>,
-        cuts: &mut Cuts,
+        cuts: &mut Cuts<'_>,
         table: &mut Table,
+        alone: &mut BTreeMap<String, usize>,
     ) -> Result<()> {
         let wanted: Vec<_> = trials.iter().map(|trial| &plans[&trial.id]).collect();
         cuts.fill(&wanted, self.context)?;
         let mut groups: BTreeMap<Digest, Vec<&Trial>> = BTreeMap::new();
         for trial in trials {
-            groups.entry(cuts::group(&plans[&trial.id])).or_default().push(trial);
+            groups.entry(cuts.group(&plans[&trial.id], self.context)?).or_default().push(trial);
         }
         for group in groups.values() {
-            let plan = &plans[&group[0].id];
-            let training = match cuts.training(plan, self.context) {
+            let training = match cuts.training(&plans[&group[0].id], self.context) {
                 Ok(training) => training,
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => {
@@ -232,23 +239,33 @@ impl Sweep<'_> {
                     continue;
                 }
             };
-            if !training.validates() {
-                return Err(cuts::no_valid());
+            let mut able = Vec::new();
+            for trial in group {
+                match cuts.trial_rows(&plans[&trial.id], &training, self.context) {
+                    Ok(rows) if rows.valid.is_empty() => {
+                        return Err(cuts::no_valid());
+                    }
+                    Ok(rows) => able.push((*trial, rows)),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => table.record(trial, Outcome::Failed { error: one_line(&error) })?,
+                }
             }
-            self.train_group(group, &training, plans, table)?;
+            self.train_group(&able, &training, plans, table, alone)?;
         }
         Ok(())
     }
 
     fn train_group(
         &self,
-        group: &[&Trial],
+        group: &[(&Trial, TrialRows)],
         training: &Training,
         plans: &BTreeMap<Digest, ResolvedPlan>,
         table: &mut Table,
+        alone: &mut BTreeMap<String, usize>,
     ) -> Result<()> {
-        let plans: Vec<&ResolvedPlan> = group.iter().map(|trial| &plans[&trial.id]).collect();
-        let limits: Vec<u32> = plans.iter().map(|plan| plan.plan.train.epochs).collect();
+        let plans: Vec<(&ResolvedPlan, &TrialRows)> =
+            group.iter().map(|(trial, rows)| (&plans[&trial.id], rows)).collect();
+        let limits: Vec<u32> = plans.iter().map(|(plan, _)| plan.plan.train.epochs).collect();
         let judge = Judge::new(self.config.early_terminate.as_ref(), &self.metric, self.goal, &table.trials());
         let what = match group.len() {
             1 => "1 trial".to_string(),
@@ -256,7 +273,8 @@ impl Sweep<'_> {
         };
         let progress = self.context.progress;
         let total = Some(group.len() as u64);
-        let mut watch = Watcher { sweep: self, group, limits, judge, table, ended: 0 };
+        let group: Vec<&Trial> = group.iter().map(|(trial, _)| *trial).collect();
+        let mut watch = Watcher { sweep: self, group: &group, limits, judge, table, alone, ended: 0 };
         work(progress, what, total, Unit::Trials, || training.trials(&plans, self.context.cancel, &mut watch))
     }
 
@@ -275,7 +293,11 @@ impl Sweep<'_> {
         let mut runs = Vec::new();
         for ranked in good.iter().filter(|ranked| !ranked.stopped).take(keep) {
             let (plan, loaded) = (self.plan(&ranked.settings)?, self.vary(&ranked.settings)?);
-            runs.push(super::run(&plan, &loaded.to_yaml(), self.context, false)?.record.path);
+            let finished = match self.pack {
+                Some(pack) => pack::train(pack, &plan, &loaded.to_yaml(), self.context, false)?,
+                None => super::run(&plan, &loaded.to_yaml(), self.context, false)?,
+            };
+            runs.push(finished.record.path);
         }
         Ok((Some(path), runs))
     }
@@ -288,6 +310,7 @@ struct Watcher<'a> {
     limits: Vec<u32>,
     judge: Judge<'a>,
     table: &'a mut Table,
+    alone: &'a mut BTreeMap<String, usize>,
     ended: u64,
 }
 
@@ -299,6 +322,10 @@ impl Watch for Watcher<'_> {
         let detail = format!("epoch {epoch}, {}", self.judge.detail());
         self.sweep.context.progress.event(Event::WorkAdvanced { done: self.ended, detail });
         Ok(stopped)
+    }
+
+    fn alone(&mut self, _: usize, why: &'static str) {
+        *self.alone.entry(why.into()).or_default() += 1;
     }
 
     fn ended(&mut self, member: usize, result: Result<Ended>) -> Result<()> {

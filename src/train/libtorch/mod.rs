@@ -20,8 +20,10 @@ mod network;
 mod operator;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use network::Network;
+pub use version::version;
 
 /// Trains a graph with libtorch.
 pub struct Libtorch {

@@ -46,7 +46,8 @@ fn are_kin(a: &Member<'_>, b: &Member<'_>) -> bool {
     let (one, other) = (&a.config, &b.config);
     let same_rows = |a: &[u32], b: &[u32]| std::ptr::eq(a, b) || a == b;
     let same_targets = match (a.data.targets, b.data.targets) {
-        (Targets::Classes(a), Targets::Classes(b)) => std::ptr::eq(a, b),
+        (Targets::Classes(a), Targets::Classes(b))
+        | (Targets::Pairs { samples: a, .. }, Targets::Pairs { samples: b, .. }) => std::ptr::eq(a, b),
         (Targets::MultiLabel { values: a, .. }, Targets::MultiLabel { values: b, .. })
         | (Targets::Values { values: a, .. }, Targets::Values { values: b, .. }) => std::ptr::eq(a, b),
         _ => false,
