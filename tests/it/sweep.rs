@@ -1,8 +1,10 @@
 //! `caft sweep` as a user sees it.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use super::project::Project;
+use super::project::{Project, ran};
 
 fn settings(ranked: &Value) -> Vec<&Value> {
     ranked["settings"].as_array().unwrap().iter().map(|setting| &setting["value"]).collect()
@@ -136,6 +138,22 @@ fn trials_of_all_kinds_of_heads_train_together_and_say_so_if_not() {
         mixed.stdout.contains("1 of them by itself, not together with others: an optimiser that sees"),
         "{mixed:?}"
     );
+}
+
+#[test]
+fn processes_that_share_a_sweep_repeat_no_trial_and_end_together() {
+    let project = Project::new(8);
+    project.run(&["run", "recipe.yaml", "train.epochs=1"]);
+    let words =
+        ["sweep", "recipe.yaml", "train.epochs=20", "lr=log_uniform(1e-4,1e-1)", "++sweep.run_cap=40", "--json"];
+    let begin = || project.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let processes: Vec<_> = (0..3).map(|_| begin()).collect();
+    let ended: Vec<_> = processes.into_iter().map(|process| ran(process.wait_with_output().unwrap())).collect();
+    assert!(ended.iter().all(|ended| ended.code == Some(0)), "{ended:?}");
+    let trained: Vec<u64> = ended.iter().map(|ended| ended.json()["trained"].as_u64().unwrap()).collect();
+    assert_eq!(trained.iter().sum::<u64>(), 40, "{trained:?}");
+    assert!(ended.iter().all(|one| one.json()["ranking"] == ended[0].json()["ranking"]));
+    assert_eq!(ended[0].json()["runs"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -172,10 +172,13 @@ impl Sweep<'_> {
         }
         table.refresh()?;
         let ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
-        let (best, runs) = self.keep(&ranking, &folder, keep)?;
         let Self { metric, goal, .. } = self;
-        let about = page::About { name: name.clone(), metric: metric.clone(), goal: *goal, runs: runs.clone() };
-        let report = page::write(&folder, &about, &table)?;
+        // Processes that share a sweep end at one time; the later ones find the runs of the best there.
+        let (best, runs, report) = table.exclusively(|| {
+            let (best, runs) = self.keep(&ranking, &folder, keep)?;
+            let about = page::About { name: name.clone(), metric: metric.clone(), goal: *goal, runs: runs.clone() };
+            Ok((best, runs, page::write(&folder, &about, &table)?))
+        })?;
         let (metric, goal) = (metric.clone(), *goal);
         Ok(Swept { folder, metric, goal, ranking, trained, reused, alone, best, runs, report })
     }

@@ -23,6 +23,8 @@ use crate::sweep::Setting;
 
 /// The table's file name.
 pub const TABLE: &str = "trials.jsonl";
+/// Locked by the process that makes the page and the runs of the best.
+const ENDING: &str = ".ending";
 /// How long a claim holds without a word of its process.
 const LEASE: Duration = Duration::from_secs(120);
 
@@ -243,6 +245,17 @@ impl Table {
     pub fn record(&mut self, trial: &Trial, outcome: Outcome) -> Result<()> {
         self.held.retain(|held| held.id != trial.id);
         self.locked(|_, _| Ok(vec![Line::Outcome { trial: trial.clone(), outcome }]))
+    }
+
+    /// Does something that only one process of a sweep at a time may do, while the others go on with the table.
+    ///
+    /// # Errors
+    /// Those of the file system and of `body`.
+    pub fn exclusively<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let path = self.path.with_file_name(ENDING);
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        file.lock().map_err(Error::io("lock", &path))?;
+        body()
     }
 
     fn claim_line(&self, trial: &Trial, now: u64) -> Line {
