@@ -128,7 +128,8 @@ fn repetitions_folds_and_fractions_are_in_the_table() {
 fn trials_of_all_kinds_of_heads_train_together_and_say_so_if_not() {
     let project = Project::new(8);
     let head = "model.head={kind: linear},{kind: mlp, hidden: [8]},{kind: mlp, hidden: [8], dropout: 0.5}";
-    let words = ["sweep", "recipe.yaml", "train.epochs=3", head, "lr=1e-3,1e-2", "train.clip_norm=0.1,1.0", "--keep", "0"];
+    let words =
+        ["sweep", "recipe.yaml", "train.epochs=3", head, "lr=1e-3,1e-2", "train.clip_norm=0.1,1.0", "--keep", "0"];
     let words = |more: &[&'static str]| words.iter().chain(more).copied().collect::<Vec<&str>>();
     let swept = project.run(&words(&["++train.ema={decay: 0.9}", "--json"]));
     assert_eq!(swept.code, Some(0), "{swept:?}");

@@ -209,6 +209,7 @@ fn all_rows(resolved: &Resolved) -> Digest {
     let samples: Vec<Vec<Digest>> =
         std::iter::once(digests).chain(others.iter().map(|tower| &tower.digests)).cloned().collect();
     let splits = Splits { train: (0..digests.len() as u32).collect(), ..Splits::default() };
-    let (fields, targets) = (dataset.fields.clone(), dataset.targets.clone());
-    Manifest::digest(&Dataset { fields, rows: Vec::new(), targets, splits, left_out: Vec::new() }, &samples)
+    let (fields, targets, weights) = (dataset.fields.clone(), dataset.targets.clone(), dataset.weights.clone());
+    let (rows, left_out) = (Vec::new(), Vec::new());
+    Manifest::digest(&Dataset { fields, rows, targets, weights, splits, left_out }, &samples)
 }
