@@ -62,9 +62,25 @@ pub struct Weights {
     /// How to make the ONNX file, where none is published or another is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
-    /// An ONNX file with its BatchNorm and initialisers intact, from which all of the network can be trained.
+    /// The file from which all of the network can be trained, with its BatchNorm and initialisers intact.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub train_source: Option<Resource>,
+    pub train_source: Option<TrainSource>,
+}
+
+/// Where the file is from which all of a network can be trained. The usual exporters fold a BatchNorm into the convolution
+/// before it, and what is left is another network to train: its statistics never see a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TrainSource {
+    /// The published file itself: its norms are such that no exporter folds them.
+    Published,
+    /// An export that you make: `caft engine export NAME --train` keeps every BatchNorm, Dropout and weight as it is.
+    Export,
+    /// Another published file.
+    Onnx {
+        /// The file.
+        file: Resource,
+    },
 }
 
 /// How an ONNX file is made from a framework's weights.
@@ -195,6 +211,17 @@ impl fmt::Display for Task {
     }
 }
 
+impl Weights {
+    /// The file from which all of the network can be trained, where one is published.
+    pub fn to_train(&self) -> Option<&Resource> {
+        match self.train_source.as_ref()? {
+            TrainSource::Published => self.onnx.as_ref(),
+            TrainSource::Onnx { file } => Some(file),
+            TrainSource::Export => None,
+        }
+    }
+}
+
 impl Entry {
     /// The names of the outputs, the default first.
     pub fn output_names(&self) -> impl Iterator<Item = &str> {
@@ -252,6 +279,15 @@ impl Entry {
         }
         if self.weights.onnx.is_none() && self.weights.export.is_none() {
             return bad("there is neither a published ONNX file nor a way to export one".into());
+        }
+        match &self.weights.train_source {
+            Some(TrainSource::Published) if self.weights.onnx.is_none() => {
+                return bad("`train_source` is the published file, and there is none".into());
+            }
+            Some(TrainSource::Export) if self.weights.export.is_none() => {
+                return bad("`train_source` is an export, and there is no way to make one".into());
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -8,4 +8,4 @@ mod catalogue;
 mod entry;
 
 pub use catalogue::{Catalogue, catalogue};
-pub use entry::{Entry, Export, Input, Output, Proof, Task, Weights};
+pub use entry::{Entry, Export, Input, Output, Proof, Task, TrainSource, Weights};

@@ -144,7 +144,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
     // A file beside a name is the user's own export of the entry.
     let trained = whole_is_trained(config.mode);
     let published = entry.and_then(|entry| match trained {
-        true => entry.weights.train_source.clone(),
+        true => entry.weights.to_train().cloned(),
         false => entry.weights.onnx.clone(),
     });
     // Where none is published, an engine of that name may have been pulled.

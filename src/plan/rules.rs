@@ -3,7 +3,7 @@
 
 use super::build;
 use super::build::whole_is_trained;
-use crate::backbone::{Catalogue, Entry};
+use crate::backbone::{Catalogue, Entry, TrainSource};
 use crate::base::suggest::{did_you_mean, one_of};
 use crate::base::{Error, Place, Problems};
 use crate::data::TargetKind;
@@ -101,14 +101,16 @@ fn backbone_is_known(check: &mut Check<'_>) {
                 .problem("model.backbone.name", format!("unknown backbone `{name}`{guess} (`caft models` lists them)"));
         }
         Ok(entry) if check.backbone().is_some_and(|b| b.onnx.is_none() && whole_is_trained(b.mode)) => {
-            if entry.weights.train_source.is_none() {
-                let message = format!(
-                    "the catalogue has no file of `{name}` to train all of it from, with its BatchNorm and initialisers \
-                     intact (`train_source`); export one in training mode and write `backbone: {{name: {name}, onnx: FILE}}`, \
-                     or use mode `last_block`"
-                );
-                check.problem("model.backbone.mode", message);
-            }
+            let export = match entry.weights.train_source {
+                Some(TrainSource::Export) => format!("`caft engine export {name} --train`"),
+                None => "an export of your own in training mode".into(),
+                _ => return,
+            };
+            let message = format!(
+                "all of `{name}` is trained from a file with its BatchNorm intact, and none is published: make one \
+                 ({export}) and write `backbone: {{name: {name}, onnx: FILE}}`, or use mode `last_block`"
+            );
+            check.problem("model.backbone.mode", message);
         }
         Ok(entry)
             if entry.weights.onnx.is_none()

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::context::Context;
 use super::history::History;
 use super::resolve::{Resolved, resolve};
+use super::tail;
 use crate::base::progress::Silent;
 use crate::base::{Digest, Error, Result};
 use crate::cache::{ColumnInfo, Store};
@@ -35,6 +36,8 @@ pub struct Forecast {
     pub id: Option<Digest>,
     /// Memory for a head that is solved at once, where the shapes of the outputs are known.
     pub solving: Option<MemoryNeed>,
+    /// What becomes of the norms where a part of the backbone is trained.
+    pub norms: Option<String>,
     /// For each output of which nothing is stored, what differs from the nearest column that is.
     pub misses: Vec<String>,
 }
@@ -155,6 +158,7 @@ fn of_one(resolved: &Resolved, context: &Context<'_>, row_values: &dyn Fn(&str) 
         secs: if passes == 0 { Some(0.0) } else { rate.map(|rate| passes as f64 / rate) },
         id: Some(plan.id()),
         solving: None,
+        norms: resolved.tail.as_ref().and_then(tail::norms),
         misses,
     })
 }
@@ -241,6 +245,7 @@ impl Forecast {
                 "memory for solving the head: {bytes:.2} GB; `model.head.max_memory_gb` is {most}{refused}"
             ));
         }
+        lines.extend(self.norms.iter().map(|norms| format!("norms: {norms}")));
         lines.extend(self.misses.iter().map(|miss| format!("to compute {miss}")));
         lines
     }

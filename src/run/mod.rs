@@ -85,6 +85,9 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
         let summary = resolved.summary();
         Ok((resolved, summary))
     })?;
+    if let Some(norms) = resolved.tail.as_ref().and_then(tail::norms) {
+        context.progress.event(Event::Detail(norms));
+    }
     let id = resolved.plan.id();
     if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         return Ok(Finished { record, was_there: true });

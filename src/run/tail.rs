@@ -6,6 +6,7 @@ use crate::graph::Graph;
 use crate::graph::import::{Start, Tail};
 use crate::graph::onnx;
 use crate::graph::onnx::proto::{GraphProto, ModelProto};
+use crate::graph::onnx::splice::{UNFOLDED, metadata};
 use crate::plan::Plan;
 use crate::recipe::Mode;
 use crate::sample::image::ImagePreprocess;
@@ -39,6 +40,18 @@ pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
     Ok(Some(tail))
 }
 
+/// What becomes of the norms of a trained part with convolutions, in words.
+pub fn norms(tail: &Tail) -> Option<String> {
+    match tail.convolutions_and_batch_norms() {
+        [0, 0] => None,
+        [convolutions, 0] => Some(format!(
+            "no BatchNorm in the file: the {convolutions} convolutions that are trained have theirs folded into weight and \
+             bias, if they had one, and train as if it were frozen, which no batch is too small for"
+        )),
+        [_, norms] => Some(format!("{norms} BatchNorms train on the statistics of each batch, and keep running ones")),
+    }
+}
+
 /// What the weights of the trained part are before training.
 pub fn start(plan: &Plan) -> Start {
     match &plan.model.backbone.tail {
@@ -66,9 +79,9 @@ fn refuse_folded(model: &ModelProto) -> Result<()> {
     let convolutions = nodes().filter(|node| node.is("Conv")).count();
     // Older exports spell LayerNorm out.
     let normalises = nodes().any(|node| node.op_type.contains("Normalization") || node.is("Sqrt"));
-    if convolutions < 2 || normalises {
+    if convolutions < 2 || normalises || metadata(model, UNFOLDED).is_some() {
         return Ok(());
     }
     Err(Error::bad_input("the model has convolutions but no normalisation: its BatchNorm was folded into them")
-        .hint("export it in training mode (`training=torch.onnx.TrainingMode.PRESERVE` on a model in `train()`), or use mode `last_block`"))
+        .hint("make an export that keeps it, which says so also of a network that never had any: `caft engine export MODEL --train` (PyTorch's `training=TrainingMode.PRESERVE, do_constant_folding=False`); or use mode `last_block`"))
 }

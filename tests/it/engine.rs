@@ -186,6 +186,11 @@ fn an_export_says_what_to_install_and_writes_nothing_that_is_no_model() {
     assert_eq!(made.code, Some(0), "{made:?}");
     assert!(made.stdout.contains("next: caft engine inspect tiny.onnx"), "{made:?}");
     assert_eq!(onnx::read(&project.path("tiny.onnx")).unwrap(), testing::tiny_cnn());
+    let trained = project.run(&[&export[..], &["--train"]].concat());
+    assert_eq!(trained.code, Some(0), "{trained:?}");
+    // What was exported unfolded says so.
+    let model = onnx::read(&project.path("tiny_train.onnx")).unwrap();
+    assert_eq!(onnx::splice::metadata(&model, onnx::splice::UNFOLDED), Some("true"));
     let unknown = project.run(&["engine", "export", "timm:none", "--python", &stubbed]);
     assert!(unknown.code == Some(2) && unknown.stderr.contains("timm has no model `none`"), "{unknown:?}");
 }
@@ -208,6 +213,7 @@ import shutil, types
 class Module:
     def __init__(self): pass
     def eval(self): return self
+    def modules(self): return []
 class NoGrad:
     def __enter__(self): pass
     def __exit__(self, *_): pass
@@ -219,5 +225,5 @@ Tensor = list
 def manual_seed(seed): pass
 def randn(*size, generator=None): return []
 def export(net, image, path, **_): shutil.copy('made.onnx', path)
-onnx = types.SimpleNamespace(export=export)
+onnx = types.SimpleNamespace(export=export, TrainingMode=types.SimpleNamespace(PRESERVE='preserve'))
 ";

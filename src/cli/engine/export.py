@@ -5,7 +5,9 @@
 `weights` is `default`, `random` or a file; `named` which published ones; `part` a submodule in place of the whole;
 `modules` maps names of outputs to submodules, without it the only output is called `output`; `input` is the
 input's name and `size` its height and width. `trust` lets what comes with the model run: a repository's code, or
-weights that are pickles of whole models; `code` is a checkout of the repository.
+weights that are pickles of whole models; `code` is a checkout of the repository. With `whole` the model's own output is
+there too, as `logits`. With `train` nothing is folded: each BatchNorm is a node (in the form for evaluation, of which
+both forms are made), weights are as the framework names them, and Dropout drops.
 
 The last line of standard output is JSON: {"done": true}, {"refused": "...", "hint": "..."} for what a user can
 mend, or {"failed": "..."}. Weights are read
@@ -30,6 +32,8 @@ NEEDS = {
     "torchhub": ["torch", "onnx"],
     "github": ["torch", "onnx"],
 }
+# What the model's own output is called.
+OWN = "logits"
 PACKAGES = {"optimum.exporters.onnx": "optimum-onnx", "open_clip": "open_clip_torch"}
 
 
@@ -247,8 +251,8 @@ def module(net, paths):
     raise Refused(f"the model has no module `{paths}`", "another version of the framework may have it")
 
 
-def named(net, modules):
-    """The network with some modules' outputs (or, `path:input`, what enters them) as its outputs."""
+def named(net, modules, whole=False):
+    """The network with some modules' outputs (or, `path:input`, what enters them), and its own, as its outputs."""
     import torch
 
     class Named(torch.nn.Module):
@@ -268,10 +272,18 @@ def named(net, modules):
             self.taken[name] = value * 1.0
 
         def forward(self, image):
-            self.net(image)
-            return tuple(self.taken[name] for name in modules)
+            out = self.net(image)
+            taken = tuple(self.taken[name] for name in modules)
+            return taken + (alone(out),) if whole else taken
 
     return Named().eval()
+
+
+def alone(out):
+    """The first of several outputs."""
+    import torch
+
+    return out if isinstance(out, torch.Tensor) else out[0]
 
 
 def first(net):
@@ -284,8 +296,7 @@ def first(net):
             self.net = net
 
         def forward(self, image):
-            out = self.net(image)
-            return out if isinstance(out, torch.Tensor) else out[0]
+            return alone(self.net(image))
 
     return First().eval()
 
@@ -295,7 +306,22 @@ def prepare(net, request):
     if request.get("part"):
         net, _ = module(net, request["part"])
     modules = request.get("modules") or {}
-    return (named(net, modules), list(modules)) if modules else (first(net), [request["output"]])
+    whole = request.get("whole", False)
+    if not modules:
+        return first(net), [OWN if whole else request["output"]]
+    return named(net, modules, whole), [*modules, OWN] if whole else list(modules)
+
+
+def dropping(net):
+    """The network with its Dropout as in training, and all else as in evaluation."""
+    import torch
+
+    for inner in net.modules():
+        if isinstance(inner, torch.nn.modules.dropout._DropoutNd) and inner.p > 0:
+            inner.train()
+    # Of the outermost alone: else weights that are equal before training would become one.
+    net.training = True
+    return net
 
 
 def export(net, names, request):
@@ -308,6 +334,10 @@ def export(net, names, request):
         # Its attention in one operator is none of ONNX.
         torch.backends.mha.set_fastpath_enabled(False)
     arguments = {"input_names": [request["input"]], "output_names": names, "dynamic_axes": axes}
+    if request.get("train"):
+        net = dropping(net)
+        # In every other mode the exporter folds norms into convolutions, and transposes into weights.
+        arguments |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     with torch.no_grad():
         try:
             torch.onnx.export(net, image, request["out"], opset_version=17, dynamo=False, **arguments)
@@ -419,6 +449,9 @@ def run(request):
     # What no entry of the catalogue names the inner tensors of goes through the exporter of its own project.
     own = {"hf": ("optimum", with_optimum), "ultralytics": ("ultralytics", with_ultralytics)}
     if whole and source in own and (request["weights"] == "default" or not request.get("entry")):
+        if request.get("train") or request.get("whole"):
+            word = "--train" if request.get("train") else "--whole"
+            raise Refused(f"`{source}:` goes through its project's own exporter, which knows no `{word}`", "export it by hand")
         needs, export_whole = own[source]
         check(needs)
         return export_whole(request)

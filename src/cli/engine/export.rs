@@ -15,6 +15,7 @@ use crate::base::progress::{Unit, work};
 use crate::cli::{Globals, print, print_json};
 use crate::engine::verify::Scratch;
 use crate::graph::onnx::proto::ModelProto;
+use crate::graph::onnx::splice::{self, UNFOLDED};
 use crate::graph::onnx::{self, inspect};
 
 /// The script that the interpreter runs; it checks what it needs first.
@@ -38,6 +39,13 @@ pub struct Args {
     /// Height and width of pictures, in place of the entry's (or 224).
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     image_size: Option<u32>,
+    /// For training all of the network (`mode: full` and `scratch`): nothing is folded, so that each BatchNorm and Dropout
+    /// stays.
+    #[arg(long)]
+    train: bool,
+    /// With the model's own output too, as `logits`, for `model.full`.
+    #[arg(long)]
+    whole: bool,
     /// The seed of random weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -47,7 +55,7 @@ pub struct Args {
     /// A checkout of the repository whose code makes the network.
     #[arg(long, value_name = "FOLDER")]
     code: Option<PathBuf>,
-    /// The file to write; the model's name with `.onnx` in this folder if not given.
+    /// The file to write; the model's name with `.onnx`, or with `--train` `_train.onnx`, in this folder if not given.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -72,7 +80,8 @@ impl Args {
         let here = Surroundings::new(globals, false)?;
         let (export, entry) = self.what()?;
         let name = entry.map_or_else(|| plain_name(&export.model), |entry| entry.name.clone());
-        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.onnx")));
+        let end = if self.train { "_train" } else { "" };
+        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}{end}.onnx")));
         // A long export must not end with a folder that is not there.
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
@@ -83,8 +92,11 @@ impl Args {
         let request = self.request(&export, entry, &file)?;
         work(&here.progress, "exporting", None, Unit::Samples, || self.ask(&request))?;
         // Read whole and written anew: one file where it fits, and only if it is a model.
-        let model = onnx::read(&file)?;
+        let mut model = onnx::read(&file)?;
         check(&model, entry)?;
+        if self.train {
+            splice::set_metadata(&mut model, UNFOLDED, "true".into());
+        }
         onnx::write(&model, &out)?;
         let size = entry.and_then(Entry::image_size).unwrap_or(224);
         let size = self.image_size.map_or(size, |size| size as usize);
@@ -108,6 +120,10 @@ impl Args {
             || "licence: AGPL-3.0, or Ultralytics' own: what is made with it comes under it\n".to_string();
         text += &licence.or_else(|| export.model.starts_with("ultralytics:").then(ultralytics)).unwrap_or_default();
         text += &match entry {
+            Some(entry) if self.train => {
+                let what = if self.whole { "full" } else { "backbone" };
+                format!("in a recipe: {what}: {{name: {}, onnx: {shown}, mode: full}}\n", entry.name)
+            }
             Some(entry) => format!(
                 "next: caft engine build {0} --onnx {shown}\nin a recipe: backbone: {{name: {0}, onnx: {shown}}}\n",
                 entry.name
@@ -174,6 +190,8 @@ impl Args {
             "entry": entry.map(|entry| &entry.name),
             "trust": self.trust,
             "code": code,
+            "train": self.train,
+            "whole": self.whole,
             "out": file,
         }))
     }
@@ -239,7 +257,19 @@ mod tests {
 
     fn args(model: &str) -> Args {
         let (trust, code, weights) = (false, None, "random".into());
-        Args { model: model.into(), weights, python: None, image_size: None, seed: 0, trust, code, out: None }
+        let (train, whole) = (false, false);
+        Args {
+            model: model.into(),
+            weights,
+            python: None,
+            image_size: None,
+            seed: 0,
+            train,
+            whole,
+            trust,
+            code,
+            out: None,
+        }
     }
 
     #[test]

@@ -146,6 +146,14 @@ impl Tail {
         &self.frontier
     }
 
+    /// Convolutions in the trained part, and norms of batches.
+    pub fn convolutions_and_batch_norms(&self) -> [usize; 2] {
+        let nodes = self.model.graph.iter().flat_map(|graph| self.nodes.iter().map(|i| &graph.node[*i]));
+        nodes.fold([0, 0], |[convolutions, norms], node| {
+            [convolutions + usize::from(node.is("Conv")), norms + usize::from(node.is("BatchNormalization"))]
+        })
+    }
+
     /// The shape of one row of each tensor that crosses, where it is known without running.
     pub fn row_shapes(&self) -> Vec<Option<Vec<usize>>> {
         self.crossing.iter().map(|name| self.row_shape(name)).collect()

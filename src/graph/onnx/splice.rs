@@ -212,6 +212,9 @@ pub fn prepend_pixels(
     Ok(())
 }
 
+/// The metadata of a file from which nothing was folded away, so that all of it can be trained.
+pub const UNFOLDED: &str = "caft.unfolded";
+
 /// Sets a text of the model's metadata.
 pub fn set_metadata(model: &mut ModelProto, key: &str, value: String) {
     use super::proto::StringStringEntryProto;
