@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{LeftOut, OnError};
 use crate::base::{Error, Place, Problems, Result};
+use crate::sample::Lines;
 
 /// The most problems that are listed; the rest is counted.
 const MOST_PROBLEMS: usize = 20;
@@ -51,7 +52,7 @@ impl BadRows {
     /// One at a line (or record) of a file.
     pub fn push_at(&mut self, path: &Path, line: usize, reason: impl Into<String>) {
         let place = Place::File { path: path.into(), line, column: 1 };
-        self.push(Some(place), || origin(path, line), reason.into());
+        self.push(Some(place), || Lines::of(path).at(line).to_string(), reason.into());
     }
 
     /// One that is known by its origin.
@@ -76,11 +77,6 @@ impl BadRows {
     pub fn finish(self) -> Result<Vec<LeftOut>> {
         self.listed.into_result().map(|()| self.left_out)
     }
-}
-
-/// Where a row of a file comes from: `labels.csv:17`.
-pub(super) fn origin(path: &Path, line: usize) -> String {
-    format!("{}:{line}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Refuses to leave out more than a share of the rows that were read.

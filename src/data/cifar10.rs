@@ -6,12 +6,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bad::{BadRows, origin};
+use super::bad::BadRows;
 use super::load::{Found, Pictures, Read, Set, SetPlace};
 use super::parquet_file::{Cell, ParquetFile, is_parquet};
 use super::{OnError, Row};
 use crate::base::{Error, Result};
-use crate::sample::{Encoding, Sample, Source};
+use crate::sample::{Encoding, Lines, Sample, Source};
 
 /// CIFAR-10: 32×32 pictures of ten classes. A set is a folder or file of the original's binary version
 /// (`data_batch_1.bin` …, `test_batch.bin`), or a parquet file as published on the Hugging Face hub
@@ -113,10 +113,11 @@ impl Files<'_> {
         let file: Arc<Path> = path.into();
         let mut bad = BadRows::new(on_error, format!("`{}` has labels that are none", path.display()));
         let encoding = Encoding::PlanarRgb { width: SIDE, height: SIDE };
+        let lines = Lines::of(path);
         for (i, bytes) in bytes.chunks_exact(record).enumerate() {
             let offset = (i * record + self.labels) as u64;
             let source = Source::Range { file: file.clone(), offset, len: PICTURE };
-            push(set, &mut bad, (path, i + 1), Sample { source, encoding }, i64::from(bytes[self.label]));
+            push(set, &mut bad, (path, &lines, i + 1), Sample { source, encoding }, i64::from(bytes[self.label]));
         }
         set.left_out.extend(bad.finish()?);
         Ok(())
@@ -150,10 +151,11 @@ impl Files<'_> {
         if labels.len() + 1 != unpacked.offsets.len() {
             return Err(Error::bad_input(format!("`{}` has columns of different lengths", path.display())));
         }
+        let lines = Lines::of(path);
         let mut bad = BadRows::new(place.on_error, format!("`{}` has rows that cannot be used", path.display()));
         for (i, (range, label)) in unpacked.offsets.windows(2).zip(labels).enumerate() {
             let source = Source::Range { file: unpacked.file.clone(), offset: range[0], len: range[1] - range[0] };
-            push(set, &mut bad, (path, i + 1), Sample { source, encoding: Encoding::Encoded }, label);
+            push(set, &mut bad, (path, &lines, i + 1), Sample { source, encoding: Encoding::Encoded }, label);
         }
         set.left_out.extend(bad.finish()?);
         Ok(())
@@ -161,11 +163,17 @@ impl Files<'_> {
 }
 
 /// Takes a record, unless its label is none.
-fn push(set: &mut Pictures, bad: &mut BadRows, (path, record): (&Path, usize), sample: Sample, label: i64) {
+fn push(
+    set: &mut Pictures,
+    bad: &mut BadRows,
+    (path, lines, record): (&Path, &Lines, usize),
+    sample: Sample,
+    label: i64,
+) {
     match usize::try_from(label).ok().filter(|label| *label < set.classes.len()) {
         Some(label) => {
             set.class_of.push(label as u32);
-            set.rows.push(Row { samples: vec![sample], origin: origin(path, record) });
+            set.rows.push(Row { samples: sample.into(), origin: lines.at(record) });
         }
         None => {
             let last = set.classes.len() - 1;
@@ -219,7 +227,7 @@ mod tests {
         let (names, of_row) = class_names(&data);
         assert_eq!((names[9].as_str(), of_row), ("truck", &[3, 0, 9, 5][..]));
         assert_eq!((data.splits.train.len(), data.splits.test.as_slice()), (3, &[3][..]));
-        assert_eq!(data.rows[1].origin, "data_batch_1.bin:2");
+        assert_eq!(data.rows[1].origin.to_string(), "data_batch_1.bin:2");
         let sample = &data.rows[1].samples[0];
         let mut bytes = Vec::new();
         sample.read(&mut bytes).unwrap();

@@ -110,7 +110,7 @@ mod tests {
         });
         let data = fixture.load(config).unwrap();
         assert_eq!(class_names(&data), (&["ok".to_string(), "defective".into()][..], &[1, 0][..]));
-        assert_eq!(data.rows[1].origin, "labels.csv:2");
+        assert_eq!(data.rows[1].origin.to_string(), "labels.csv:2");
         assert_eq!(data.rows[1].samples[0].path(), Some(fixture.path("d/images/2.png").as_path()));
         assert_eq!(data.splits.train, [0, 1]);
     }

@@ -64,7 +64,7 @@ fn read_folder(path: &Path, set: &mut Pictures) -> Result<()> {
         }
         for file in files {
             let origin = format!("{set_name}/{file}");
-            set.rows.push(Row { samples: vec![Sample::file(path.join(file))], origin });
+            set.rows.push(Row { samples: Sample::file(path.join(file)).into(), origin: origin.into() });
             set.class_of.push(number as u32);
         }
     }
@@ -132,7 +132,7 @@ mod tests {
             fixture.write(&format!("d/{name}"), b"");
         }
         let data = fixture.load(json!({"kind": "image_folder", "root": "d"})).unwrap();
-        let origins: Vec<&str> = data.rows.iter().map(|row| row.origin.as_str()).collect();
+        let origins: Vec<String> = data.rows.iter().map(|row| row.origin.to_string()).collect();
         assert_eq!(origins, ["d/a/x.jpeg", "d/b/10.png", "d/b/2.JPG", "d/b/deep/er/1.webp"]);
         assert_eq!(class_names(&data), (&["a".to_string(), "b".into()][..], &[0, 1, 1, 1][..]));
     }

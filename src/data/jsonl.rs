@@ -150,7 +150,7 @@ mod tests {
         let config = json!({"kind": "jsonl", "train": {"path": "d/t.jsonl"}});
         let data = fixture.load(config.clone()).unwrap();
         assert_eq!(class_names(&data), (&["7".to_string(), "true".into()][..], &[0, 1][..]));
-        assert_eq!(data.rows[1].origin, "t.jsonl:3");
+        assert_eq!(data.rows[1].origin.to_string(), "t.jsonl:3");
         write(&[
             r#"{"image": "2.png", "label": 7}"#,
             "[]",

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bad::{BadRows, origin};
+use super::bad::BadRows;
 use super::fields::FieldColumns;
 use super::label::LabelConfig;
 use super::labels::{LabelCell, Labels};
 use super::load::{Set, SetPlace, inside};
 use super::{LeftOut, OnError, Row};
 use crate::base::Result;
-use crate::sample::{Modality, Sample};
+use crate::sample::{Lines, Modality, Sample, Samples};
 
 /// The rows of one set, of one or several tables.
 pub(super) struct Listing<'a> {
@@ -38,7 +38,7 @@ impl<'a> Listing<'a> {
         let title = format!("`{}` has rows that cannot be used", path.display());
         let bad = BadRows::new(self.place.on_error, title);
         let base = self.place.root.or(path.parent()).unwrap_or(Path::new("")).to_path_buf();
-        TableRows { listing: self, path, base, bad }
+        TableRows { listing: self, path, lines: Lines::of(path), base, bad }
     }
 
     /// The set.
@@ -53,6 +53,7 @@ impl<'a> Listing<'a> {
 pub(super) struct TableRows<'a, 'b> {
     listing: &'b mut Listing<'a>,
     path: &'b Path,
+    lines: Lines,
     base: PathBuf,
     bad: BadRows,
 }
@@ -93,9 +94,9 @@ impl TableRows<'_, '_> {
             Ok(parsed) => parsed,
             Err(message) => return self.bad(line, message),
         };
-        let Some(samples) = samples.into_iter().collect::<Option<Vec<Sample>>>() else { return };
+        let Some(samples) = samples.into_iter().collect::<Option<Samples>>() else { return };
         self.listing.labels.push(parsed);
-        let origin = origin(self.path, line);
+        let origin = self.lines.at(line);
         self.listing.rows.push(Row { samples, origin });
         for (kept, cell) in self.listing.marks.iter_mut().zip(marks) {
             kept.push(cell);

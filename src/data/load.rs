@@ -308,7 +308,10 @@ impl Joined {
                 Err(label) => {
                     let label = &set.targets.names()[label as usize];
                     let near = did_you_mean(label, targets.names().iter().map(String::as_str));
-                    bad.push_row(&row.origin, &format!("the label `{label}` never occurs in training{near}"));
+                    bad.push_row(
+                        &row.origin.to_string(),
+                        &format!("the label `{label}` never occurs in training{near}"),
+                    );
                 }
             }
         }
@@ -522,7 +525,7 @@ pub(super) mod tests {
             |root: Value, path: &str| fixture.load(json!({"kind": "csv", "root": root, "train": {"path": path}}));
         for (root, path) in [(Value::Null, "d/train-*.csv"), (json!("d"), "t*n-*.csv")] {
             let data = load(root, path).unwrap();
-            assert_eq!((data.rows.len(), data.rows[0].origin.as_str()), (12, "train-0.csv:2"));
+            assert_eq!((data.rows.len(), data.rows[0].origin.to_string()), (12, "train-0.csv:2".into()));
         }
         assert!(load(Value::Null, "d/none-*.csv").unwrap_err().to_string().contains("no file is named like"));
     }

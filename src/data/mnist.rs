@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Row;
-use super::bad::{BadRows, origin};
+use super::bad::BadRows;
 use super::load::{Found, Pictures, Read, Set, SetPlace};
 use crate::base::{Error, Result};
-use crate::sample::{Encoding, Sample, Source};
+use crate::sample::{Encoding, Lines, Sample, Source};
 
 /// MNIST and its relatives in idx files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`),
 /// unpacked. A set is the file of the images, whose labels lie beside it; with a `root` alone both sets are
@@ -84,6 +84,7 @@ impl Mnist {
         }
         let file: Arc<Path> = path.into();
         let mut bad = BadRows::new(place.on_error, format!("`{}` has labels that are none", labels_path.display()));
+        let lines = Lines::of(path);
         for (row, label) in labels.iter().enumerate() {
             if usize::from(*label) >= self.names.len() {
                 let classes = self.names.len();
@@ -92,7 +93,7 @@ impl Mnist {
             }
             let source = Source::Range { file: file.clone(), offset: 16 + row as u64 * picture, len: picture };
             let sample = Sample { source, encoding: Encoding::Grey { width, height } };
-            set.rows.push(Row { samples: vec![sample], origin: origin(path, row + 1) });
+            set.rows.push(Row { samples: sample.into(), origin: lines.at(row + 1) });
             set.class_of.push(u32::from(*label));
         }
         set.left_out.extend(bad.finish()?);

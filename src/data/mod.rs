@@ -42,7 +42,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Problems;
-use crate::sample::{Modality, Sample};
+use crate::sample::{Modality, Origin, Samples};
 
 /// Declares [`Format`] with one variant per kind.
 macro_rules! formats {
@@ -124,9 +124,9 @@ pub struct Field {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// One sample per field.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// Where the row comes from, for messages: `labels.csv:17`, `train/cat/1.jpg`.
-    pub origin: String,
+    pub origin: Origin,
 }
 
 /// Row numbers, each split in ascending order; no row is in two splits.

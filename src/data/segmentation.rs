@@ -77,7 +77,7 @@ impl Read for Segmentation {
                 let path = of_masks.join(mask);
                 masks.push(Mask { digest: Digest::of_file(&path)?, path });
                 let origin = format!("{set}/{}/{name}", self.images);
-                rows.push(Row { samples: vec![Sample::file(images.join(name))], origin });
+                rows.push(Row { samples: Sample::file(images.join(name)).into(), origin: origin.into() });
             }
         }
         let fields = vec![Field { name: "image".into(), modality: Modality::Image }];

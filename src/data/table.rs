@@ -1,6 +1,6 @@
 //! Text tables: lines of cells under named columns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 use schemars::JsonSchema;
@@ -29,15 +29,15 @@ pub enum Delimiter {
 /// A table is read whole; no larger file is.
 const MAX_TABLE_BYTES: u64 = 4 << 30;
 
-/// A text table, every row with one cell per column.
+/// A text table, whose rows are taken apart one by one.
 #[derive(Debug)]
 pub(super) struct Table {
     /// The names of the columns.
     pub columns: Vec<String>,
-    /// Line number (from 1) and cells.
-    pub rows: Vec<(usize, StringRecord)>,
-    /// Lines that are not UTF-8 or have too few or too many cells, with what is wrong.
-    pub bad: Vec<(usize, String)>,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    delimiter: Delimiter,
+    header: bool,
 }
 
 impl Table {
@@ -45,8 +45,7 @@ impl Table {
     /// skipped; without, the first line names them.
     ///
     /// # Errors
-    /// The file cannot be read or is too large; its header is not UTF-8; it has no rows; a column's name is there
-    /// twice.
+    /// The file cannot be read or is too large; its header is not UTF-8; a column's name is there twice.
     pub fn read(path: &Path, delimiter: Delimiter, header: bool, names: &[String]) -> Result<Self> {
         let bytes = read_bytes(path)?;
         let mut lines = cells(&bytes, delimiter);
@@ -66,21 +65,31 @@ impl Table {
                 i + 1
             )));
         }
-        let (mut rows, mut bad) = (Vec::new(), Vec::new());
+        drop(lines);
+        Ok(Self { columns, path: path.to_path_buf(), bytes, delimiter, header })
+    }
+
+    /// Calls `take` with each row's line number (from 1) and its cells, one per column; a line that is not UTF-8 or
+    /// has too few or too many cells comes with what is wrong.
+    ///
+    /// # Errors
+    /// There are no rows.
+    pub fn each(&self, mut take: impl FnMut(usize, Result<StringRecord, String>)) -> Result<()> {
+        let mut lines = cells(&self.bytes, self.delimiter).skip(usize::from(self.header)).peekable();
+        if lines.peek().is_none() {
+            return Err(Error::bad_input(format!("`{}` has no rows", self.path.display())));
+        }
         for line in lines {
-            match line.map_err(|error| unreadable(path, error))? {
-                (number, Ok(cells)) if cells.len() == columns.len() => rows.push((number, cells)),
+            match line.map_err(|error| unreadable(&self.path, error))? {
+                (number, Ok(cells)) if cells.len() == self.columns.len() => take(number, Ok(cells)),
                 (number, Ok(cells)) => {
-                    let (found, wanted) = (cells.len(), columns.len());
-                    bad.push((number, format!("{found} cells, where the table has {wanted} columns")));
+                    let (found, wanted) = (cells.len(), self.columns.len());
+                    take(number, Err(format!("{found} cells, where the table has {wanted} columns")));
                 }
-                (number, Err(why)) => bad.push((number, why.to_string())),
+                (number, Err(why)) => take(number, Err(why.to_string())),
             }
         }
-        if rows.is_empty() && bad.is_empty() {
-            return Err(Error::bad_input(format!("`{}` has no rows", path.display())));
-        }
-        Ok(Self { columns, rows, bad })
+        Ok(())
     }
 
     /// The position of a column, or a message for `key` of the recipe.
@@ -164,7 +173,23 @@ fn cells(bytes: &[u8], delimiter: Delimiter) -> Box<dyn Iterator<Item = Result<L
 mod tests {
     use super::*;
 
-    fn table(bytes: &[u8], delimiter: Delimiter, header: bool, names: &[&str]) -> Result<Table> {
+    struct Seen {
+        columns: Vec<String>,
+        rows: Vec<(usize, StringRecord)>,
+        bad: Vec<(usize, String)>,
+    }
+
+    fn table(bytes: &[u8], delimiter: Delimiter, header: bool, names: &[&str]) -> Result<Seen> {
+        let table = open(bytes, delimiter, header, names)?;
+        let (mut rows, mut bad) = (Vec::new(), Vec::new());
+        table.each(|line, cells| match cells {
+            Ok(cells) => rows.push((line, cells)),
+            Err(why) => bad.push((line, why)),
+        })?;
+        Ok(Seen { columns: table.columns, rows, bad })
+    }
+
+    fn open(bytes: &[u8], delimiter: Delimiter, header: bool, names: &[&str]) -> Result<Table> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         std::fs::write(&path, bytes).unwrap();
@@ -172,7 +197,7 @@ mod tests {
         Table::read(&path, delimiter, header, &names)
     }
 
-    fn row(table: &Table, i: usize) -> (usize, Vec<&str>) {
+    fn row(table: &Seen, i: usize) -> (usize, Vec<&str>) {
         (table.rows[i].0, table.rows[i].1.iter().collect())
     }
 
@@ -207,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_a_double_column_and_a_garbled_header_are_refused() {
-        let error = |bytes: &[u8]| table(bytes, Delimiter::Comma, true, &[]).unwrap_err().to_string();
+        let error = |bytes: &[u8]| table(bytes, Delimiter::Comma, true, &[]).err().unwrap().to_string();
         assert!(error(b"").ends_with("has no rows"));
         assert!(error(b"a,b\n").ends_with("has no rows"));
         assert!(error(b"a,a\n1,2\n").contains("both `a`"));
@@ -218,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_missing_column_names_those_there_are() {
-        let read = table(b"path,label\nx,1\n", Delimiter::Comma, true, &[]).unwrap();
+        let read = open(b"path,label\nx,1\n", Delimiter::Comma, true, &[]).unwrap();
         assert_eq!(read.column("data.label", "label"), Ok(1));
         let message = read.column("data.label", "lable").unwrap_err();
         assert_eq!(

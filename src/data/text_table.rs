@@ -67,15 +67,17 @@ impl TextTable {
             let marks: Vec<usize> = place.marks.iter().map(|name| column("data, a set's column", name)).collect();
             listed.into_result()?;
             let mut at = listing.table(path);
-            table.bad.iter().for_each(|(line, why)| at.bad(*line, why.as_str()));
-            for (line, cells) in &table.rows {
+            table.each(|line, cells| {
+                let cells = match cells {
+                    Ok(cells) => cells,
+                    Err(why) => return at.bad(line, why),
+                };
                 let marks = marks.iter().map(|mark| cells[*mark].to_string()).collect();
                 let label: Vec<LabelCell<'_>> = label.iter().map(|label| LabelCell::from(&cells[*label])).collect();
                 let samples = fields.iter().zip(&places);
-                let samples =
-                    samples.map(|(one, place)| at.sample(*line, one.field.modality, &cells[*place])).collect();
-                at.push(*line, samples, &label, marks);
-            }
+                let samples = samples.map(|(one, place)| at.sample(line, one.field.modality, &cells[*place])).collect();
+                at.push(line, samples, &label, marks);
+            })?;
             at.finish()?;
         }
         Ok(listing.finish())

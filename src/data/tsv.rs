@@ -78,7 +78,7 @@ mod tests {
         let data = fixture.load(config).unwrap();
         let names: Vec<&str> = data.fields.iter().map(|field| field.name.as_str()).collect();
         assert_eq!(names, ["text", "text_b"]);
-        assert_eq!(data.rows[0].samples, [Sample::text("a film"), Sample::text("güt")]);
+        assert_eq!(data.rows[0].samples[..], [Sample::text("a film"), Sample::text("güt")]);
         assert_eq!(data.rows[1].samples[1], Sample::text(""));
         fixture.write("bad.tsv", b"a\t1\nb \xff\t0\n");
         let config = json!({"kind": "tsv", "train": {"path": "bad.tsv"}, "header": false, "columns": ["t", "label"],

@@ -147,7 +147,7 @@ mod tests {
         fixture.write("w/test-0.tar", &tar(&[("x.json", br#"{"label": 7}"#), ("x.cls", b"7"), ("x.webp", b"six")]));
         let data = fixture.load(json!({"kind": "webdataset", "root": "w"})).unwrap();
         assert_eq!(class_names(&data), (&["3".to_string(), "7".into()][..], &[1, 0, 1][..]));
-        assert_eq!((data.splits.test.as_slice(), data.rows[1].origin.as_str()), (&[2][..], "train-0.tar:2"));
+        assert_eq!((data.splits.test.as_slice(), data.rows[1].origin.to_string()), (&[2][..], "train-0.tar:2".into()));
         let mut bytes = Vec::new();
         data.rows[1].samples[0].read(&mut bytes).unwrap();
         assert_eq!(bytes, b"two");

@@ -138,7 +138,7 @@ impl Task<'_> {
     fn items(&self, rows: &[usize]) -> Vec<Item<'_>> {
         let item = |&row: &usize| {
             let of_row = &self.dataset.rows[row];
-            Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
+            Item { index: row, samples: &of_row.samples, origin: (&of_row.origin).into() }
         };
         rows.iter().map(item).collect()
     }

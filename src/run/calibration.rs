@@ -84,7 +84,7 @@ pub fn again(plan: &ResolvedPlan, field: Option<&str>, context: &Context<'_>) ->
 pub fn inputs(resolved: &Resolved, rows: &[usize], context: &Context<'_>) -> Result<Vec<Vec<Tensor>>> {
     let of_row = |&row: &usize| {
         let of_row = &resolved.dataset.rows[row];
-        Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
+        Item { index: row, samples: &of_row.samples, origin: (&of_row.origin).into() }
     };
     let items: Vec<Item<'_>> = rows.iter().map(of_row).collect();
     let options = Options {

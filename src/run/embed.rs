@@ -77,12 +77,12 @@ impl Inputs {
             Targets::Values { .. } | Targets::Masks { .. } => Vec::new(),
             // Rows of one first sample look for the same, whatever row it was in.
             Targets::Pairs { names, of_row } => {
-                let mut first: HashMap<u32, &str> = HashMap::new();
+                let mut first: HashMap<u32, String> = HashMap::new();
                 let rows = dataset.rows.iter().zip(of_row.chunks_exact(names.len().max(1)));
-                rows.map(|(row, samples)| (*first.entry(samples[0]).or_insert(&row.origin)).to_string()).collect()
+                rows.map(|(row, samples)| first.entry(samples[0]).or_insert_with(|| row.origin.to_string()).clone()).collect()
             }
         };
-        let (samples, ids) = dataset.rows.into_iter().map(|row| (row.samples, row.origin)).unzip();
+        let (samples, ids) = dataset.rows.into_iter().map(|row| (row.samples.to_vec(), row.origin.to_string())).unzip();
         Ok(Self { samples, ids, labels })
     }
 }
@@ -116,7 +116,7 @@ pub fn embed(predictor: &mut Predictor, inputs: Inputs, taken: Taken<'_>, contex
                 .iter()
                 .zip(ids)
                 .enumerate()
-                .map(|(index, (samples, origin))| Item { index, samples, origin })
+                .map(|(index, (samples, origin))| Item { index, samples, origin: origin.into() })
                 .collect();
             let own = taken.field.map(|field| predictor.inputs_of_field(field)).transpose()?;
             let features = match taken.field {

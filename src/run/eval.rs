@@ -218,7 +218,7 @@ fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Ev
     let rows: Vec<usize> = dataset.splits.train.iter().map(|&row| row as usize).collect();
     let of_row = |(index, row): (usize, &usize)| {
         let row = &dataset.rows[*row];
-        Item { index, samples: &row.samples, origin: &row.origin }
+        Item { index, samples: &row.samples, origin: (&row.origin).into() }
     };
     let items: Vec<Item<'_>> = rows.iter().enumerate().map(of_row).collect();
     let total = Some(items.len() as u64);

@@ -201,8 +201,8 @@ impl<'a> Extraction<'a> {
         let row = |number: usize| {
             let len = 3 * u64::from(height) * u64::from(width);
             let source = Source::Range { file: shared.clone(), offset: number as u64 * len, len };
-            let samples = vec![Sample { source, encoding: Encoding::PlanarRgb { width, height } }];
-            Row { samples, origin: format!("picture {number}") }
+            let samples = Sample { source, encoding: Encoding::PlanarRgb { width, height } }.into();
+            Row { samples, origin: format!("picture {number}").into() }
         };
         let dataset = Dataset { rows: (0..count).map(row).collect(), ..self.resolved.dataset.clone() };
         self.fill(&dataset, &ready)
@@ -246,7 +246,7 @@ impl<'a> Extraction<'a> {
 
 fn items(dataset: &Dataset) -> Vec<Item<'_>> {
     let rows = dataset.rows.iter().enumerate();
-    rows.map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin }).collect()
+    rows.map(|(index, row)| Item { index, samples: &row.samples, origin: (&row.origin).into() }).collect()
 }
 
 /// Writes random bytes for so many pictures, no two the same.

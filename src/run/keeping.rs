@@ -126,7 +126,7 @@ pub fn look(resolved: &Resolved, context: &Context<'_>) -> Result<(Outcome, Stri
     for tower in std::iter::once(resolved).chain(&resolved.others) {
         let rows = tower.dataset.rows.iter().enumerate();
         let items: Vec<Item<'_>> =
-            rows.map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin }).collect();
+            rows.map(|(index, row)| Item { index, samples: &row.samples, origin: (&row.origin).into() }).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         match tower.plan.plan.data.common.on_error {
             OnError::Fail => refuse(scan(&items, threads, context.cancel)?, items.len())?,

@@ -120,7 +120,7 @@ impl LiveRows {
             let of_view = wanted.iter().enumerate().filter(|(_, (_, of))| *of == view);
             let item = |(index, (sample, _)): (usize, &(usize, usize))| {
                 let row = &side.rows[*sample];
-                Item { index, samples: &row.samples, origin: &row.origin }
+                Item { index, samples: &row.samples, origin: (&row.origin).into() }
             };
             let items: Vec<Item<'_>> = of_view.map(item).collect();
             let options = Options { batch_size: side.batch_size, threads: 1, cancel: &self.cancel, skip_bad: false };

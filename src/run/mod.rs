@@ -119,8 +119,9 @@ pub fn fill(plan: &Plan, shard: Option<Shard>, context: &Context<'_>) -> Result<
     })?;
     let (columns, _) = context.stage("engine", || engine::columns(&resolved, context))?;
     let (outcome, _) = context.stage("activations", || fill::fill(&resolved, &columns, shard, context))?;
-    let of_tables = resolved.dataset.left_out.iter().map(|row| (&row.origin, &row.reason));
-    let of_samples = outcome.skipped.iter().map(|(row, reason)| (&resolved.dataset.rows[*row].origin, reason));
+    let of_tables = resolved.dataset.left_out.iter().map(|row| (row.origin.clone(), &row.reason));
+    let of_samples =
+        outcome.skipped.iter().map(|(row, reason)| (resolved.dataset.rows[*row].origin.to_string(), reason));
     for (origin, reason) in of_tables.chain(of_samples) {
         context.progress.event(Event::Warning(format!("`{origin}` was skipped: {reason}")));
     }

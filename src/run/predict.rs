@@ -388,7 +388,8 @@ impl Predictor {
             .hint("write embeddings with `caft embed RUN --field NAME …`, and find by them with `caft search`"));
         }
         let numbered = samples.iter().zip(names).enumerate();
-        let items: Vec<Item<'_>> = numbered.map(|(index, (samples, origin))| Item { index, samples, origin }).collect();
+        let items: Vec<Item<'_>> =
+            numbered.map(|(index, (samples, origin))| Item { index, samples, origin: origin.into() }).collect();
         let total = Some(items.len() as u64);
         let features = work(context.progress, "predicting", total, Unit::Samples, || self.in_memory(&items, context))?;
         let task = self.plan.plan.train.loss().task();

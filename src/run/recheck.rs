@@ -82,7 +82,7 @@ fn of_tower(resolved: &Resolved, columns: &Columns, count: usize, context: &Cont
             names.zip(view.columns).map(|(name, column)| Rechecked::none(name, number, column)).collect();
         let of_row = |&row: &usize| {
             let of_row = &resolved.dataset.rows[row];
-            Item { index: row, samples: &of_row.samples, origin: &of_row.origin }
+            Item { index: row, samples: &of_row.samples, origin: (&of_row.origin).into() }
         };
         let items: Vec<Item<'_>> = chosen.iter().map(of_row).collect();
         let mut outputs = vec![Vec::new(); of_view.len()];

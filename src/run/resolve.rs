@@ -83,7 +83,7 @@ pub fn resolve_field(plan: &Plan, field: Option<&str>, context: &Context<'_>) ->
 fn only(dataset: &Dataset, field: &str) -> Result<Dataset> {
     let place = dataset.fields.iter().position(|known| known.name == field);
     let place = place.ok_or_else(|| Error::bad_input(format!("the data have no field `{field}`")))?;
-    let row = |row: &Row| Row { samples: vec![row.samples[place].clone()], origin: row.origin.clone() };
+    let row = |row: &Row| Row { samples: row.samples[place].clone().into(), origin: row.origin.clone() };
     let rows = dataset.rows.iter().map(row).collect();
     let fields = vec![dataset.fields[place].clone()];
     let Dataset { targets, splits, left_out, weights, .. } = dataset.clone();
@@ -130,14 +130,14 @@ pub fn sample_digests(
         .rows
         .iter()
         .enumerate()
-        .map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin })
+        .map(|(index, row)| Item { index, samples: &row.samples, origin: (&row.origin).into() })
         .collect();
     let threads = available_parallelism().map_or(1, usize::from);
     let digests = pipeline::digests(&items, threads, context.cancel, &|path| table.digest(path))?;
     let skip = on_error == OnError::Skip;
     let digest = |(digest, row): (Result<Digest>, &Row)| match digest {
         // A digest that no bytes have: the pass finds the row bad once more, and records it.
-        Err(_) if skip => Ok(KeyWriter::new("unreadable").field("row", &row.origin).finish()),
+        Err(_) if skip => Ok(KeyWriter::new("unreadable").field("row", row.origin.to_string()).finish()),
         digest => digest,
     };
     digests.into_iter().zip(&dataset.rows).map(digest).collect()

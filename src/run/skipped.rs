@@ -23,8 +23,8 @@ pub fn keep(skipped: &[(usize, String)], resolved: &Resolved, directory: &RunDir
             _ => Ok(Vec::new()),
         };
     }
-    let of_tables = left_out.iter().map(|row| (&row.origin, &row.reason));
-    let of_samples = skipped.iter().map(|(row, reason)| (&resolved.dataset.rows[*row].origin, reason));
+    let of_tables = left_out.iter().map(|row| (row.origin.clone(), &row.reason));
+    let of_samples = skipped.iter().map(|(row, reason)| (resolved.dataset.rows[*row].origin.to_string(), reason));
     let lines: Vec<String> = of_tables
         .chain(of_samples)
         .map(|(row, reason)| json!({"row": row, "reason": reason}).to_string() + "\n")

@@ -6,12 +6,14 @@
 //! once. A [`Transform`] is one of these with all its steps.
 
 pub mod image;
+mod origin;
 pub mod pipeline;
 mod preprocess;
 mod tensor;
 pub mod text;
 mod transform;
 
+pub use origin::{Lines, Named, Origin};
 pub use preprocess::PreprocessConfig;
 pub use tensor::{Tensor, Values};
 pub use transform::{Ready, Transform};
@@ -93,6 +95,42 @@ pub struct Sample {
     pub source: Source,
     /// What they mean.
     pub encoding: Encoding,
+}
+
+/// The samples of a row, one for each field: mostly one, which then needs no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Samples {
+    /// One.
+    One(Sample),
+    /// Several, or none.
+    Many(Box<[Sample]>),
+}
+
+impl std::ops::Deref for Samples {
+    type Target = [Sample];
+
+    fn deref(&self) -> &[Sample] {
+        match self {
+            Self::One(sample) => std::slice::from_ref(sample),
+            Self::Many(samples) => samples,
+        }
+    }
+}
+
+impl From<Sample> for Samples {
+    fn from(sample: Sample) -> Self {
+        Self::One(sample)
+    }
+}
+
+impl FromIterator<Sample> for Samples {
+    fn from_iter<I: IntoIterator<Item = Sample>>(samples: I) -> Self {
+        let mut samples: Vec<Sample> = samples.into_iter().collect();
+        match (samples.len(), samples.pop()) {
+            (1, Some(one)) => Self::One(one),
+            (_, last) => Self::Many(samples.into_iter().chain(last).collect()),
+        }
+    }
 }
 
 impl Sample {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::image::augment::Augment;
 use super::image::decode::{self, Pixels};
 use super::image::{ImagePreprocess, Preprocessor};
-use super::{Encoding, Ready, Sample, Source, Tensor, Values, text};
+use super::{Encoding, Named, Ready, Sample, Source, Tensor, Values, text};
 use crate::base::{Cancel, Digest, Error, KeyWriter, Problems, Result};
 
 /// One sample to prepare, or two that are encoded as a pair.
@@ -22,7 +22,7 @@ pub struct Item<'a> {
     /// The sample or the pair.
     pub samples: &'a [Sample],
     /// Where it comes from, for messages.
-    pub origin: &'a str,
+    pub origin: Named<'a>,
 }
 
 /// How [`prepare`] works.
@@ -267,11 +267,11 @@ impl Worker<'_> {
 
 /// Puts the origin, and the file where it says more, before a message.
 pub(super) fn with_origin(error: Error, item: &Item<'_>) -> Error {
-    let origin = item.origin;
     match error {
         Error::BadInput { what, hint, source } => {
+            let origin = item.origin.to_string();
             let file = item.samples.iter().find_map(|sample| match &sample.source {
-                Source::File(path) if !path.ends_with(origin) => Some(path.display()),
+                Source::File(path) if !path.ends_with(&origin) => Some(path.display()),
                 _ => None,
             });
             let what = match file {
@@ -421,7 +421,7 @@ mod tests {
     }
 
     fn items(samples: &[Sample]) -> Vec<Item<'_>> {
-        let item = |(index, samples)| Item { index: index + 100, samples, origin: "row" };
+        let item = |(index, samples)| Item { index: index + 100, samples, origin: "row".into() };
         samples.chunks(1).enumerate().map(item).collect()
     }
 

@@ -111,7 +111,7 @@ impl Args {
     fn pass(&self, data: &Dataset) -> Result<f64> {
         let rows = data.rows.iter().enumerate();
         let items: Vec<Item<'_>> =
-            rows.map(|(index, row)| Item { index, samples: &row.samples, origin: &row.origin }).collect();
+            rows.map(|(index, row)| Item { index, samples: &row.samples, origin: (&row.origin).into() }).collect();
         let resize = Resize { size: RESIZE, mode: ResizeMode::Shortest, filter: Filter::Bilinear, antialias: true };
         let steps =
             ImagePreprocess { resize: Some(resize), crop: Some(CROP), scale: 1.0 / 255.0, mean: MEAN, std: STD };

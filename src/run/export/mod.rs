@@ -198,7 +198,7 @@ fn write(
 }
 
 fn items_of(samples: &[(Vec<Sample>, String)]) -> Vec<Item<'_>> {
-    samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin }).collect()
+    samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin: origin.into() }).collect()
 }
 
 /// Samples of the run's data, evenly spread over its test rows, or over all where there are none; or given files.
@@ -224,7 +224,7 @@ fn samples(
     let count = request.samples.clamp(1, rows.len().max(1));
     let chosen = (0..count).filter_map(|i| rows.get(i * rows.len() / count)).map(|&row| {
         let row = &dataset.rows[row as usize];
-        (row.samples.clone(), row.origin.clone())
+        (row.samples.to_vec(), row.origin.to_string())
     });
     Ok(chosen.collect())
 }

@@ -291,7 +291,7 @@ impl<'a> Rows<'a> {
     /// The samples of a row, of every tower.
     fn samples(&self, row: usize) -> impl Iterator<Item = &Sample> {
         let towers = std::iter::once(self.resolved).chain(&self.resolved.others);
-        towers.filter_map(move |tower| tower.dataset.rows.get(row)).flat_map(|row| &row.samples)
+        towers.filter_map(move |tower| tower.dataset.rows.get(row)).flat_map(|row| row.samples.iter())
     }
 
     /// Some rows with their features `[rows, width]`: held-out rows first, evenly taken. None if there are hardly any.
@@ -323,7 +323,7 @@ impl<'a> Rows<'a> {
     }
 
     fn origin(&self, row: usize) -> String {
-        self.resolved.dataset.rows[row].origin.clone()
+        self.resolved.dataset.rows[row].origin.to_string()
     }
 
     /// What TensorBoard shows of the result, beside the curves.
