@@ -10,7 +10,7 @@ use crate::backbone::Entry;
 use crate::base::file;
 use crate::cli::table::Table;
 use crate::cli::{Globals, print, print_json};
-use crate::graph::onnx::inspect::{Block, Port, Summary, summarise};
+use crate::graph::onnx::inspect::{Block, Port, Summary, summarise, takes_tokens};
 use crate::graph::onnx::{self, Select};
 use crate::resource::Resource;
 
@@ -28,6 +28,9 @@ pub struct Args {
     /// Height and width of pictures, where the model leaves them open.
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
+    /// How many tokens a text has, where the model leaves it open.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    tokens: u32,
     /// Also draw the blocks into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -45,21 +48,24 @@ impl Args {
         let here = Surroundings::new(globals, self.offline)?;
         let model = Model::find(&self.model, self.onnx.as_ref(), &here.fetcher())?;
         let size = self.image_size.or(model.entry.and_then(Entry::image_size));
-        let row = size.map(|size| [3, size, size]);
-        let summary = summarise(&onnx::read(&model.file.path)?, row.as_ref().map(<[usize; 3]>::as_slice))?;
+        let graph = onnx::read(&model.file.path)?;
+        let of_texts = takes_tokens(&graph);
+        let row = if of_texts { Some(vec![self.tokens as usize]) } else { size.map(|size| vec![3, size, size]) };
+        let summary = summarise(&graph, row.as_deref())?;
         if let Some(path) = &self.svg {
             file::write_bytes(path, svg::draw(&model.name, &summary).as_bytes())?;
         }
         if globals.json {
             print_json(&summary)?;
         } else {
-            print(&text(&model.name, &summary, self.depth))?;
+            let sample = if of_texts { format!("a text of {} tokens", self.tokens) } else { "one sample".into() };
+            print(&text(&model.name, &summary, &sample, self.depth))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn text(name: &str, summary: &Summary, depth: usize) -> String {
+fn text(name: &str, summary: &Summary, sample: &str, depth: usize) -> String {
     let Summary { producer, opset, nodes, parameters, flops, uncounted, .. } = summary;
     let made = if producer.is_empty() { String::new() } else { format!(" by {producer}") };
     let mut text = format!("{name}: {nodes} nodes of operator set {opset}{made}\n");
@@ -70,7 +76,8 @@ fn text(name: &str, summary: &Summary, depth: usize) -> String {
         0 => String::new(),
         count => format!(" (without {count} nodes whose sizes are open; try --image-size)"),
     };
-    text += &format!("{} parameters, {} FLOPs for one sample{open}\n\n", short(*parameters), short(*flops));
+    let (parameters, flops, products) = (short(*parameters), short(*flops), short(*flops / 2));
+    text += &format!("{parameters} parameters, {flops} FLOPs ({products} multiply-adds) for {sample}{open}\n\n");
 
     let mut table = Table::new(["block", "output", "parameters", "flops", "cut"]);
     rows(&summary.tree, 0, depth, summary, &mut table);

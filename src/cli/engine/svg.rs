@@ -8,20 +8,31 @@ const WIDTH: usize = 560;
 const HEIGHT: usize = 34;
 const GAP: usize = 14;
 
+/// What the column of weights takes.
+const WEIGHTS: usize = 90;
+
 /// One box of the drawing.
+#[derive(Default)]
 struct Row {
     indent: usize,
     title: String,
-    detail: String,
+    shape: String,
+    weights: String,
     cuts: String,
 }
 
 /// Draws two levels of blocks as boxes under each other, with shapes, weights and likely cuts.
 pub fn draw(name: &str, summary: &Summary) -> String {
-    let port =
-        |port: &Port| Row { indent: 0, title: port.name.clone(), detail: port.shape.clone(), cuts: String::new() };
+    let port = |port: &Port| Row { title: port.name.clone(), shape: port.shape.clone(), ..Row::default() };
     let mut rows: Vec<Row> = summary.inputs.iter().map(port).collect();
-    for child in blocks(&summary.tree, summary) {
+    // What only wraps the network would hide a level of it.
+    let mut whole = &summary.tree;
+    while let [only] = &blocks(whole, summary).collect::<Vec<_>>()[..]
+        && blocks(only, summary).next().is_some()
+    {
+        whole = only;
+    }
+    for child in blocks(whole, summary) {
         rows.push(row(child, 0, summary));
         rows.extend(blocks(child, summary).map(|inner| row(inner, 1, summary)));
     }
@@ -49,11 +60,14 @@ pub fn draw(name: &str, summary: &Summary) -> String {
         svg += &format!(
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"5\" fill=\"{fill}\" stroke=\"#8a97a8\"/>\n\
              <text x=\"{}\" y=\"{middle}\">{}</text>\n\
+             <text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"#445\">{}</text>\n\
              <text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"#445\">{}</text>\n",
             x + 10,
             escape(&row.title),
             20 + WIDTH - 10,
-            escape(&row.detail)
+            escape(&row.weights),
+            20 + WIDTH - WEIGHTS,
+            escape(&row.shape)
         );
         if !row.cuts.is_empty() {
             svg += &format!(
@@ -75,7 +89,8 @@ fn row(block: &Block, indent: usize, summary: &Summary) -> Row {
     Row {
         indent,
         title: block.name.clone(),
-        detail: format!("{}   {}", block.shape, short(block.parameters)),
+        shape: block.shape.clone(),
+        weights: if block.parameters == 0 { String::new() } else { short(block.parameters) },
         cuts: marks(block, summary).collect::<Vec<_>>().join(", "),
     }
 }

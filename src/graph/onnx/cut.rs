@@ -75,11 +75,18 @@ pub fn default_opset(model: &ModelProto) -> Result<i64> {
 }
 
 /// The number of weights of a model: the elements of its initialisers that are floats, or quantised floats.
-/// Constants of shape arithmetic (integers of 32 and 64 bits) are none.
+/// Constants of shape arithmetic (integers of 32 and 64 bits) are none, nor are the running statistics of norms.
 pub fn parameters(model: &ModelProto) -> u64 {
+    model.graph.as_ref().map_or(0, |graph| weights(graph).map(|(_, count)| count).sum())
+}
+
+/// The weights of a graph, as [`parameters`] counts them: name and number of elements.
+pub(super) fn weights(graph: &GraphProto) -> impl Iterator<Item = (&str, u64)> {
+    let norms = graph.node.iter().filter(|node| node.is("BatchNormalization"));
+    let statistics: HashSet<&str> = norms.flat_map(|node| node.input.iter().skip(3).map(String::as_str)).collect();
     let counts = |t: &&TensorProto| !matches!(t.data_type(), DataType::Int64 | DataType::Int32 | DataType::Bool);
-    let initialisers = model.graph.iter().flat_map(|graph| &graph.initializer).filter(counts);
-    initialisers.map(|t| t.element_count().unwrap_or(0) as u64).sum()
+    let weights = graph.initializer.iter().filter(counts).filter(move |t| !statistics.contains(t.name.as_str()));
+    weights.map(|t| (t.name.as_str(), t.element_count().unwrap_or(0) as u64))
 }
 
 /// Which node makes a tensor.

@@ -140,6 +140,19 @@ pub fn flops(model: &ModelProto, row: Option<[usize; 3]>) -> Result<u64> {
     Ok(nodes.filter_map(|node| shape::flops(&facts, node)).sum())
 }
 
+/// Whether a model takes the tokens of texts: integers `[batch, tokens]`, and nothing else.
+pub fn takes_tokens(model: &ModelProto) -> bool {
+    let Some(graph) = &model.graph else { return false };
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut inputs = graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).peekable();
+    let of_tokens = |input: &super::proto::ValueInfoProto| {
+        let Some(tensor) = input.tensor() else { return false };
+        matches!(tensor.elem_type(), DataType::Int64 | DataType::Int32)
+            && tensor.shape.as_ref().is_some_and(|shape| shape.dim.len() == 2)
+    };
+    inputs.peek().is_some() && inputs.all(of_tokens)
+}
+
 /// The height and width of the pictures that a model takes, where it says so and they are equal.
 pub fn picture_size(model: &ModelProto) -> Option<usize> {
     let shape = model.graph.as_ref()?.input.first()?.tensor()?.shape.as_ref()?;
@@ -199,26 +212,19 @@ fn scopes(node: &NodeProto, weights: &HashSet<&str>) -> Option<Vec<String>> {
 }
 
 fn tree(graph: &GraphProto, facts: &Facts, counted: &[Option<u64>]) -> Block {
-    let counts =
-        |t: &&super::proto::TensorProto| !matches!(t.data_type(), DataType::Int64 | DataType::Int32 | DataType::Bool);
-    let mut weights: HashMap<&str, u64> = graph
-        .initializer
-        .iter()
-        .filter(counts)
-        .map(|t| (t.name.as_str(), t.element_count().unwrap_or(0) as u64))
-        .collect();
+    let mut weights: HashMap<&str, u64> = super::cut::weights(graph).collect();
     let names: HashSet<&str> = weights.keys().copied().collect();
+    let mut constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut root = Block::default();
     let mut last: Vec<String> = Vec::new();
     for (node, flops) in graph.node.iter().zip(counted) {
-        if node.is("Constant") {
-            continue;
-        }
-        // Exporters share equal constants by naming them twice.
-        if let ("Identity", [from], [to]) = (node.op_type.as_str(), &node.input[..], &node.output[..])
-            && let Some(count) = weights.remove(from.as_str())
-        {
-            weights.insert(to, count);
+        // What is made of constants alone (a weight by another name, or from int8) is a weight of what takes it.
+        let mut fixed = true;
+        for_each_use(node, &mut |name| fixed &= name.is_empty() || constants.contains(name));
+        if fixed && (node.is("Constant") || !node.input.is_empty()) {
+            let count: u64 = node.input.iter().filter_map(|name| weights.remove(name.as_str())).sum();
+            weights.extend(node.output.first().filter(|_| count > 0).map(|output| (output.as_str(), count)));
+            constants.extend(node.output.iter().map(String::as_str));
             continue;
         }
         // A node without a scope of its own belongs to what stands before it.
@@ -276,8 +282,8 @@ mod tests {
         assert_eq!(names[..3], ["stem", "layer1", "layer2"]);
         let layer2 = &summary.tree.children[2];
         assert_eq!((layer2.tensor.as_str(), layer2.shape.as_str()), ("/layer2/Relu_output_0", "[batch, 16, 8, 8]"));
-        // Convolutions 8·16·9 + 16·16·9 + 8·16, and four vectors of 16 for each of three norms.
-        assert_eq!(layer2.parameters, 1152 + 2304 + 128 + 3 * 64);
+        // Convolutions 8·16·9 + 16·16·9 + 8·16, and a scale and a shift of 16 for each of three norms.
+        assert_eq!(layer2.parameters, 1152 + 2304 + 128 + 3 * 32);
         assert_eq!(summary.tree.parameters, summary.parameters);
         assert_eq!(layer2.flops, 2 * 64 * (1152 + 2304 + 128));
         assert_eq!((summary.tree.flops, summary.uncounted), (summary.flops, 0));

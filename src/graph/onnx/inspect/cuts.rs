@@ -53,13 +53,22 @@ pub(super) fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
             add("mean", tensor, row, Select::MeanTokens { from: 0, to: None });
         }
     }
-    // The vector that enters the last classifier.
+    // What is left of the last map once its places are pooled, and the vector that enters the last classifier.
+    let of_map = |node: &NodeProto| {
+        let pools = ["Flatten", "Reshape", "Squeeze", "ReduceMean"].contains(&node.op_type.as_str());
+        let input = node.input.first().and_then(|input| facts.get(input)?.dims.as_ref());
+        pools && input.is_some_and(|dims| dims.len() == 4)
+    };
+    let flat = tensors.iter().rfind(|(i, _, row)| row.len() == 1 && of_map(&graph.node[*i]));
     let classifier = graph.node.iter().rfind(|node| node.is("Gemm") || node.is("MatMul"));
     let vector = tensors.iter().rfind(|(_, name, row)| {
         row.len() == 1 && classifier.is_some_and(|node| node.input.first().is_some_and(|input| input == name))
     });
-    if let Some((_, tensor, row)) = vector {
+    if let Some((_, tensor, row)) = flat.or(vector) {
         add("pooled", tensor, row, Select::All);
+        if let Some((_, last, row)) = vector.filter(|(_, last, _)| last != tensor) {
+            add("penultimate", last, row, Select::All);
+        }
     } else if let Some((_, tensor, row)) =
         tensors.iter().rfind(|(_, _, row)| row.len() == 3 && row[1] == 1 && row[2] == 1)
     {
