@@ -79,7 +79,8 @@ impl Inputs {
             Targets::Pairs { names, of_row } => {
                 let mut first: HashMap<u32, String> = HashMap::new();
                 let rows = dataset.rows.iter().zip(of_row.chunks_exact(names.len().max(1)));
-                rows.map(|(row, samples)| first.entry(samples[0]).or_insert_with(|| row.origin.to_string()).clone()).collect()
+                rows.map(|(row, samples)| first.entry(samples[0]).or_insert_with(|| row.origin.to_string()).clone())
+                    .collect()
             }
         };
         let (samples, ids) = dataset.rows.into_iter().map(|row| (row.samples.to_vec(), row.origin.to_string())).unzip();

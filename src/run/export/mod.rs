@@ -198,7 +198,11 @@ fn write(
 }
 
 fn items_of(samples: &[(Vec<Sample>, String)]) -> Vec<Item<'_>> {
-    samples.iter().enumerate().map(|(index, (samples, origin))| Item { index, samples, origin: origin.into() }).collect()
+    samples
+        .iter()
+        .enumerate()
+        .map(|(index, (samples, origin))| Item { index, samples, origin: origin.into() })
+        .collect()
 }
 
 /// Samples of the run's data, evenly spread over its test rows, or over all where there are none; or given files.
