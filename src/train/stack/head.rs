@@ -29,8 +29,11 @@ struct Tensor {
     best: Vec<f32>,
 }
 
+/// Weights with their gradient.
+type Slices<'a> = (&'a mut [f32], &'a mut [f32]);
+
 /// The part of a tile's weights and gradients that is a head's.
-pub(super) type Held<'a> = Option<(&'a mut [f32], &'a mut [f32])>;
+pub(super) type Held<'a> = Option<Slices<'a>>;
 
 /// A head with its weights; those of the layer that is computed for all heads at once are elsewhere while a tile
 /// holds them.
@@ -265,7 +268,7 @@ impl Head {
 struct OfHead<'a> {
     tensors: &'a mut [Tensor],
     place: &'a [usize],
-    held: Option<(ValueId, (&'a mut [f32], &'a mut [f32]))>,
+    held: Option<(ValueId, Slices<'a>)>,
 }
 
 impl Parameters for OfHead<'_> {
