@@ -257,11 +257,14 @@ impl Tail {
 /// Tensors that are tried before no advice is given.
 const MOST_TRIED: usize = 200;
 
-/// Whether the exporter's name of a node has the block as a scope: `/layer4/layer4.0/conv1/Conv`.
+/// Whether the exporter's name of a node has the block as a scope, `/layer4/layer4.0/conv1/Conv`, or as scopes one inside
+/// the other, whose names the exporter shortens: `features.denseblock4` in `/features/denseblock4/denselayer1/Concat`.
 fn in_block(node: &NodeProto, block: &str) -> bool {
     let mut scopes = node.name.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
     scopes.pop();
+    let depth = block.split('.').count();
     scopes.contains(&block)
+        || depth > 1 && scopes.windows(depth).any(|inside| inside.iter().copied().eq(block.split('.')))
 }
 
 fn begin(graph: &GraphProto, train_from: &str) -> Result<Begin> {

@@ -49,6 +49,16 @@ fn a_skip_connection_crosses() {
 }
 
 #[test]
+fn a_block_inside_another_is_found_by_its_path() {
+    let pooled = [spec("pooled", "/Flatten_output_0", Select::All)];
+    let tail = Tail::find(tiny_cnn(), &pooled, "layer2.0", None).unwrap();
+    // The shortcut is beside the block and not in it.
+    assert_eq!(tail.frontier().len(), 2, "{:?}", tail.frontier());
+    build(&tail);
+    assert!(Tail::find(tiny_cnn(), &pooled, "layer2.1", None).is_err());
+}
+
+#[test]
 fn a_block_of_a_transformer_becomes_few_operators() {
     let outputs = [spec("cls", "/norm/Add_1_output_0", Select::Token { index: 0 })];
     let tail = Tail::find(tiny_vit(), &outputs, "blocks.1", None).unwrap();
