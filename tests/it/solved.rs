@@ -77,7 +77,8 @@ fn neighbours_of_values_give_their_mean_in_the_run_and_in_its_export() {
     assert!(ran.json()["metrics"]["test/r2"].as_f64().unwrap() > 0.5, "{ran:?}");
     let exported = project.run(&["export", "table", "-o", "out", "--json"]);
     assert_eq!(exported.code, Some(0), "{exported:?}");
-    assert!(exported.json()["comparisons"][0]["max_difference"].as_f64().unwrap() < 1e-3, "{exported:?}");
+    // Of values up to 32.
+    assert!(exported.json()["comparisons"][0]["max_difference"].as_f64().unwrap() < 1e-2, "{exported:?}");
     let refused = project.run(&["plan", "values.yaml", "model.head.keeps=classes"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
 }
