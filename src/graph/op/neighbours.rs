@@ -43,7 +43,8 @@ const BLOCK: usize = 2048;
 impl Operator for Neighbours {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x, rows, classes] = arity("Neighbours", inputs)?;
-        let of_rows = if self.values { classes.dims[1..] == [self.outputs] } else { classes.dims.len() == 1 };
+        let of_rows =
+            if self.values { classes.dims.get(1..) == Some(&[self.outputs]) } else { classes.dims.len() == 1 };
         let fits = matches!((&x.dims[..], &rows.dims[..], classes.dims.first()),
             ([dim], [n, width], Some(m)) if dim == width && n == m);
         if !x.batched || rows.batched || classes.batched || !fits || !of_rows {
