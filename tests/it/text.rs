@@ -216,10 +216,10 @@ fn an_engine_of_a_text_network_is_built_compared_packed_and_quantised() {
     assert!(shown.contains("`segment_ids:0` i64 [?], the type_ids of a text"), "{shown}");
     assert_eq!(project.run(&["engine", "pack", "own", "-o", "own.caft"]).code, Some(0));
 
-    let int8 = build(&["--precision", "int8"]);
+    let int8 = build(&["--precision", "int8", "--provider", "cpu"]);
     assert!(int8.code == Some(2) && int8.stderr.contains("with `--texts`"), "{int8:?}");
     let int8 = ["--precision", "int8", "--texts", "texts.txt", "--tokenizer", "tokenizer.json", "--min-cosine", "0.5"];
-    let int8 = build(&int8);
+    let int8 = build(&[&int8[..], &["--provider", "cpu"]].concat());
     assert!(int8.stdout.contains("held-out samples"), "{int8:?}");
 }
 
