@@ -5,6 +5,7 @@
 //! [cancellation](cancel), [loops](vectors()) for wide vectors, and the [folders](home) caft keeps things in.
 
 pub mod cancel;
+mod cubic;
 pub mod digest;
 pub mod error;
 pub mod file;
@@ -18,6 +19,7 @@ pub mod tensor;
 mod vectors;
 
 pub use cancel::Cancel;
+pub use cubic::cubic;
 pub use digest::{Digest, KeyWriter};
 pub use error::{Error, Result};
 pub use home::Home;

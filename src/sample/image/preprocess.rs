@@ -6,7 +6,7 @@ use fast_image_resize::{Filter as CustomFilter, FilterType, PixelType, ResizeAlg
 use super::augment::View;
 use super::decode::{self, Pixels};
 use super::{Filter, ImagePreprocess, Resize, ResizeMode};
-use crate::base::{Error, Result, vectors};
+use crate::base::{Error, Result, cubic, vectors};
 use crate::sample::Encoding;
 
 /// An [`ImagePreprocess`] with the buffers it needs, for one thread.
@@ -170,15 +170,7 @@ fn algorithm(resize: &Resize) -> ResizeAlg {
 
 /// Keys' cubic with a = −0.75, as torch's `interpolate(mode="bicubic", antialias=False)` has it.
 fn cubic_of_torch(x: f64) -> f64 {
-    const A: f64 = -0.75;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
+    cubic(-0.75, x)
 }
 
 /// Where a crop of `size` begins in `from` pixels, and how many of them are skipped, as torchvision's

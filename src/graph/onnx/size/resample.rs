@@ -1,5 +1,7 @@
 //! Bicubic resampling with antialias, as torch's `interpolate(mode="bicubic", antialias=True)`.
 
+use crate::base::cubic;
+
 /// Rows and columns of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
@@ -50,24 +52,11 @@ fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
         let centre = scale * (i as f64 + 0.5);
         let start = (centre - support + 0.5).max(0.0) as usize;
         let end = ((centre + support + 0.5) as usize).min(from);
-        let taps: Vec<f64> = (start..end).map(|at| cubic((at as f64 - centre + 0.5) / stretch)).collect();
+        let taps: Vec<f64> = (start..end).map(|at| cubic(-0.5, (at as f64 - centre + 0.5) / stretch)).collect();
         let sum: f64 = taps.iter().sum();
         (start, taps.into_iter().map(|weight| weight / sum).collect())
     };
     (0..to).map(place).collect()
-}
-
-/// Keys' cubic with a = −0.5.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
 }
 
 #[cfg(test)]
