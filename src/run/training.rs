@@ -270,9 +270,15 @@ impl Training {
     /// What the sampler leaves out.
     fn never_drawn(&self) -> Option<String> {
         let Kept::Classes(classes) = &self.targets else { return None };
-        let mut counts = vec![0; classes.iter().max().map_or(0, |class| *class as usize + 1)];
-        self.train.iter().for_each(|row| counts[classes[*row as usize] as usize] += 1);
-        let (out, of) = (self.config.recipe.sampler.left_out(&counts), counts.iter().filter(|rows| **rows > 0).count());
+        let sampler = &self.config.recipe.sampler;
+        if !sampler.needs_classes() {
+            return None;
+        }
+        // Places of a mask that have no class have a number of their own, which is no index.
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        self.train.iter().for_each(|row| *counts.entry(classes[*row as usize]).or_default() += 1);
+        let counts: Vec<usize> = counts.into_values().collect();
+        let (out, of) = (sampler.left_out(&counts), counts.len());
         (out > 0).then(|| format!("{out} of {of} classes have one training row and are left out by `train.sampler`"))
     }
 
