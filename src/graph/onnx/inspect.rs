@@ -301,6 +301,15 @@ mod tests {
             cuts(&tiny_cnn()),
             [is("c2", "/layer2/Relu_output_0", "[16, 8, 8]"), is("pooled", "/Flatten_output_0", "[16]")]
         );
+        // Without what pools the last map, its mean is suggested, and no gate of a block before it.
+        let mut trunk = tiny_cnn();
+        let graph = trunk.graph.as_mut().unwrap();
+        let end = graph.node.iter().position(|node| node.output == ["/layer2/Relu_output_0"]).unwrap();
+        graph.node.truncate(end + 1);
+        graph.output[0].name = "/layer2/Relu_output_0".into();
+        graph.output[0].r#type = None;
+        let map = "/layer2/Relu_output_0";
+        assert_eq!(cuts(&trunk), [is("c2", map, "[16, 8, 8]"), is("pooled", map, "[16]")]);
         let norm = "/norm/Add_1_output_0";
         assert_eq!(
             cuts(&tiny_vit()),

@@ -69,10 +69,15 @@ pub(super) fn likely_cuts(graph: &GraphProto, facts: &Facts) -> Vec<LikelyCut> {
         if let Some((_, last, row)) = vector.filter(|(_, last, _)| last != tensor) {
             add("penultimate", last, row, Select::All);
         }
-    } else if let Some((_, tensor, row)) =
-        tensors.iter().rfind(|(_, _, row)| row.len() == 3 && row[1] == 1 && row[2] == 1)
-    {
+        return cuts;
+    }
+    // A pooled map before the last one is a gate inside of a block.
+    let deepest = maps.last().filter(|_| !tokens);
+    let end = deepest.and_then(|(_, last, _)| tensors.iter().position(|(_, name, _)| name == last)).unwrap_or(0);
+    if let Some((_, tensor, row)) = tensors[end..].iter().rfind(|(_, _, row)| matches!(row[..], [_, 1, 1])) {
         add("pooled", tensor, row, Select::Flatten);
+    } else if let Some((_, tensor, row)) = deepest {
+        add("pooled", tensor, row, Select::Gap);
     }
     cuts
 }
