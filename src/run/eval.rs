@@ -226,8 +226,7 @@ fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Ev
         work(context.progress, "predicting", total, Unit::Samples, || predictor.logits_in_memory(&items, context))?;
     let targets = Kept::of(&dataset.targets, &rows);
     let all: Vec<u32> = (0..rows.len() as u32).collect();
-    let data =
-        Data { features: &features, targets: targets.targets(), train: &all, valid: &[], pool: &all, weights: None };
+    let data = Data::new(&features, targets.targets(), &all, &[]);
     let (graph, weights) = predictor.above();
     let metrics = train::evaluate(graph, weights, &data, &all, &training::config(&plan.plan), "eval")?;
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("eval/")?.to_string(), value));

@@ -347,7 +347,7 @@ mod tests {
         let rows: Vec<u32> = (0..ROWS as u32).collect();
         let targets = Targets::Classes(&classes);
         let (train_rows, valid) = (&rows[40..], &rows[..40]);
-        let data = Data { features: &features, targets, train: train_rows, valid, pool: train_rows, weights: None };
+        let data = Data::new(&features, targets, train_rows, valid);
         let recipe = recipe::TrainConfig { epochs: 1000, batch_size: 64, ..recipe::TrainConfig::default() };
         let config = TrainConfig { recipe, metrics: vec![MetricName::Accuracy], order_seed: 1, seed: 2 };
         let cancel = Cancel::default();

@@ -348,7 +348,7 @@ impl Training {
         let Some((features, targets)) = instead else {
             return train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, split);
         };
-        let data = Data { features, targets: targets.targets(), train: &[], valid: &[], pool: &[], weights: None };
+        let data = Data::new(features, targets.targets(), &[], &[]);
         let rows: Vec<u32> = (0..rows.len() as u32).collect();
         train::evaluate(&self.graph, weights, &data, &rows, &self.config, split)
     }

@@ -6,7 +6,7 @@
 //! # fn example(features: &dyn Features, classes: &[u32], rows: [&[u32]; 3], config: &TrainConfig) -> caft::base::Result<()> {
 //! let inputs = features.inputs().to_vec(); // one per output of the cut, in order
 //! let graph = build_graph(&Default::default(), &Default::default(), &inputs, 10)?; // neck, head, 10 classes
-//! let data = Data { features, targets: caft::graph::Targets::Classes(classes), train: rows[0], valid: rows[1], pool: rows[0], weights: None };
+//! let data = Data::new(features, caft::graph::Targets::Classes(classes), rows[0], rows[1]);
 //! let cancel = Cancel::default();
 //! let trained = train(&graph, &data, config, Session {
 //!     cancel: &cancel,
@@ -99,6 +99,13 @@ pub struct Data<'a> {
     pub pool: &'a [u32],
     /// How likely each row is to be drawn by the sampler `weighted`, where the data say so.
     pub weights: Option<&'a [f32]>,
+}
+
+impl<'a> Data<'a> {
+    /// Rows to train on, in an order of their own, and rows to choose the best epoch with.
+    pub fn new(features: &'a dyn Features, targets: Targets<'a>, train: &'a [u32], valid: &'a [u32]) -> Self {
+        Self { features, targets, train, valid, pool: train, weights: None }
+    }
 }
 
 /// The surroundings of a training run.

@@ -123,14 +123,7 @@ fn lbfgs_finds_scikit_learns_minimum() {
     let expected: Minimum = serde_json::from_str(include_str!("../../tests/reference/logistic.json")).unwrap();
     let (features, classes, graph, _) = start();
     let rows: Vec<u32> = (0..ROWS as u32).collect();
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&classes),
-        train: &rows,
-        valid: &[],
-        pool: &rows,
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&classes), &rows, &[]);
     let optimizer = OptimizerConfig::Lbfgs(Lbfgs { weight_decay: 0.01, ..Lbfgs::default() });
     let recipe = recipe::TrainConfig { epochs: 200, batch_size: 16, optimizer, ..recipe::TrainConfig::default() };
     let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };

@@ -88,7 +88,7 @@ impl Case {
             Task::Values => Targets::Values { width: CLASSES, values: &values },
         };
         let rows: Vec<u32> = (0..ROWS as u32).collect();
-        let data = Data { features, targets, train: &rows, valid: &rows[..4], pool: &rows, weights: None };
+        let data = Data::new(features, targets, &rows, &rows[..4]);
         let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 1, seed: 2 };
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };

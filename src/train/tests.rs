@@ -60,14 +60,7 @@ fn rows() -> (Vec<u32>, Vec<u32>) {
 
 fn run(features: &dyn Features, classes: &[u32], config: &TrainConfig, session: Session<'_>) -> Result<Trained> {
     let (train_rows, valid_rows) = rows();
-    let data = Data {
-        features,
-        targets: Targets::Classes(classes),
-        train: &train_rows,
-        valid: &valid_rows,
-        pool: &train_rows,
-        weights: None,
-    };
+    let data = Data::new(features, Targets::Classes(classes), &train_rows, &valid_rows);
     train(&graph(features), &data, config, session)
 }
 
@@ -115,8 +108,7 @@ fn a_linear_head_learns_and_is_measured() {
     assert!(losses[19] < 0.5 * losses[0], "{losses:?}");
     let (train_rows, valid_rows) = rows();
     let targets = Targets::Classes(&classes);
-    let data =
-        Data { features: &features, targets, train: &train_rows, valid: &valid_rows, pool: &train_rows, weights: None };
+    let data = Data::new(&features, targets, &train_rows, &valid_rows);
     let again = evaluate(&graph(&features), &trained.best, &data, &valid_rows, &config(), "test").unwrap();
     assert_eq!(again["test/accuracy"], log.metrics["valid/accuracy"]);
     assert_eq!(again["test/macro_f1"], log.metrics["valid/macro_f1"]);
@@ -143,14 +135,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let graph = build_graph(&neck, &HeadConfig::default(), features.inputs(), outputs).unwrap();
     let config = with(|train| (train.epochs, train.batch_size) = (1, 128));
     let run = |threads| {
-        let data = Data {
-            features: &features,
-            targets: Targets::Classes(&classes),
-            train: &all,
-            valid: &all[..50],
-            pool: &all,
-            weights: None,
-        };
+        let data = Data::new(&features, Targets::Classes(&classes), &all, &all[..50]);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
@@ -313,7 +298,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(error.to_string(), "row 3 has class 9, of 3 classes");
     let wrong = InMemory::new(ROWS).with("cls", &[2], vec![0.0; ROWS * 2]).unwrap();
     let (targets, graph) = (Targets::Classes(&classes), graph(&features));
-    let data = Data { features: &wrong, targets, train: &[0, 1], valid: &[], pool: &[0, 1], weights: None };
+    let data = Data::new(&wrong, targets, &[0, 1], &[]);
     assert!(
         train(&graph, &data, &config(), Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet })
             .unwrap_err()
@@ -322,8 +307,7 @@ fn what_does_not_fit_is_refused() {
     );
     let broken = InMemory::new(1).with("cls", &[WIDTH], vec![f32::NAN; WIDTH]).unwrap();
     let plain = build_graph(&NeckChain::default(), &HeadConfig::default(), broken.inputs(), 1).unwrap();
-    let data =
-        Data { features: &broken, targets: Targets::Classes(&[0]), train: &[0], valid: &[], pool: &[0], weights: None };
+    let data = Data::new(&broken, Targets::Classes(&[0]), &[0], &[]);
     let error = train(&plain, &data, &config(), Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet })
         .unwrap_err();
     assert_eq!(error.to_string(), "the loss is not finite in step 1 (epoch 1)");
@@ -343,14 +327,7 @@ fn early_stopping_ends_after_patience_and_stays_ended() {
     assert!(epochs < 60 && epochs == trained.best_epoch + 2, "{epochs} {}", trained.best_epoch);
     let session = Session { cancel: &cancel, checkpoint: Some(folder.path()), on_epoch: &mut quiet };
     assert_eq!(run(&features, &classes, &config, session).unwrap(), trained);
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&classes),
-        train: &[0, 1],
-        valid: &[],
-        pool: &[0, 1],
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&classes), &[0, 1], &[]);
     let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut quiet };
     let error = train(&graph(&features), &data, &config, session).unwrap_err();
     assert!(error.to_string().contains("needs validation rows"), "{error}");

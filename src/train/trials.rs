@@ -222,14 +222,7 @@ mod tests {
         for (rows, precision) in [(101, Arithmetic::Fp32), (97, Arithmetic::Bf16), (98, Arithmetic::Fp32)] {
             let (features, classes) = dataset(rows + 40);
             let (train_rows, valid): (Vec<u32>, Vec<u32>) = (0..rows as u32 + 40).partition(|row| *row < rows as u32);
-            let data = Data {
-                features: &features,
-                targets: Targets::Classes(&classes),
-                train: &train_rows,
-                valid: &valid,
-                pool: &train_rows,
-                weights: None,
-            };
+            let data = Data::new(&features, Targets::Classes(&classes), &train_rows, &valid);
             let members = members(data, precision);
             for threads in [1, 3] {
                 let mut notes = Notes::default();
@@ -251,14 +244,7 @@ mod tests {
     fn heads_leave_the_stack_early_or_with_an_error_and_the_others_go_on() {
         let (features, classes) = dataset(100);
         let all: Vec<u32> = (0..100).collect();
-        let data = Data {
-            features: &features,
-            targets: Targets::Classes(&classes),
-            train: &all,
-            valid: &all[..30],
-            pool: &all,
-            weights: None,
-        };
+        let data = Data::new(&features, Targets::Classes(&classes), &all, &all[..30]);
         let mut members = members(data, Arithmetic::Fp32);
         let OptimizerConfig::Sgd(sgd) = &mut members[2].config.recipe.optimizer else { unreachable!() };
         sgd.lr = 1e300;

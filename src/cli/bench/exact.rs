@@ -57,14 +57,7 @@ pub fn measure(rows: usize, width: usize, classes: usize, python: Option<&Path>)
     };
     let features = InMemory::new(rows).with("features", &[width], (0..rows * width).map(value).collect())?;
     let all: Vec<u32> = (0..rows as u32).collect();
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&of_row),
-        train: &all,
-        valid: &[],
-        pool: &all,
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&of_row), &all, &[]);
     let config =
         TrainConfig { recipe: Default::default(), metrics: vec![MetricName::Accuracy], order_seed: 0, seed: 0 };
     let logistic = Logistic { c: OneOrPath(vec![1.0]), ..Logistic::default() };

@@ -108,14 +108,7 @@ impl Args {
         let features = InMemory::new(rows).with("features", &[width], values)?;
         let classes: Vec<u32> = (0..self.rows).map(|i| i % self.classes).collect();
         let all: Vec<u32> = (0..self.rows).collect();
-        let data = Data {
-            features: &features,
-            targets: Targets::Classes(&classes),
-            train: &all,
-            valid: &[],
-            pool: &all,
-            weights: None,
-        };
+        let data = Data::new(&features, Targets::Classes(&classes), &all, &[]);
         let inputs = features.inputs();
         let graph = train::build_graph(&NeckChain::default(), &HeadConfig::default(), inputs, self.classes as usize)?;
         let members = |precision| -> Vec<Member<'_>> {

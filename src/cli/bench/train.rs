@@ -143,14 +143,7 @@ impl Args {
         let (epochs, device) = (self.epochs + 1, Device::Cpu);
         let recipe = recipe::TrainConfig { epochs, batch_size, backend, device, ..recipe::TrainConfig::default() };
         let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
-        let data = Data {
-            features: &features,
-            targets: Targets::Classes(&classes),
-            train: &all,
-            valid: &[],
-            pool: &all,
-            weights: None,
-        };
+        let data = Data::new(&features, Targets::Classes(&classes), &all, &[]);
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };
         let trained = train(graph, &data, &config, session)?;

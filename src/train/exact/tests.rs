@@ -48,8 +48,7 @@ impl Case {
         let features = InMemory::new(rows).with("x", &[self.width], self.x.clone())?;
         let all: Vec<u32> = (0..rows as u32).collect();
         let (train, valid) = all.split_at(rows - valid);
-        let data =
-            Data { features: &features, targets: Targets::Classes(&self.y), train, valid, pool: train, weights: None };
+        let data = Data::new(&features, Targets::Classes(&self.y), train, valid);
         let inputs = crate::train::Features::inputs(&features);
         let graph = build_graph_above(None, &self.neck, head, inputs, self.classes, train.len())?;
         let solved = head.solved().unwrap();
@@ -63,7 +62,7 @@ impl Case {
         let features = InMemory::new(rows).with("x", &[self.width], self.x.clone()).unwrap();
         let values = numbers(rows * 2, 29, 61);
         let (all, targets) = ((0..rows as u32).collect::<Vec<_>>(), Targets::Values { width: 2, values: &values });
-        let data = Data { features: &features, targets, train: &all, valid: &[], pool: &all, weights: None };
+        let data = Data::new(&features, targets, &all, &[]);
         let inputs = crate::train::Features::inputs(&features);
         let graph = build_graph_above(None, &self.neck, &head, inputs, 2, rows).unwrap();
         let recipe = crate::recipe::TrainConfig { loss: Some(LossConfig::of_task(Task::Values)), ..config().recipe };
@@ -238,14 +237,7 @@ fn what_cannot_be_solved_is_refused_with_the_figure() {
     let features = InMemory::new(rows).with("map", &[2, 2, 2], numbers(rows * 8, 37, 101)).unwrap();
     let classes: Vec<u32> = (0..rows as u32).map(|i| i % 2).collect();
     let train: Vec<u32> = (0..rows as u32).collect();
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&classes),
-        train: &train,
-        valid: &[],
-        pool: &train,
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&classes), &train, &[]);
     let neck = NeckChain(vec![NeckConfig::Gem(Gem::default())]);
     let head = HeadConfig::NearestMean(NearestMean::default());
     let graph = build_graph_above(None, &neck, &head, crate::train::Features::inputs(&features), 2, 0).unwrap();

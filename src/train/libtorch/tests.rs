@@ -182,14 +182,7 @@ fn config(backend: recipe::Backend, precision: Arithmetic) -> TrainConfig {
 fn a_run_that_one_trainer_began_ends_with_the_other() {
     let (features, classes, graph) = problem();
     let rows: Vec<u32> = (0..40).collect();
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&classes),
-        train: &rows,
-        valid: &[],
-        pool: &rows,
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&classes), &rows, &[]);
     let run = |backend, checkpoint: Option<&std::path::Path>, stop: u32| {
         let cancel = Cancel::default();
         let mut on_epoch = |log: &EpochLog| {
@@ -221,14 +214,7 @@ fn a_run_that_one_trainer_began_ends_with_the_other() {
 fn bf16_is_near_fp32_and_not_the_same() {
     let (features, classes, graph) = problem();
     let rows: Vec<u32> = (0..40).collect();
-    let data = Data {
-        features: &features,
-        targets: Targets::Classes(&classes),
-        train: &rows,
-        valid: &[],
-        pool: &rows,
-        weights: None,
-    };
+    let data = Data::new(&features, Targets::Classes(&classes), &rows, &[]);
     let last = |precision| {
         let cancel = Cancel::default();
         let session = Session { cancel: &cancel, checkpoint: None, on_epoch: &mut |_| Ok(()) };

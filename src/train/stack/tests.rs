@@ -152,7 +152,7 @@ fn every_way_to_train_has_the_bits_that_it_has_alone() {
     let (features, classes) = dataset();
     let (train, valid): (Vec<u32>, Vec<u32>) = (0..ROWS as u32).partition(|row| row % 4 > 0);
     let targets = Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &train, valid: &valid, pool: &train, weights: None };
+    let data = Data::new(&features, targets, &train, &valid);
     let members: Vec<Member<'_>> = recipes().iter().enumerate().map(|(n, recipe)| member(n, recipe, data)).collect();
     check(&members);
     // Two of one shape alone are fewer heads than threads.
@@ -190,7 +190,7 @@ fn who_trains_alone_is_told_why() {
     let (features, classes) = dataset();
     let all: Vec<u32> = (0..ROWS as u32).collect();
     let targets = Targets::Classes(&classes);
-    let data = Data { features: &features, targets, train: &all, valid: &all[..20], pool: &all, weights: None };
+    let data = Data::new(&features, targets, &all, &all[..20]);
     let recipes = [
         json!({}),
         json!({"optimizer": {"kind": "lbfgs"}, "epochs": 2}),

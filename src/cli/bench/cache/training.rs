@@ -55,14 +55,7 @@ fn epoch(stored: &Stored) -> Result<()> {
     let classes: Vec<u32> = train.iter().map(|row| row % CLASSES).collect();
     let inputs = rows.specs().to_vec();
     let graph = train::build_graph(&Default::default(), &Default::default(), &inputs, CLASSES as usize)?;
-    let data = Data {
-        features: &rows,
-        targets: Targets::Classes(&classes),
-        train: &train,
-        valid: &[],
-        pool: &train,
-        weights: None,
-    };
+    let data = Data::new(&rows, Targets::Classes(&classes), &train, &[]);
     let recipe = recipe::TrainConfig { epochs: 1, batch_size: BATCH as u32, ..recipe::TrainConfig::default() };
     let config = TrainConfig { recipe, metrics: Vec::new(), order_seed: 0, seed: 0 };
     let cancel = Cancel::default();
