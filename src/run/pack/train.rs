@@ -1,5 +1,7 @@
 //! Training on the activations of a pack: what stands above the cut, as often and as otherwise as anyone likes.
 
+use std::path::Path;
+
 use super::{Opened, PackedTargets, Rows};
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::cache::Store;
@@ -22,6 +24,10 @@ pub fn train(opened: &Opened, plan: &Plan, recipe: &str, context: &Context<'_>, 
     let resolved = opened.resolve(plan)?;
     let id = resolved.id();
     if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
+        // The packed run itself comes without its page, which may be large.
+        if !Path::new(&record.path).join(report::REPORT).exists() {
+            report::write_from_files(&record)?;
+        }
         return Ok(Finished { record, was_there: true });
     }
     let directory = RunDirectory::take(&context.runs, &plan.name, &id, fresh)?;

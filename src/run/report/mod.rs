@@ -84,7 +84,7 @@ pub(super) fn write(
 /// Those of the file system.
 pub(super) fn write_from_files(record: &RunRecord) -> Result<PathBuf> {
     let mut run = from_files(record)?;
-    run.notes.push("Trained on packed activations: there are no samples to show.".into());
+    run.notes.push("Of a pack: there are no samples to show.".into());
     let path = Path::new(&record.path).join(REPORT);
     file::write_bytes(&path, page(vec![run])?.as_bytes())?;
     Ok(path)
