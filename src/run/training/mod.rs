@@ -1,5 +1,8 @@
 //! The stages above the cut: training on the stored rows, and the final measurements.
 
+mod graph;
+mod rows;
+
 use std::collections::BTreeMap;
 
 use super::context::Context;
@@ -9,21 +12,21 @@ use super::live::LiveRows;
 use super::resolve::Resolved;
 use super::rows::{Rows, StoredRows};
 use super::segmentation::{self, Masks};
-use super::tail;
 use super::targets::Kept;
 use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
-use crate::base::random::Stream;
 use crate::base::{Cancel, Error, Result};
-use crate::data::{self, Splits, TargetKind};
+use crate::data::{self, Splits};
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights};
 use crate::head::Solved;
-use crate::plan::{ModelPlan, Plan, ResolvedPlan};
+use crate::plan::{ModelPlan, ResolvedPlan};
 use crate::track::Tracker;
-use crate::train::{
-    self, Data, Ended, EpochLog, InputSpec, Member, Prediction, Session, TrainConfig, Trained, Watch, exact,
-};
+use crate::train::{self, Data, Ended, EpochLog, Member, Prediction, Session, TrainConfig, Trained, Watch, exact};
+
+pub use graph::{config, graph, graph_in_use, graph_of_field};
+use rows::Sets;
+pub use rows::TrialRows;
 
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -400,134 +403,4 @@ fn solved(
     let log = EpochLog { epoch: 1, step: 1, lr: 0.0, metrics, seconds: began.elapsed().as_secs_f64() };
     let trained = Trained { best: weights.clone(), last: weights, best_epoch: 1, epochs: vec![log] };
     Ok(Ended { trained, stopped: false })
-}
-
-/// The rows that a trial is trained on, by position among those that are kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrialRows {
-    /// The rows to train on.
-    pub train: Vec<u32>,
-    /// The rows to validate on.
-    pub valid: Vec<u32>,
-    /// See [`Data::pool`].
-    pub pool: Vec<u32>,
-}
-
-impl TrialRows {
-    /// Those of a plan, of which some rows were skipped.
-    ///
-    /// # Errors
-    /// No training rows are left.
-    pub fn of(resolved: &Resolved, skipped: &[usize]) -> Result<Self> {
-        let Sets { train, valid, pool, .. } = Sets::of(resolved, skipped)?;
-        Ok(Self { train, valid, pool })
-    }
-
-    /// Those of a plan among rows that stand for themselves.
-    ///
-    /// # Errors
-    /// No training rows are left.
-    pub fn among(plan: &Plan, splits: &Splits) -> Result<Self> {
-        let (mut train, valid) = (splits.train.clone(), splits.valid.clone());
-        let pool = narrow(plan, &mut train, &valid)?;
-        Ok(Self { train, valid, pool })
-    }
-}
-
-/// The rows that are kept, and by position among them those of each set.
-struct Sets {
-    kept: Vec<usize>,
-    train: Vec<u32>,
-    valid: Vec<u32>,
-    test: Vec<u32>,
-    pool: Vec<u32>,
-}
-
-impl Sets {
-    fn of(resolved: &Resolved, skipped: &[usize]) -> Result<Self> {
-        let bad: std::collections::HashSet<usize> = skipped.iter().copied().collect();
-        let kept: Vec<usize> = (0..resolved.digests.len()).filter(|row| !bad.contains(row)).collect();
-        let mut position = vec![None; resolved.digests.len()];
-        kept.iter().enumerate().for_each(|(at, &row)| position[row] = u32::try_from(at).ok());
-        let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
-        let splits = &resolved.dataset.splits;
-        let (mut train, valid, test) = (split(&splits.train), split(&splits.valid), split(&splits.test));
-        let pool = narrow(&resolved.plan.plan, &mut train, &valid)?;
-        Ok(Self { kept, train, valid, test, pool })
-    }
-}
-
-/// Leaves of the training rows what the plan asks for, and gives the rows whose order these follow: all that any fold
-/// or share of the same rows trains on.
-fn narrow(plan: &Plan, train: &mut Vec<u32>, valid: &[u32]) -> Result<Vec<u32>> {
-    let mut pool = train.clone();
-    if plan.data.valid_fold().is_some() {
-        pool.extend_from_slice(valid);
-        pool.sort_unstable();
-    }
-    if let Some(fraction) = plan.train.fraction {
-        *train = share(train, fraction, plan.seeds.data);
-    }
-    if train.is_empty() {
-        return Err(Error::bad_input("no training rows are left"));
-    }
-    Ok(pool)
-}
-
-/// A share of some rows, at least one, in their order; smaller shares are parts of larger ones.
-fn share(rows: &[u32], fraction: f64, seed: u64) -> Vec<u32> {
-    let count = (rows.len() as f64 * fraction).round().max(1.0) as usize;
-    let mut order = Stream::named(seed, "fraction").permutation(rows.len());
-    order.truncate(count);
-    order.sort_unstable();
-    order.into_iter().map(|at| rows[at]).collect()
-}
-
-/// The graph that a finished run is used by: [`graph`], and for masks what makes classes of pixels of it.
-///
-/// # Errors
-/// Those of [`graph`].
-pub fn graph_in_use(
-    plan: &ResolvedPlan,
-    tail: Option<&Tail>,
-    inputs: &[InputSpec],
-    stored_rows: usize,
-) -> Result<Graph> {
-    if segmentation::is_of(plan) {
-        return segmentation::graph(plan, inputs, stored_rows);
-    }
-    graph(plan, tail, inputs, stored_rows)
-}
-
-/// The graph above the cut: what of the backbone is trained, neck and head, which keeps `stored_rows` rows if it
-/// keeps any.
-///
-/// # Errors
-/// The neck or the head does not fit the outputs of the cut; a node of the backbone cannot be trained.
-pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
-    let model = &plan.plan.model;
-    let tail = tail.map(|tail| (tail, tail::start(&plan.plan)));
-    if plan.target == TargetKind::Pairs {
-        return train::build_graph_of_pairs(&model.neck, &model.head, inputs, &plan.classes, None);
-    }
-    train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
-}
-
-/// The part of [`graph`] that makes the embedding of one field of pairs, over the inputs of that field.
-///
-/// # Errors
-/// Those of [`graph`].
-pub fn graph_of_field(plan: &ResolvedPlan, inputs: &[InputSpec], field: &str) -> Result<Graph> {
-    let ModelPlan { neck, head, .. } = &plan.plan.model;
-    train::build_graph_of_pairs(neck, head, inputs, &plan.classes, Some(field))
-}
-
-/// How the plan says to train.
-pub fn config(plan: &Plan) -> TrainConfig {
-    TrainConfig {
-        recipe: plan.train.clone(),
-        metrics: plan.metrics.clone(),
-        order_seed: plan.seeds.order,
-        seed: plan.seeds.train,
-    }
 }
