@@ -26,6 +26,7 @@ pub mod lock;
 pub mod pack;
 mod pixels;
 mod predict;
+mod predicted;
 mod pump;
 mod recheck;
 pub mod recipes;

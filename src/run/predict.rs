@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::context::Context;
 use super::engine::Source;
+pub use super::predicted::{PixelClasses, Predicted};
 use super::tail;
 use super::tower::Tower;
 use super::training::{self, BEST, CHECKPOINT};
@@ -20,55 +19,11 @@ use crate::export::{Activation, Metadata};
 use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
-use crate::metric::argmax;
 use crate::plan::ResolvedPlan;
 use crate::recipe::{Precision, Provider};
-use crate::sample::image::mask;
 use crate::sample::pipeline::Item;
 use crate::sample::{Modality, Sample};
 use crate::train::{self, Features as _, InMemory, InputSpec, Prediction};
-
-/// What a run says of one sample.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Predicted {
-    /// The file, or the text.
-    #[serde(rename = "file")]
-    pub input: String,
-    /// The class of the greatest probability; of several labels those above one half, with commas.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// The greatest probability.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub probability: Option<f32>,
-    /// The probability of every class or label, in the order of the classes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub probabilities: Vec<f32>,
-    /// Predicted values in the order of their names, or an embedding; of a mask the share of each class.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<f32>,
-    /// The class of each pixel, of a run on masks.
-    #[serde(skip)]
-    pub mask: Option<PixelClasses>,
-}
-
-/// The class of each pixel of a picture, as the network sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PixelClasses {
-    /// Height and width.
-    pub size: [usize; 2],
-    /// Class numbers, row by row.
-    pub pixels: Vec<u8>,
-}
-
-impl PixelClasses {
-    /// As an 8-bit grey PNG whose values are class numbers.
-    ///
-    /// # Errors
-    /// None is known.
-    pub fn to_png(&self) -> Result<Vec<u8>> {
-        mask::to_png(&self.pixels, self.size)
-    }
-}
 
 /// A finished run, ready to classify.
 pub struct Predictor {
@@ -406,7 +361,7 @@ impl Predictor {
             return Err(Error::failed("the head gave another number of outputs than the run has"));
         }
         let rows = outputs.chunks_exact(width.max(1));
-        Ok(names.iter().zip(rows).map(|(name, row)| predicted(task, name, classes, row)).collect())
+        Ok(names.iter().zip(rows).map(|(name, row)| Predicted::of(task, name, classes, row)).collect())
     }
 }
 
@@ -423,25 +378,4 @@ pub(super) fn is_exported(word: &str) -> bool {
 
 pub(super) fn all_rows(features: &InMemory) -> Vec<u32> {
     (0..features.len()).filter_map(|row| u32::try_from(row).ok()).collect()
-}
-
-fn predicted(task: Task, input: &str, classes: &[String], row: &[f32]) -> Predicted {
-    let best = argmax(row);
-    let label = match task {
-        Task::Classes => Some(classes[best].clone()),
-        Task::MultiLabel => {
-            let said = classes.iter().zip(row).filter(|(_, p)| **p > 0.5).map(|(name, _)| name.as_str());
-            Some(said.collect::<Vec<_>>().join(", "))
-        }
-        Task::Values | Task::Embedding => None,
-    };
-    let (probabilities, values) = if label.is_some() { (row.to_vec(), Vec::new()) } else { (Vec::new(), row.to_vec()) };
-    Predicted {
-        input: input.into(),
-        probability: label.as_ref().map(|_| row[best]),
-        label,
-        probabilities,
-        values,
-        mask: None,
-    }
 }
