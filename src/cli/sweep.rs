@@ -169,6 +169,9 @@ fn shown(swept: &Swept) -> String {
     let failed = ranking.iter().filter(|ranked| ranked.mean.is_none()).count();
     let failures = if failed > 0 { format!(", {failed} choices failed") } else { String::new() };
     let _ = writeln!(text, "{} trials trained, {} were there before{failures}", swept.trained, swept.reused);
+    if let Some(target) = swept.reached {
+        let _ = writeln!(text, "no more were tried: `{}` has reached its target of {target}", swept.metric);
+    }
     for (why, count) in swept.alone.iter().filter(|_| swept.trained > 1) {
         let _ = writeln!(text, "  {count} of them by itself, not together with others: {why}");
     }

@@ -1,7 +1,7 @@
 //! Ludwig's `hyperopt` section, read as a recipe's `sweep` section where the two say the same.
 //!
-//! Spaces are those of Ray Tune, by which Ludwig draws: `randint` and `lograndint` leave `upper` out, `qrandint` does
-//! not. What says how many machines work (`executor`'s resources) is passed over.
+//! Spaces are those of Ray Tune, by which Ludwig draws: `randint` and `lograndint` leave `upper` out, `qrandint` and
+//! `qlograndint` do not. What says how many machines work (`executor`'s resources) is passed over.
 
 use super::tree::{Entry, Map, Node, Origin, Value};
 use crate::base::Problems;
@@ -51,6 +51,7 @@ const SPACES: &[Space] = &[
     space("randn", Some("normal"), NORMAL),
     space("qrandn", Some("q_normal"), STEPPED_NORMAL),
     space("qrandint", Some("q_uniform"), STEPPED),
+    space("qlograndint", Some("q_log_uniform_values"), STEPPED),
     Space { open: true, ..space("randint", Some("int_uniform"), BOUNDS) },
     Space { open: true, ..space("lograndint", Some("q_log_uniform_values"), BOUNDS) },
 ];
@@ -183,7 +184,9 @@ fn parameter(name: String, entry: Entry, problems: &mut Problems) -> (String, En
             let one = Node { value: Value::Number(1.into()), origin: place.clone() };
             value.insert("q".into(), Entry { key: place, node: one });
         }
-        for (key, entry) in given.into_iter().filter(|(key, _)| key != "type") {
+        // The base of a logarithm changes nothing of what is drawn.
+        let idle = |key: &str| key == "type" || (key == "base" && space.name.contains("log"));
+        for (key, entry) in given.into_iter().filter(|(key, _)| !idle(key)) {
             let near = did_you_mean(&key, space.keys.iter().map(|(theirs, _)| *theirs));
             problems.push(Some(entry.key.place()), &name, format!("`{}` takes no `{key}`{near}", space.name));
         }

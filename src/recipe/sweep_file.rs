@@ -12,8 +12,24 @@ use super::{ludwig, yaml};
 use crate::base::{Error, Place, Problems, Result, file};
 
 /// Keys of such a file that say nothing of what is tried.
-const PASSED_OVER: &[&str] =
-    &["program", "command", "project", "entity", "name", "description", "controller", "job", "image_uri", "settings"];
+const PASSED_OVER: &[&str] = &[
+    "program",
+    "command",
+    "project",
+    "entity",
+    "name",
+    "description",
+    "controller",
+    "job",
+    "image_uri",
+    "settings",
+    "apiVersion",
+    "kind",
+];
+
+/// Keys of `metric` by which trials without a metric count for one, and what they say of what is done here: such a trial
+/// counts as a bad one.
+const IMPUTED: &[(&str, &[&str])] = &[("impute", &["worst"]), ("impute_while_running", &["worst", "false"])];
 
 /// Reads a file as a layer that holds its contents under `sweep`.
 ///
@@ -40,6 +56,19 @@ pub fn read(path: &Path, problems: &mut Problems) -> Result<Node> {
             // The version of the file's format.
             if map.get("version").is_some_and(|entry| entry.node.to_json() == 1) {
                 map.shift_remove("version");
+            }
+            if let Some(metric) = map.get_mut("metric").and_then(|entry| entry.node.as_map_mut()) {
+                for (key, as_here) in IMPUTED {
+                    let Some(entry) = metric.get(*key) else { continue };
+                    let value = entry.node.to_json();
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+                    if as_here.contains(&text.as_str()) {
+                        metric.shift_remove(*key);
+                    } else {
+                        let message = format!("`{key}: {text}` has no counterpart here; such a trial counts as a bad one");
+                        problems.push(Some(entry.key.place()), "sweep.metric", message);
+                    }
+                }
             }
         }
         None => {
@@ -76,6 +105,12 @@ mod tests {
         assert_eq!(sweep.run_cap, Some(7));
         assert_eq!(sweep.parameters.len(), 2);
         assert!(sweep.early_terminate.is_some());
+        let text = "apiVersion: 0.0.1\nkind: sweep\nmethod: random\nmetric: {name: loss, target: 0.1, impute: IMPUTE}\n\
+                    parameters: {lr: {distribution: beta, a: 2, b: 5}}\n";
+        let metric = loaded(&text.replace("IMPUTE", "worst")).unwrap().recipe.sweep.unwrap().metric.unwrap();
+        assert_eq!(metric.target, Some(0.1));
+        let error = loaded(&text.replace("IMPUTE", "best")).unwrap_err().to_string();
+        assert!(error.contains("`impute: best` has no counterpart") && error.contains(":4:"), "{error}");
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub enum SweepMethod {
 }
 
 /// What the best trial of a sweep is best at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepMetric {
     /// The metric on the validation rows, as `valid/metric` (such as `valid/accuracy` or `valid/loss`).
@@ -79,6 +79,9 @@ pub struct SweepMetric {
     /// Whether more or less is better; by default what is better for this metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<Goal>,
+    /// As soon as a trial is as good as this, no further values are tried; trials under way end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
 }
 
 /// Whether more or less is better.
@@ -115,7 +118,7 @@ impl SweepConfig {
             Some((_, true)) => Goal::Maximize,
             _ => Goal::Minimize,
         };
-        let Some(SweepMetric { name, goal }) = &self.metric else {
+        let Some(SweepMetric { name, goal, .. }) = &self.metric else {
             let name = metrics.first().map_or("loss", |metric| metric.0);
             return Ok((format!("valid/{name}"), goal_of(name)));
         };

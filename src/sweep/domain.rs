@@ -1,11 +1,13 @@
 //! What one key may become: a choice, or numbers of a distribution.
 //!
-//! Every distribution of numbers is uniform or normal in some coordinate, then carried through a `Scale`, then
+//! Every distribution of numbers is uniform, normal or beta in some coordinate, then carried through a `Scale`, then
 //! rounded. So a new one is a line in [`Distribution::domain`], and drawing, grids and TPE need not know of it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
+
+use super::quantile::{beta_cdf, beta_quantile, normal_cdf, normal_quantile};
 
 /// How a sweep draws a value. The names and meanings are those of Weights & Biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +17,8 @@ pub enum Distribution {
     Constant,
     /// One of `values`, evenly or with `probabilities`.
     Categorical,
+    /// One of `values`, with `probabilities`.
+    CategoricalWProbabilities,
     /// Whole numbers evenly from `min` to `max`, both included.
     IntUniform,
     /// Evenly between `min` and `max`.
@@ -41,6 +45,10 @@ pub enum Distribution {
     LogNormal,
     /// As `log_normal`, rounded to multiples of `q`.
     QLogNormal,
+    /// Between 0 and 1, by the beta distribution with the shapes `a` and `b`.
+    Beta,
+    /// As `beta`, rounded to multiples of `q`.
+    QBeta,
 }
 
 /// The keys that a distribution is given by.
@@ -54,6 +62,10 @@ pub struct Shape {
     pub mu: Option<f64>,
     /// The standard deviation.
     pub sigma: Option<f64>,
+    /// The first shape of a beta distribution.
+    pub a: Option<f64>,
+    /// The second shape of a beta distribution.
+    pub b: Option<f64>,
     /// The step.
     pub q: Option<f64>,
 }
@@ -73,7 +85,7 @@ pub enum Domain {
     Numbers(Numbers),
 }
 
-/// Numbers: a coordinate that is uniform or normal, a scale, and a step.
+/// Numbers: a coordinate that is uniform, normal or beta, a scale, and a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Numbers {
     base: Base,
@@ -87,6 +99,7 @@ pub struct Numbers {
 enum Base {
     Uniform { low: f64, high: f64 },
     Normal { mu: f64, sigma: f64 },
+    Beta { a: f64, b: f64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -110,16 +123,19 @@ impl Distribution {
         match self {
             Self::Constant => &["value"],
             Self::Categorical => &["values"],
+            Self::CategoricalWProbabilities => &["values", "probabilities"],
             Self::IntUniform | Self::Uniform | Self::LogUniform | Self::LogUniformValues => &["min", "max"],
             Self::InvLogUniform | Self::InvLogUniformValues => &["min", "max"],
             Self::QUniform | Self::QLogUniform | Self::QLogUniformValues => &["min", "max", "q"],
             Self::Normal | Self::LogNormal => &["mu", "sigma"],
             Self::QNormal | Self::QLogNormal => &["mu", "sigma", "q"],
+            Self::Beta => &["a", "b"],
+            Self::QBeta => &["a", "b", "q"],
         }
     }
 
     /// The domain of numbers with this shape; missing keys have the defaults of Weights & Biases (0 to 1, mean 0,
-    /// deviation 1, steps of 1).
+    /// deviation 1, shapes of 1, steps of 1).
     ///
     /// # Errors
     /// The key that is wrong, and what is wrong with it.
@@ -134,6 +150,13 @@ impl Distribution {
             return Err(("sigma", format!("{sigma} is not greater than 0")));
         }
         let normal = Base::Normal { mu, sigma };
+        let (a, b) = (shape.a.unwrap_or(1.0), shape.b.unwrap_or(1.0));
+        for (name, value) in [("a", a), ("b", b)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err((name, format!("{value} is not greater than 0")));
+            }
+        }
+        let beta = Base::Beta { a, b };
         let logs = || match min > 0.0 {
             true => Ok(Base::Uniform { low: min.ln(), high: max.ln() }),
             false => Err(("min", format!("{min} has no logarithm; it must be greater than 0"))),
@@ -180,7 +203,9 @@ impl Distribution {
             Self::QNormal => (normal, Scale::Linear, Some(step)),
             Self::LogNormal => (normal, Scale::Log, None),
             Self::QLogNormal => (normal, Scale::Log, Some(step)),
-            Self::Constant | Self::Categorical => return Err(("distribution", "it draws no numbers".into())),
+            Self::Beta => (beta, Scale::Linear, None),
+            Self::QBeta => (beta, Scale::Linear, Some(step)),
+            Self::Constant | Self::Categorical | Self::CategoricalWProbabilities => return Err(("distribution", "it draws no numbers".into())),
         };
         let within = (self == Self::IntUniform).then_some((min, max));
         Ok(Numbers { base, scale, step, within })
@@ -193,6 +218,7 @@ impl Numbers {
         let z = match self.base {
             Base::Uniform { low, high } => low + unit * (high - low),
             Base::Normal { mu, sigma } => mu + sigma * normal_quantile(unit),
+            Base::Beta { a, b } => beta_quantile(a, b, unit),
         };
         let x = match self.scale {
             Scale::Linear => z,
@@ -214,6 +240,7 @@ impl Numbers {
             Base::Uniform { low, high } if high > low => (z - low) / (high - low),
             Base::Uniform { .. } => 0.5,
             Base::Normal { mu, sigma } => normal_cdf((z - mu) / sigma),
+            Base::Beta { a, b } => beta_cdf(a, b, z),
         };
         // Rounding may lead out of the bounds by half a step.
         let slack = if self.step.is_some() { 0.5 } else { 1e-9 };
@@ -232,7 +259,7 @@ impl Numbers {
 
     /// All values, if there are finitely many.
     fn all(&self) -> Option<Vec<Value>> {
-        let (q, Base::Uniform { .. }) = (self.step?, self.base) else { return None };
+        let (q, Base::Uniform { .. } | Base::Beta { .. }) = (self.step?, self.base) else { return None };
         let (first, last) = match self.scale {
             Scale::InverseLog => (self.at(1.0), self.at(0.0)),
             _ => (self.at(0.0), self.at(1.0)),
@@ -286,55 +313,6 @@ impl Domain {
     }
 }
 
-/// The standard normal distribution function, by the error function's continued fraction and series in f64.
-fn normal_cdf(z: f64) -> f64 {
-    0.5 * (1.0 + <f64 as crate::graph::Real>::erf(z / std::f64::consts::SQRT_2))
-}
-
-/// The inverse of the standard normal distribution function: P. J. Acklam's rational approximation with one step
-/// of Halley's method.
-fn normal_quantile(p: f64) -> f64 {
-    const A: [f64; 6] = [
-        -3.969_683_028_665_376e1,
-        2.209_460_984_245_205e2,
-        -2.759_285_104_469_687e2,
-        1.383_577_518_672_69e2,
-        -3.066_479_806_614_716e1,
-        2.506_628_277_459_239,
-    ];
-    const B: [f64; 5] = [
-        -5.447_609_879_822_406e1,
-        1.615_858_368_580_409e2,
-        -1.556_989_798_598_866e2,
-        6.680_131_188_771_972e1,
-        -1.328_068_155_288_572e1,
-    ];
-    const C: [f64; 6] = [
-        -7.784_894_002_430_293e-3,
-        -3.223_964_580_411_365e-1,
-        -2.400_758_277_161_838,
-        -2.549_732_539_343_734,
-        4.374_664_141_464_968,
-        2.938_163_982_698_783,
-    ];
-    const D: [f64; 4] =
-        [7.784_695_709_041_462e-3, 3.224_671_290_700_398e-1, 2.445_134_137_142_996, 3.754_408_661_907_416];
-    let p = p.clamp(1e-12, 1.0 - 1e-12);
-    let poly = |c: &[f64], x: f64| c.iter().fold(0.0, |sum, c| sum * x + c);
-    let tail = |q: f64| poly(&C, q) / (poly(&D, q) * q + 1.0);
-    let x = if p < 0.024_25 {
-        tail((-2.0 * p.ln()).sqrt())
-    } else if p > 1.0 - 0.024_25 {
-        -tail((-2.0 * (1.0 - p).ln()).sqrt())
-    } else {
-        let q = p - 0.5;
-        poly(&A, q * q) * q / (poly(&B, q * q) * q * q + 1.0)
-    };
-    let e = normal_cdf(x) - p;
-    let u = e * (2.0 * std::f64::consts::PI).sqrt() * (x * x / 2.0).exp();
-    x - u / (1.0 + x * u / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +352,17 @@ mod tests {
         assert!((normal.unit(normal.at(0.3)).unwrap() - 0.3).abs() < 1e-9);
         let log = Distribution::QLogNormal.domain(Shape { q: Some(0.5), ..Shape::default() }).unwrap();
         assert_eq!(log.at(0.5), 1.0);
+    }
+
+    #[test]
+    fn betas_lie_between_0_and_1() {
+        let of = |d: Distribution, q| d.domain(Shape { a: Some(2.0), b: Some(5.0), q, ..Shape::default() }).unwrap();
+        let beta = of(Distribution::Beta, None);
+        assert!((beta.at(0.3) - 0.181_803_471_318_949_17).abs() < 1e-12);
+        assert!((beta.unit(beta.at(0.7)).unwrap() - 0.7).abs() < 1e-9);
+        let steps = of(Distribution::QBeta, Some(0.25));
+        assert_eq!(steps.all().unwrap(), [0.0, 0.25, 0.5, 0.75, 1.0].map(Value::from));
+        assert_eq!(steps.at(0.5), 0.25);
     }
 
     #[test]

@@ -22,6 +22,8 @@ const DISTRIBUTIONS: &[(&str, Distribution)] = &[
     ("q_normal", Distribution::QNormal),
     ("log_normal", Distribution::LogNormal),
     ("q_log_normal", Distribution::QLogNormal),
+    ("beta", Distribution::Beta),
+    ("q_beta", Distribution::QBeta),
 ];
 
 /// Whether the value of a word such as `train.epochs=5,10,20` is to vary: it has a comma outside of brackets, or
@@ -125,7 +127,8 @@ fn drawn(distribution: Distribution, numbers: &[f64], text: &str) -> Result<Doma
         return Err(format!("`{text}` takes {} numbers: {}", fields.len(), fields.join(", ")));
     }
     let of = |name: &str| fields.iter().position(|field| *field == name).map(|i| numbers[i]);
-    let shape = Shape { min: of("min"), max: of("max"), mu: of("mu"), sigma: of("sigma"), q: of("q") };
+    let (a, b) = (of("a"), of("b"));
+    let shape = Shape { min: of("min"), max: of("max"), mu: of("mu"), sigma: of("sigma"), a, b, q: of("q") };
     distribution.domain(shape).map(Domain::Numbers).map_err(|(key, message)| format!("`{key}` of `{text}`: {message}"))
 }
 

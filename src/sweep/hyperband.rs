@@ -12,7 +12,8 @@ pub enum EarlyTerminate {
 }
 
 /// Hyperband's early stopping with the keys of Weights & Biases: at each of some epochs a trial goes on if it is
-/// among the best `1 / eta` of all trials that came so far. Give `min_iter`, or `max_iter` with `s`.
+/// among the best `1 / eta` of all trials that came so far. Give `min_iter`, or `max_iter` with `s`. What counts as an
+/// iteration is an epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hyperband {
@@ -24,16 +25,19 @@ pub struct Hyperband {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2))]
     pub max_iter: Option<u32>,
-    /// Decisions before `max_iter`.
+    /// Decisions before `max_iter`; beside `min_iter` the most decisions there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
     pub s: Option<u32>,
     /// One of so many goes on.
-    #[schemars(range(min = 2.0, max = 100.0))]
+    #[schemars(extend("exclusiveMinimum" = 1.0, "maximum" = 100.0))]
     pub eta: f64,
     /// Decides by the metric of the very epoch, not by the best so far.
     pub strict: bool,
 }
+
+/// Guards the growth of the rungs against an `eta` of hardly more than 1.
+const LEAST_ETA: f64 = 1.01;
 
 impl Default for Hyperband {
     fn default() -> Self {
@@ -46,23 +50,24 @@ impl Hyperband {
     /// Keys that do not go together, in words.
     pub fn check(&self) -> Result<(), String> {
         match (self.min_iter, self.max_iter, self.s) {
-            (Some(_), None, None) => Ok(()),
+            (Some(_), None, _) => Ok(()),
             (None, Some(_), Some(_)) => match self.rungs(u32::MAX).first() {
                 Some(_) => Ok(()),
                 None => Err("no decision is left at or after the first epoch; lower `s`".into()),
             },
             (None, Some(_), None) => Err("`max_iter` needs `s`, the number of decisions".into()),
-            (Some(_), _, _) => Err("`min_iter` does not go with `max_iter` and `s`".into()),
+            (Some(_), Some(_), _) => Err("`min_iter` does not go with `max_iter`; one of them says the rest".into()),
             (None, None, _) => Err("it needs `min_iter`, or `max_iter` with `s`".into()),
         }
     }
 
     /// The epochs of decision, below `epochs`, in order.
     pub fn rungs(&self, epochs: u32) -> Vec<u32> {
-        let eta = self.eta.max(2.0);
+        let eta = self.eta.max(LEAST_ETA);
         let mut rungs: Vec<u32> = match (self.min_iter, self.max_iter, self.s) {
-            (Some(first), _, _) => std::iter::successors(Some(f64::from(first.max(1))), |rung| Some(rung * eta))
+            (Some(first), _, s) => std::iter::successors(Some(f64::from(first.max(1))), |rung| Some(rung * eta))
                 .take_while(|rung| *rung < f64::from(epochs))
+                .take(s.map_or(usize::MAX, |s| s as usize))
                 .map(|rung| rung as u32)
                 .collect(),
             (None, Some(last), Some(s)) => {
@@ -83,7 +88,7 @@ impl Hyperband {
         }
         let better = all.iter().filter(|other| **other > score).count();
         // At least one goes on.
-        let places = (all.len() as f64 / self.eta.max(2.0)).ceil().max(1.0);
+        let places = (all.len() as f64 / self.eta.max(LEAST_ETA)).ceil().max(1.0);
         (better as f64) < places
     }
 
@@ -112,6 +117,9 @@ mod tests {
         assert_eq!(first.rungs(27), [3, 9]);
         let last = hyperband(serde_json::json!({"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3}));
         assert_eq!(last.rungs(27), [3, 9]);
+        let few = hyperband(serde_json::json!({"type": "hyperband", "min_iter": 4, "s": 2, "eta": 1.5}));
+        assert_eq!((few.check(), few.rungs(100)), (Ok(()), vec![4, 6]));
+        assert!(Hyperband { min_iter: Some(1), max_iter: Some(9), ..few }.check().is_err());
         assert!(Hyperband::default().check().is_err());
         assert!(Hyperband { max_iter: Some(9), ..Hyperband::default() }.check().unwrap_err().contains("needs `s`"));
     }

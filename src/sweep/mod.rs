@@ -9,6 +9,7 @@ pub mod domain;
 mod expression;
 pub mod hyperband;
 mod parameter;
+mod quantile;
 mod space;
 pub mod tpe;
 

@@ -48,6 +48,14 @@ pub struct ParameterSpec {
     /// The standard deviation of a normal distribution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<f64>,
+    /// The first shape of a beta distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub a: Option<f64>,
+    /// The second shape of a beta distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub b: Option<f64>,
     /// The step to round to, for the distributions that begin with `q_`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub q: Option<f64>,
@@ -98,6 +106,12 @@ pub enum LudwigSpace {
     QRandn,
     /// Whole numbers from `lower` to below `upper`.
     RandInt,
+    /// `q_uniform`.
+    QRandInt,
+    /// Whole numbers from `lower` to below `upper`, with an even logarithm.
+    LogRandInt,
+    /// `q_log_uniform_values`.
+    QLogRandInt,
 }
 
 /// What is wrong, and at which key of the parameter (empty for the parameter itself).
@@ -164,9 +178,10 @@ impl ParameterSpec {
         spec.check_fields(distribution)?;
         match distribution {
             Distribution::Constant => Ok(Domain::constant(spec.value.unwrap_or_default())),
-            Distribution::Categorical => spec.choice(),
+            Distribution::Categorical | Distribution::CategoricalWProbabilities => spec.choice(),
             _ => {
-                let shape = Shape { min, max, mu: spec.mu, sigma: spec.sigma, q: spec.q };
+                let ParameterSpec { mu, sigma, a, b, q, .. } = spec;
+                let shape = Shape { min, max, mu, sigma, a, b, q };
                 distribution.domain(shape).map(Domain::Numbers).map_err(|(key, message)| (key.into(), message))
             }
         }
@@ -183,6 +198,8 @@ impl ParameterSpec {
             ("max", self.max.is_some()),
             ("mu", self.mu.is_some()),
             ("sigma", self.sigma.is_some()),
+            ("a", self.a.is_some()),
+            ("b", self.b.is_some()),
             ("q", self.q.is_some()),
         ];
         for (key, is_given) in given {
@@ -191,7 +208,7 @@ impl ParameterSpec {
                 let takes = crate::base::suggest::one_of(takes.iter().copied()).replace(" or ", " and ");
                 return Err((key.into(), format!("`{}` takes {takes}", distribution.name())));
             }
-            if !is_given && takes.contains(&key) && !["q", "mu", "sigma"].contains(&key) {
+            if !is_given && takes.contains(&key) && !["q", "mu", "sigma", "a", "b"].contains(&key) {
                 return Err((String::new(), format!("`{}` needs `{key}`", distribution.name())));
             }
         }
@@ -239,9 +256,11 @@ impl ParameterSpec {
         spec.distribution = Some(match space {
             LudwigSpace::Choice | LudwigSpace::GridSearch => Distribution::Categorical,
             LudwigSpace::Uniform => Distribution::Uniform,
-            LudwigSpace::QUniform => Distribution::QUniform,
+            LudwigSpace::QUniform | LudwigSpace::QRandInt => Distribution::QUniform,
             LudwigSpace::LogUniform => Distribution::LogUniformValues,
-            LudwigSpace::QLogUniform => Distribution::QLogUniformValues,
+            LudwigSpace::QLogUniform | LudwigSpace::QLogRandInt | LudwigSpace::LogRandInt => {
+                Distribution::QLogUniformValues
+            }
             LudwigSpace::Randn => Distribution::Normal,
             LudwigSpace::QRandn => Distribution::QNormal,
             LudwigSpace::RandInt => Distribution::IntUniform,
@@ -249,7 +268,7 @@ impl ParameterSpec {
         let json = |value: Option<f64>| value.map(Value::from);
         spec.values = spec.values.or_else(|| categories.clone());
         (spec.min, spec.max) = (json(*lower), json(*upper));
-        if space == LudwigSpace::RandInt {
+        if matches!(space, LudwigSpace::RandInt | LudwigSpace::LogRandInt) {
             spec.max = json(upper.map(|upper| upper - 1.0));
         }
         (spec.mu, spec.sigma) = (*mean, *sd);
@@ -283,6 +302,9 @@ mod tests {
         same(json!({"min": 1, "max": 4}), json!({"distribution": "int_uniform", "min": 1, "max": 4}));
         same(json!({"min": 1.0, "max": 4}), json!({"distribution": "uniform", "min": 1, "max": 4}));
         same(json!({"mu": 1.0}), json!({"distribution": "normal", "mu": 1, "sigma": 1}));
+        same(json!({"distribution": "beta", "a": 1}), json!({"distribution": "beta", "a": 1, "b": 1}));
+        let weighted = json!({"distribution": "categorical_w_probabilities", "values": [1, 2], "probabilities": [1, 3]});
+        same(weighted, json!({"values": [1, 2], "probabilities": [0.25, 0.75]}));
         let choice = read(json!({"values": ["a", "b"], "probabilities": [1, 3]})).unwrap();
         assert_eq!(choice, Domain::Choice { values: vec!["a".into(), "b".into()], probabilities: vec![0.25, 0.75] });
     }
@@ -294,6 +316,8 @@ mod tests {
         same(json!("log_uniform(1e-5,1e-1)"), rate.clone());
         same(json!("tag(log, interval(1e-5, 0.1))"), rate);
         same(json!({"space": "randint", "lower": 1, "upper": 5}), json!({"min": 1, "max": 4}));
+        same(json!({"space": "qrandint", "lower": 2, "upper": 8, "q": 2}), json!("q_uniform(2,8,2)"));
+        same(json!({"space": "lograndint", "lower": 1, "upper": 65}), json!("q_log_uniform(1,64,1)"));
         same(json!({"space": "choice", "categories": [1, 2]}), json!("choice(1,2)"));
         same(json!({"space": "grid_search", "values": [5, 10]}), json!("5,10"));
     }

@@ -58,7 +58,7 @@ impl Candidates {
     /// The next candidates, at most about `count`; none when all were given.
     pub fn next(&mut self, sweep: &Sweep<'_>, table: &Table, count: usize) -> Vec<Candidate> {
         let space = &sweep.space;
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && !sweep.has_reached(table) {
             let choices = count.div_ceil(self.replicas.len());
             match self.method {
                 SweepMethod::Grid => self.add(choices, |number, _| space.combination(number)),

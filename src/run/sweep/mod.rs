@@ -34,6 +34,8 @@ use crate::train::{Ended, TrialLog, Watch};
 
 /// Trials that one process takes at a time.
 const CHUNK: usize = 256;
+/// The same where a trial may end the search.
+const SMALL_CHUNK: usize = 16;
 /// How long to wait for trials of other processes before looking again.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -68,6 +70,9 @@ pub struct Swept {
     pub reused: usize,
     /// Of those that this call trained, how many trained by themselves, by the reason.
     pub alone: BTreeMap<String, usize>,
+    /// The metric that was to be reached, if a trial reached it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reached: Option<f64>,
     /// The best recipe, if any trial ended well.
     pub best: Option<PathBuf>,
     /// The run directories of the best.
@@ -152,7 +157,7 @@ impl Sweep<'_> {
             self.context.cancel.check()?;
             table.refresh()?;
             open.retain(|(trial, _)| !table.has_ended(&trial.id));
-            let wanted = candidates.next(self, &table, CHUNK);
+            let wanted = candidates.next(self, &table, if self.target().is_some() { SMALL_CHUNK } else { CHUNK });
             let waits = wanted.is_empty();
             if waits && open.is_empty() {
                 break;
@@ -171,6 +176,7 @@ impl Sweep<'_> {
             }
         }
         table.refresh()?;
+        let reached = self.target().filter(|_| self.has_reached(&table));
         let ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
         let Self { metric, goal, .. } = self;
         // Processes that share a sweep end at one time; the later ones find the runs of the best there.
@@ -180,7 +186,23 @@ impl Sweep<'_> {
             Ok((best, runs, page::write(&folder, &about, &table)?))
         })?;
         let (metric, goal) = (metric.clone(), *goal);
-        Ok(Swept { folder, metric, goal, ranking, trained, reused, alone, best, runs, report })
+        Ok(Swept { folder, metric, goal, ranking, trained, reused, alone, reached, best, runs, report })
+    }
+
+    /// The metric that is to be reached.
+    fn target(&self) -> Option<f64> {
+        self.config.metric.as_ref()?.target
+    }
+
+    /// Whether some trial is as good as is to be reached.
+    fn has_reached(&self, table: &Table) -> bool {
+        let Some(target) = self.target() else { return false };
+        table.trials().iter().any(|(_, outcome)| match outcome {
+            Some(Outcome::Ended { metrics, .. }) => {
+                metrics.get(&self.metric).is_some_and(|value| self.goal.score(*value) >= self.goal.score(target))
+            }
+            _ => false,
+        })
     }
 
     /// Plans a candidate. One that cannot be planned is a failed trial.
