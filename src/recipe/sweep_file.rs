@@ -65,7 +65,8 @@ pub fn read(path: &Path, problems: &mut Problems) -> Result<Node> {
                     if as_here.contains(&text.as_str()) {
                         metric.shift_remove(*key);
                     } else {
-                        let message = format!("`{key}: {text}` has no counterpart here; such a trial counts as a bad one");
+                        let message =
+                            format!("`{key}: {text}` has no counterpart here; such a trial counts as a bad one");
                         problems.push(Some(entry.key.place()), "sweep.metric", message);
                     }
                 }

@@ -205,7 +205,9 @@ impl Distribution {
             Self::QLogNormal => (normal, Scale::Log, Some(step)),
             Self::Beta => (beta, Scale::Linear, None),
             Self::QBeta => (beta, Scale::Linear, Some(step)),
-            Self::Constant | Self::Categorical | Self::CategoricalWProbabilities => return Err(("distribution", "it draws no numbers".into())),
+            Self::Constant | Self::Categorical | Self::CategoricalWProbabilities => {
+                return Err(("distribution", "it draws no numbers".into()));
+            }
         };
         let within = (self == Self::IntUniform).then_some((min, max));
         Ok(Numbers { base, scale, step, within })

@@ -303,7 +303,8 @@ mod tests {
         same(json!({"min": 1.0, "max": 4}), json!({"distribution": "uniform", "min": 1, "max": 4}));
         same(json!({"mu": 1.0}), json!({"distribution": "normal", "mu": 1, "sigma": 1}));
         same(json!({"distribution": "beta", "a": 1}), json!({"distribution": "beta", "a": 1, "b": 1}));
-        let weighted = json!({"distribution": "categorical_w_probabilities", "values": [1, 2], "probabilities": [1, 3]});
+        let weighted =
+            json!({"distribution": "categorical_w_probabilities", "values": [1, 2], "probabilities": [1, 3]});
         same(weighted, json!({"values": [1, 2], "probabilities": [0.25, 0.75]}));
         let choice = read(json!({"values": ["a", "b"], "probabilities": [1, 3]})).unwrap();
         assert_eq!(choice, Domain::Choice { values: vec!["a".into(), "b".into()], probabilities: vec![0.25, 0.75] });
