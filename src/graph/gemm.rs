@@ -93,7 +93,7 @@ impl<'a, F> Matrix<'a, F> {
 const SMALL: usize = 1 << 19;
 
 /// The most terms that are added up at once; the crate's own blocks are never shorter.
-const RUN: usize = 512;
+pub(super) const RUN: usize = 512;
 
 /// [`gemm()`] on the calling thread alone.
 ///
@@ -169,47 +169,45 @@ impl<F: Real> Target<F> {
         rows: std::ops::Range<usize>,
         columns: std::ops::Range<usize>,
     ) {
-        let (m, n, k) = (rows.len(), columns.len(), a.columns);
-        let a = Matrix { rows: m, ..a.from(rows.start, 0) };
-        let b = Matrix { columns: n, ..b.from(0, columns.start) };
-        // The crate computes products of these shapes in other ways, whose sums have another order.
-        let is_dot = m * n <= 256 && a.column_stride == 1 && b.row_stride == 1;
-        if m == 1 || n == 1 || k <= 2 || is_dot {
-            // SAFETY: the block is inside `out` by the caller's promise.
-            unsafe { self.small(a, b, rows.start, columns.start) };
-            return;
-        }
+        let a = Matrix { rows: rows.len(), ..a.from(rows.start, 0) };
+        let b = Matrix { columns: columns.len(), ..b.from(0, columns.start) };
         // SAFETY: the block is inside `out` by the caller's promise.
         unsafe {
-            product(self.data.add(rows.start * self.columns + columns.start), self.columns, a, b, self.accumulate);
+            block(self.data.add(rows.start * self.columns + columns.start), self.columns, a, b, self.accumulate);
         }
     }
+}
 
-    /// Computes a block of a shape that the crate has a way of its own for as a part of a larger one.
-    ///
-    /// # Safety
-    /// As [`Target::part`], for the block at `row` and `column`.
-    unsafe fn small(&self, a: Matrix<'_, F>, b: Matrix<'_, F>, row: usize, column: usize) {
-        let (m, n) = (a.rows, b.columns);
-        // Rows and columns of zeros, and terms of zeros, change no other sum.
-        let (left, rows, depth) = a.copied(2, 3);
-        let (right, _, columns) = b.copied(depth, 2);
-        let mut block = vec![F::ZERO; rows * columns];
-        // SAFETY: a number of the block at hand.
-        let at = |i: usize, j: usize| unsafe { self.data.add((row + i) * self.columns + column + j) };
-        if self.accumulate {
-            for (i, row) in block.chunks_exact_mut(columns).take(m).enumerate() {
-                // SAFETY: the block is inside `out` and nobody else's, by the caller's promise.
-                row.iter_mut().take(n).enumerate().for_each(|(j, value)| *value = unsafe { *at(i, j) });
-            }
+/// Computes the product of two matrices that have numbers, on the calling thread.
+///
+/// # Safety
+/// `out` has room for it, with `stride` from row to row, and no other thread reads or writes that.
+pub(super) unsafe fn block<F: Real>(out: *mut F, stride: usize, a: Matrix<'_, F>, b: Matrix<'_, F>, accumulate: bool) {
+    let (m, n) = (a.rows, b.columns);
+    // The crate computes products of these shapes in other ways, whose sums have another order.
+    let is_dot = m * n <= 256 && a.column_stride == 1 && b.row_stride == 1;
+    if m > 1 && n > 1 && a.columns > 2 && !is_dot {
+        // SAFETY: by the caller's promise.
+        return unsafe { product(out, stride, a, b, accumulate) };
+    }
+    // They become parts of larger ones: rows and columns of zeros, and terms of zeros, change no other sum.
+    let (left, rows, depth) = a.copied(2, 3);
+    let (right, _, columns) = b.copied(depth, 2);
+    let mut larger = vec![F::ZERO; rows * columns];
+    // SAFETY: a number of the product.
+    let at = |i: usize, j: usize| unsafe { out.add(i * stride + j) };
+    if accumulate {
+        for (i, row) in larger.chunks_exact_mut(columns).take(m).enumerate() {
+            // SAFETY: inside `out` and nobody else's, by the caller's promise.
+            row.iter_mut().take(n).enumerate().for_each(|(j, value)| *value = unsafe { *at(i, j) });
         }
-        let (a, b) = (Matrix::new(&left, rows, depth), Matrix::new(&right, depth, columns));
-        // SAFETY: `block` has room for the product.
-        unsafe { product(block.as_mut_ptr(), columns, a, b, self.accumulate) };
-        for (i, row) in block.chunks_exact(columns).take(m).enumerate() {
-            // SAFETY: as above.
-            row.iter().take(n).enumerate().for_each(|(j, value)| unsafe { *at(i, j) = *value });
-        }
+    }
+    let (a, b) = (Matrix::new(&left, rows, depth), Matrix::new(&right, depth, columns));
+    // SAFETY: `larger` has room for the product.
+    unsafe { product(larger.as_mut_ptr(), columns, a, b, accumulate) };
+    for (i, row) in larger.chunks_exact(columns).take(m).enumerate() {
+        // SAFETY: as above.
+        row.iter().take(n).enumerate().for_each(|(j, value)| unsafe { *at(i, j) = *value });
     }
 }
 

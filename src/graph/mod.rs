@@ -13,6 +13,7 @@ pub mod import;
 mod lift;
 pub mod onnx;
 pub mod op;
+pub mod panels;
 pub mod parallel;
 mod part;
 pub mod print;

@@ -85,6 +85,11 @@ impl Right {
         self.depth
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.data[..])
+    }
+
     /// A block of columns.
     pub fn block(&self, j: usize) -> &[u16] {
         &self.data[j * block_len(self.depth)..][..block_len(self.depth)]

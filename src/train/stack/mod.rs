@@ -14,6 +14,7 @@
 //! columns they have ([`gemm`](crate::graph::gemm)), and operators, losses, optimisers, schedules and metrics are the
 //! very ones of the trainer.
 
+mod factor;
 mod head;
 mod kin;
 mod parts;

@@ -1,8 +1,8 @@
 //! What some heads of a stack read: rows of theirs, changed and computed alike for all of them.
 
+use super::factor::Factors;
 use super::parts::Parts;
 use crate::base::{Cancel, Result};
-use crate::graph::bf16::{Left, Right};
 use crate::graph::execution::Pass;
 use crate::graph::{Arithmetic, Execution, Graph, Matrix, Weights};
 use crate::recipe::FeatureAugment;
@@ -10,34 +10,19 @@ use crate::train::batch::{Batch, Reader};
 use crate::train::order::{self, Mask};
 use crate::train::{Data, InputSpec, Member, augment, fit};
 
-/// A batch as heads read it: the values of the frontier, with targets.
+/// A batch as heads read it, with targets.
 #[derive(Default)]
 pub(super) struct Ready {
+    /// With the values of the frontier, where no layer is computed for all heads at once.
     pub batch: Batch,
-    /// The first value as factors of products in bf16, of both kinds.
-    packed: Option<(Left, Right)>,
-}
-
-/// The factor of the layer that is computed for all heads at once.
-pub(super) enum Features<'a> {
-    Plain(Matrix<'a, f32>),
-    Packed(&'a Left, &'a Right),
+    /// What that layer reads.
+    pub factors: Option<Factors>,
 }
 
 impl Ready {
-    /// The first value as rows of `width` numbers.
-    pub fn features(&self, width: usize) -> Features<'_> {
-        match &self.packed {
-            Some((left, right)) => Features::Packed(left, right),
-            None => {
-                let values = self.batch.inputs.first().map_or(&[][..], Vec::as_slice);
-                Features::Plain(Matrix::new(values, values.len() / width.max(1), width))
-            }
-        }
-    }
-
     fn bytes(&self) -> usize {
-        self.batch.inputs.iter().map(|values| values.len() * 4).sum()
+        let plain: usize = self.batch.inputs.iter().map(|values| values.len() * 4).sum();
+        plain + self.factors.as_ref().map_or(0, Factors::bytes)
     }
 }
 
@@ -55,8 +40,8 @@ pub(super) struct Source<'a> {
     pub data: Data<'a>,
     shared: Graph,
     changes: Option<Changes>,
-    /// For products in bf16, the width of what the layer reads.
     arithmetic: Arithmetic,
+    /// The width of what the layer that is computed for all heads at once reads, if there is one.
     layer_width: Option<usize>,
     run: Execution<f32>,
     pub fitted: Weights,
@@ -84,10 +69,8 @@ fn changes_of(member: &Member<'_>) -> Option<Changes> {
     (!changes.ops.is_empty()).then_some(changes)
 }
 
-/// The width of the layer that is computed for all heads in bf16.
-fn layer_width(member: &Member<'_>, parts: &Parts) -> Option<usize> {
-    let is_packed = member.config.recipe.precision == Arithmetic::Bf16;
-    parts.layer.as_ref().filter(|_| is_packed).map(|layer| layer.width)
+fn layer_width(parts: &Parts) -> Option<usize> {
+    parts.layer.as_ref().map(|layer| layer.width)
 }
 
 impl<'a> Source<'a> {
@@ -114,7 +97,7 @@ impl<'a> Source<'a> {
             data,
             changes: changes_of(member),
             arithmetic: member.config.recipe.precision,
-            layer_width: layer_width(member, parts),
+            layer_width: layer_width(parts),
             fitted: run.weights(),
             run,
             pending: Batch::of(widths.iter().copied(), batch_size),
@@ -136,7 +119,7 @@ impl<'a> Source<'a> {
         let same_rows = |a: &[u32], b: &[u32]| std::ptr::eq(a, b) || a == b;
         self.shared == parts.shared
             && self.changes == changes_of(member)
-            && self.layer_width == layer_width(member, parts)
+            && self.layer_width == layer_width(parts)
             && same_rows(self.data.train, member.data.train)
             && same_rows(self.data.valid, member.data.valid)
     }
@@ -199,22 +182,19 @@ impl<'a> Source<'a> {
         let mut ready = self.spare.pop().unwrap_or_default();
         ready.batch.take_targets(batch);
         let shared = &self.shared;
+        let width = self.layer_width;
         with_inputs(&mut self.run, batch, |run, rows| {
             run.forward(rows, Pass { arithmetic, ..Pass::EVALUATION });
-            ready.batch.inputs.resize_with(shared.outputs().len(), Vec::new);
-            for (values, (_, id)) in ready.batch.inputs.iter_mut().zip(shared.outputs()) {
-                values.clear();
-                values.extend_from_slice(run.value(*id));
+            let mut frontier = shared.outputs().iter().map(|(_, id)| run.value(*id));
+            if let Some((width, values)) = width.and_then(|width| Some((width, frontier.next()?))) {
+                let features = Matrix::new(values, values.len() / width.max(1), width);
+                ready.factors = Some(Factors::of(features, arithmetic, training, ready.factors.take()));
             }
-        });
-        let packed = self.layer_width.filter(|_| arithmetic == Arithmetic::Bf16);
-        ready.packed = packed.map(|width| {
-            let values = &ready.batch.inputs[0];
-            let features = Matrix::new(values, values.len() / width, width);
-            let (mut left, mut right) = ready.packed.take().unwrap_or_default();
-            left.pack(features);
-            right.pack(features);
-            (left, right)
+            ready.batch.inputs.resize_with(frontier.len(), Vec::new);
+            for (own, values) in ready.batch.inputs.iter_mut().zip(frontier) {
+                own.clear();
+                own.extend_from_slice(values);
+            }
         });
         self.ready.push(ready);
     }

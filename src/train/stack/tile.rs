@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::factor::{Place, Room};
 use super::head::{Head, Held};
-use super::parts::Layer;
 use super::shape::Shape;
-use super::source::{Features, Ready, Source};
-use crate::graph::bf16::{self, Left, Right};
-use crate::graph::{Execution, Matrix, gemm, gemm_alone};
+use super::source::{Ready, Source};
+use crate::graph::Execution;
+use crate::graph::parallel::vectors;
 
 /// Columns of what the common layer of a tile gives: enough for a matrix product to be quick, few enough that the
 /// weights with the optimisers' state stay in the processor's cache.
@@ -29,12 +29,10 @@ pub(super) struct Tile<'a> {
     /// Of the common layer: `[heads · outputs, width]`.
     weights: Vec<f32>,
     gradient: Vec<f32>,
-    /// `[rows, heads · outputs]`: what the layer gives, then its gradient.
+    /// `[heads · outputs, rows]`: what the layer gives, then its gradient.
     given: Vec<f32>,
-    /// Slopes and weights as factors of products in bf16.
-    packed: (Left, Right),
-    /// Whether other tiles keep the other threads busy.
-    is_one_of_many: bool,
+    room: Room,
+    place: Place,
 }
 
 impl<'a> Tile<'a> {
@@ -70,13 +68,14 @@ impl<'a> Tile<'a> {
                     gradient: vec![0.0; weights.len()],
                     weights,
                     given: Vec::new(),
-                    packed: Default::default(),
-                    is_one_of_many: true,
+                    room: Room::default(),
+                    place: Place::Here,
                 });
             }
         }
-        let is_one_of_many = tiles.len() >= threads;
-        tiles.iter_mut().for_each(|tile| tile.is_one_of_many = is_one_of_many);
+        if tiles.len() < threads {
+            tiles.iter_mut().for_each(|tile| tile.place = Place::Everywhere);
+        }
         tiles
     }
 
@@ -146,79 +145,74 @@ impl<'a> Tile<'a> {
         self.heads.iter_mut().zip(parts).for_each(|(head, held)| body(head, Some(held)));
     }
 
-    /// The layer's rows of a batch, and columns of all heads.
-    fn sizes(&self, layer: &Layer, ready: &Ready) -> (usize, usize) {
-        (ready.batch.rows * layer.times, self.heads.len() * layer.outputs)
-    }
-
     /// What the common layer gives for all heads; without one, what they read is put into the execution.
     fn forward(&mut self, ready: &Ready, run: &mut Execution<f32>) {
-        let Some(layer) = &self.shape.parts.layer else {
+        let Some((layer, factors)) = self.shape.parts.layer.as_ref().zip(ready.factors.as_ref()) else {
             for (id, values) in self.shape.parts.frontier.iter().zip(&ready.batch.inputs) {
                 run.value_mut(*id)[..values.len()].copy_from_slice(values);
             }
             return;
         };
-        let (rows, columns) = self.sizes(layer, ready);
-        self.given.resize(self.given.len().max(rows * columns), 0.0);
-        let given = &mut self.given[..rows * columns];
+        let of_output = ready.batch.rows * layer.times;
+        self.given.resize(self.heads.len() * layer.outputs * of_output, 0.0);
         if layer.bias.is_some() {
-            for row in given.chunks_exact_mut(columns) {
-                for (head, part) in self.heads.iter().zip(row.chunks_exact_mut(layer.outputs)) {
-                    part.copy_from_slice(head.bias());
-                }
-            }
+            let biases = self.heads.iter().flat_map(Head::bias);
+            self.given.chunks_exact_mut(of_output).zip(biases).for_each(|(given, bias)| given.fill(*bias));
         }
-        let (weights, add) = (Matrix::new(&self.weights, columns, layer.width).t(), layer.bias.is_some());
-        match ready.features(layer.width) {
-            Features::Plain(features) if self.is_one_of_many => gemm_alone(given, features, weights, add),
-            Features::Plain(features) => gemm(given, features, weights, add),
-            Features::Packed(features, _) => {
-                self.packed.1.pack(weights);
-                match self.is_one_of_many {
-                    true => bf16::product_alone(given, features, &self.packed.1, add),
-                    false => bf16::product(given, features, &self.packed.1, add),
-                }
-            }
-        }
+        factors.layer(&mut self.given, &self.weights, layer.bias.is_some(), (self.place, &mut self.room));
     }
 
     /// Puts what the layer gives for a head into the execution.
     fn lend(&self, h: usize, ready: &Ready, run: &mut Execution<f32>) {
         let Some(layer) = &self.shape.parts.layer else { return };
-        let (rows, columns) = self.sizes(layer, ready);
-        let own = &mut run.value_mut(layer.output)[..rows * layer.outputs];
-        for (row, own) in self.given.chunks_exact(columns).zip(own.chunks_exact_mut(layer.outputs)) {
-            own.copy_from_slice(&row[h * layer.outputs..][..layer.outputs]);
-        }
+        let rows = ready.batch.rows * layer.times;
+        let each = rows * layer.outputs;
+        transpose(&self.given[h * each..][..each], rows, &mut run.value_mut(layer.output)[..each]);
     }
 
     /// Puts the gradient of what the layer gave in its place.
     fn take_back(&mut self, h: usize, ready: &Ready, run: &Execution<f32>) {
         let Some(layer) = &self.shape.parts.layer else { return };
-        let (_, columns) = self.sizes(layer, ready);
-        let own = run.grad(layer.output).chunks_exact(layer.outputs);
-        for (row, own) in self.given.chunks_exact_mut(columns).zip(own) {
-            row[h * layer.outputs..][..layer.outputs].copy_from_slice(own);
-        }
+        let each = ready.batch.rows * layer.times * layer.outputs;
+        transpose(&run.grad(layer.output)[..each], layer.outputs, &mut self.given[h * each..][..each]);
     }
 
     /// The gradient of the layer's weights, for all heads.
     fn differentiate(&mut self, ready: &Ready) {
-        let Some(layer) = &self.shape.parts.layer else { return };
-        let (rows, columns) = self.sizes(layer, ready);
-        let slopes = Matrix::new(&self.given[..rows * columns], rows, columns).t();
-        let gradient = &mut self.gradient;
-        match ready.features(layer.width) {
-            Features::Plain(features) if self.is_one_of_many => gemm_alone(gradient, slopes, features, false),
-            Features::Plain(features) => gemm(gradient, slopes, features, false),
-            Features::Packed(_, features) => {
-                self.packed.0.pack(slopes);
-                match self.is_one_of_many {
-                    true => bf16::product_alone(gradient, &self.packed.0, features, false),
-                    false => bf16::product(gradient, &self.packed.0, features, false),
+        if let Some(factors) = &ready.factors {
+            factors.gradient(&mut self.gradient, &self.given, (self.place, &mut self.room));
+        }
+    }
+}
+
+/// Puts columns in the place of rows; `from` has rows of `width` numbers.
+fn transpose(from: &[f32], width: usize, to: &mut [f32]) {
+    const SIDE: usize = 16;
+    let height = from.len() / width.max(1);
+    vectors(|| {
+        for top in (0..height).step_by(SIDE) {
+            for left in (0..width).step_by(SIDE) {
+                let rows = SIDE.min(height - top);
+                for column in left..width.min(left + SIDE) {
+                    let to = &mut to[column * height + top..][..rows];
+                    to.iter_mut().enumerate().for_each(|(row, to)| *to = from[(top + row) * width + column]);
                 }
             }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transpose_of_any_shape_is_one() {
+        for (height, width) in [(1, 1), (3, 20), (33, 16), (256, 10)] {
+            let from: Vec<f32> = (0..height * width).map(|i| i as f32).collect();
+            let mut to = vec![0.0; height * width];
+            transpose(&from, width, &mut to);
+            assert!((0..height * width).all(|i| to[i] == from[i % height * width + i / height]));
         }
     }
 }
