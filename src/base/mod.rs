@@ -2,7 +2,7 @@
 //!
 //! Errors and [problems](problem), [shapes and dtypes](tensor), [digests](digest) and stable keys,
 //! [atomic files](mod@file), [progress events](progress), [counter-based random numbers](random),
-//! [cancellation](cancel), [loops](vectors()) for wide vectors, and the [folders](home) caft keeps things in.
+//! [cancellation](cancel), [loops](vectors) for wide vectors, and the [folders](home) caft keeps things in.
 
 pub mod cancel;
 mod cubic;
@@ -16,7 +16,7 @@ pub mod progress;
 pub mod random;
 pub mod suggest;
 pub mod tensor;
-mod vectors;
+pub mod vectors;
 
 pub use cancel::Cancel;
 pub use cubic::cubic;
@@ -26,4 +26,4 @@ pub use home::Home;
 pub use problem::{Place, Problem, Problems};
 pub use progress::{Event, Progress};
 pub use tensor::DType;
-pub use vectors::vectors;
+pub(crate) use vectors::vectors;

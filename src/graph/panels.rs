@@ -290,6 +290,7 @@ mod avx512 {
 
     /// Keeps the compiler from computing a pointer anew in every turn, in the ports that multiply.
     #[inline(always)]
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through it")]
     fn kept(pointer: *const f32) -> *const f32 {
         let mut kept = pointer;
         // SAFETY: nothing is done.

@@ -3,14 +3,14 @@
 
 use rayon::prelude::*;
 
-pub use crate::base::vectors;
+use crate::base::vectors;
 
 /// Elements of one chunk of element-wise work.
 pub const CHUNK: usize = 16 * 1024;
 
 /// Calls `body(start, chunk)` for each chunk of `out`, in parallel where there are several, by way of [`vectors`].
 pub fn chunks<F: Send>(out: &mut [F], chunk: usize, body: impl Fn(usize, &mut [F]) + Sync) {
-    let each = |(i, part): (usize, &mut [F])| vectors(|| body(i * chunk, part));
+    let each = |(i, part): (usize, &mut [F])| vectors!(body(i * chunk, part));
     if out.len() <= chunk {
         each((0, out));
     } else {

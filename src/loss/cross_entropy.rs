@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossSum, TargetFacts};
-use crate::base::{Error, Result};
-use crate::graph::op::Softmax;
-use crate::graph::parallel::{CHUNK, vectors};
+use crate::base::{Error, Result, vectors};
+use crate::graph::op::{LANES, Lanes, Softmax};
+use crate::graph::parallel::CHUNK;
 use crate::graph::{Real, Targets};
 
 /// Softmax cross-entropy of logits `[batch, classes]` against class numbers, averaged over the batch
@@ -107,7 +107,7 @@ impl<F: Real> Loss<F> for Ready {
         let results = grad.par_chunks_mut(rows * width).zip(row_losses.par_chunks_mut(rows));
         parts.zip(results).for_each(|((outputs, classes), (grad, losses))| {
             grad.copy_from_slice(outputs);
-            vectors(|| Softmax::rows(grad, width, losses));
+            vectors!(Softmax::rows(grad, width, losses));
             let grads = grad.chunks_exact_mut(width).zip(losses);
             for ((logits, y), (grad, loss)) in outputs.chunks_exact(width).zip(classes).zip(grads) {
                 let y = *y as usize;
@@ -126,5 +126,73 @@ impl<F: Real> Loss<F> for Ready {
             }
         });
         LossSum { sum: row_losses.iter().sum(), weight }
+    }
+
+    fn compute_transposed(
+        &mut self,
+        outputs: &mut [F],
+        targets: Targets<'_>,
+        row_losses: &mut [f64],
+    ) -> Option<LossSum> {
+        let Targets::Classes(classes) = targets else { return None };
+        // Smoothing adds up classes in a row's own order.
+        if self.smoothing > 0.0 {
+            return None;
+        }
+        let (width, rows) = (self.weights.len(), classes.len());
+        let weight: f64 = classes.iter().map(|y| self.weights[*y as usize]).sum();
+        let scale = F::of(if weight > 0.0 { 1.0 / weight } else { 0.0 });
+        let mut columns: Vec<Lanes<F>> = vec![[F::ZERO; LANES]; width];
+        for (block, (classes, losses)) in classes.chunks(LANES).zip(row_losses.chunks_mut(LANES)).enumerate() {
+            let count = classes.len();
+            let own_of = |class: &u32| self.weights[*class as usize];
+            let mut own_logits = [0.0; LANES];
+            for (row, (y, logit)) in classes.iter().zip(&mut own_logits).enumerate() {
+                *logit = outputs[*y as usize * rows + block * LANES + row].wide();
+            }
+            let mut totals = [F::ZERO; LANES];
+            classes.iter().zip(&mut totals).for_each(|(y, total)| *total = F::of(own_of(y)) * scale);
+            let mut log_sums = [0.0; LANES];
+            vectors!({
+                for (column, from) in columns.iter_mut().zip(outputs.chunks_exact(rows)) {
+                    column[..count].copy_from_slice(&from[block * LANES..][..count]);
+                }
+                Softmax::columns(&mut columns, &mut log_sums);
+                for (column, to) in columns.iter_mut().zip(outputs.chunks_exact_mut(rows)) {
+                    column.iter_mut().zip(&totals).for_each(|(g, total)| *g *= *total);
+                    to[block * LANES..][..count].copy_from_slice(&column[..count]);
+                }
+            });
+            for (row, (y, loss)) in classes.iter().zip(losses).enumerate() {
+                *loss = own_of(y) * (log_sums[row] - own_logits[row]);
+                outputs[*y as usize * rows + block * LANES + row] -= totals[row];
+            }
+        }
+        Some(LossSum { sum: row_losses.iter().sum(), weight })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::Stream;
+
+    #[test]
+    fn transposed_outputs_give_the_same_bits() {
+        for (rows, width) in [(1, 2), (16, 10), (37, 3), (256, 100)] {
+            let logits: Vec<f32> = (0..rows * width).map(|i| Stream::new(5, 0).normal(i as u64) * 4.0).collect();
+            let classes: Vec<u32> = (0..rows).map(|i| (i * 7 % width) as u32).collect();
+            let class_weights = ClassWeights::Each((0..width).map(|i| 0.5 + i as f64).collect());
+            let facts = TargetFacts { width, rows, ..TargetFacts::default() };
+            let targets = Targets::Classes(&classes);
+            let mut loss = CrossEntropy { label_smoothing: 0.0, class_weights }.build::<f32>(&facts).unwrap();
+            let (mut losses, mut grad) = (vec![0.0; rows], vec![0.0; rows * width]);
+            let sum = loss.compute(&logits, targets, &mut losses, &mut grad);
+            let mut columns: Vec<f32> = (0..rows * width).map(|i| logits[i % rows * width + i / rows]).collect();
+            let mut own = vec![0.0; rows];
+            assert_eq!(loss.compute_transposed(&mut columns, targets, &mut own), Some(sum));
+            assert_eq!(own, losses);
+            assert!((0..rows * width).all(|i| columns[i] == grad[i % rows * width + i / rows]), "{rows}, {width}");
+        }
     }
 }

@@ -84,6 +84,17 @@ pub trait Loss<F: Real>: Send + Sync {
     /// The loss of `outputs` `[rows, width]`, and in `grad`, of the same size, the gradient of its mean.
     /// `row_losses` has room for one number per row.
     fn compute(&mut self, outputs: &[F], targets: Targets<'_>, row_losses: &mut [f64], grad: &mut [F]) -> LossSum;
+
+    /// Like [`Loss::compute`], with the same bits, for outputs `[width, rows]`, in whose place the gradient is put; or
+    /// `None`, and nothing is done, if it knows no way that is quicker.
+    fn compute_transposed(
+        &mut self,
+        _outputs: &mut [F],
+        _targets: Targets<'_>,
+        _row_losses: &mut [f64],
+    ) -> Option<LossSum> {
+        None
+    }
 }
 
 /// What a loss may need to know of the training rows.

@@ -2,7 +2,7 @@
 
 use super::moments::{Rates, moments};
 use super::{Optimizer, Update};
-use crate::graph::parallel::vectors;
+use crate::base::vectors;
 
 moments! {
     /// Adam (Kingma and Ba, 2015; defaults as PyTorch's): weight decay is added to the gradient. Biases and
@@ -20,7 +20,7 @@ impl Optimizer for Adam {
         let [m, v] = state else { return };
         let rates = Rates::new(self.betas, self.eps, update.lr, update);
         let decay = (self.weight_decay * update.decay) as f32;
-        vectors(|| {
+        vectors!({
             for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
                 *w -= rates.step(*g + decay * *w, m, v);
             }

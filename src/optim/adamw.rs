@@ -2,7 +2,7 @@
 
 use super::moments::{Rates, moments};
 use super::{Optimizer, Update};
-use crate::graph::parallel::vectors;
+use crate::base::vectors;
 
 moments! {
     /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019; defaults as PyTorch's). Biases and norms
@@ -20,7 +20,7 @@ impl Optimizer for AdamW {
         let [m, v] = state else { return };
         let rates = Rates::new(self.betas, self.eps, update.lr, update);
         let keep = (1.0 - update.lr * self.weight_decay * update.decay) as f32;
-        vectors(|| {
+        vectors!({
             for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
                 *w = *w * keep - rates.step(*g, m, v);
             }

@@ -2,7 +2,7 @@
 
 use super::moments::{Rates, moments};
 use super::{Optimizer, Update};
-use crate::graph::parallel::vectors;
+use crate::base::vectors;
 
 moments! {
     /// LAMB (You and others, "Large batch optimization for deep learning", 2020): AdamW whose step on each
@@ -21,7 +21,7 @@ impl Optimizer for Lamb {
         let [m, v] = state else { return };
         let rates = Rates::new(self.betas, self.eps, 1.0, update);
         let decay = (self.weight_decay * update.decay) as f32;
-        vectors(|| {
+        vectors!({
             for (((w, g), m), v) in weights.iter().zip(grad).zip(m.iter_mut()).zip(v.iter_mut()) {
                 *g = rates.step(*g, m, v) + decay * *w;
             }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Optimizer, Update};
-use crate::graph::parallel::vectors;
+use crate::base::vectors;
 
 /// Lion, whose steps are signs (Chen and others, "Symbolic discovery of optimization algorithms", 2023). Its
 /// rate is 3 to 10 times smaller, and its weight decay as much larger, than AdamW's. Biases and norms are not
@@ -38,7 +38,7 @@ impl Optimizer for Lion {
         let lr = update.lr as f32;
         let keep = (1.0 - update.lr * self.weight_decay * update.decay) as f32;
         let [now, average] = self.betas.map(|beta| beta as f32);
-        vectors(|| {
+        vectors!({
             for ((w, g), m) in weights.iter_mut().zip(grad.iter()).zip(m.iter_mut()) {
                 let direction = now * *m + (1.0 - now) * *g;
                 let sign = if direction > 0.0 {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Optimizer, Update};
-use crate::graph::parallel::vectors;
+use crate::base::vectors;
 
 /// Stochastic gradient descent with momentum, as PyTorch's `SGD`: `v ← momentum · v + g`, and
 /// `w ← w − lr · v` (Nesterov: `w ← w − lr · (g + momentum · v)`). Biases are not decayed.
@@ -39,11 +39,11 @@ impl Optimizer for Sgd {
         let (lr, momentum) = (update.lr as f32, self.momentum as f32);
         let decay = (self.weight_decay * update.decay) as f32;
         let [velocity] = state else {
-            vectors(|| weights.iter_mut().zip(grad.iter()).for_each(|(w, g)| *w -= lr * (*g + decay * *w)));
+            vectors!(weights.iter_mut().zip(grad.iter()).for_each(|(w, g)| *w -= lr * (*g + decay * *w)));
             return;
         };
         let nesterov = self.nesterov;
-        vectors(|| {
+        vectors!({
             for ((w, g), v) in weights.iter_mut().zip(grad.iter()).zip(velocity.iter_mut()) {
                 let g = *g + decay * *w;
                 // The first velocity is the gradient, because `v` begins at 0.

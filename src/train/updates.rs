@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::{Batch, StepUpdate, TrainConfig};
-use crate::base::Result;
-use crate::graph::parallel::{CHUNK, vectors};
+use crate::base::{Result, vectors};
+use crate::graph::parallel::CHUNK;
 use crate::graph::{Graph, Origin, ValueId, Weights};
 use crate::loss::{Loss, LossSum, TargetFacts};
 use crate::optim::{Factors, MAX_SLOTS, Optimizer, Update, factors};
@@ -27,6 +27,15 @@ impl Criterion {
             row_losses: vec![0.0; config.batch_size()],
             own: Vec::new(),
         })
+    }
+
+    /// Like [`Criterion::compute`], with the same bits, for outputs `[width, rows]`, in whose place the gradient is
+    /// put; or `None`, and nothing is done.
+    pub fn compute_transposed(&mut self, batch: &Batch, outputs: &mut [f32]) -> Option<LossSum> {
+        if batch.mixed().is_some() {
+            return None;
+        }
+        self.loss.compute_transposed(outputs, batch.targets(), &mut self.row_losses[..batch.rows])
     }
 
     /// The loss of a batch's outputs, and in `grad` the gradient of its mean.
@@ -113,7 +122,7 @@ impl Updates {
             let parts = sum.par_chunks_mut(CHUNK).zip(parameters.grad(parameter.id).par_chunks(CHUNK));
             let factor = loss.weight as f32;
             let add = |(s, g): (&mut f32, &f32)| *s += factor * *g;
-            parts.for_each(|(sum, grad)| vectors(|| sum.iter_mut().zip(grad).for_each(add)));
+            parts.for_each(|(sum, grad)| vectors!(sum.iter_mut().zip(grad).for_each(add)));
         }
         *weight += loss.weight;
     }
@@ -147,7 +156,7 @@ impl Updates {
         for (parameter, average) in self.parameters.iter().zip(averages) {
             let parts = average.par_chunks_mut(CHUNK).zip(parameters.value(parameter.id).par_chunks(CHUNK));
             let follow = |(a, w): (&mut f32, &f32)| *a += (*w - *a) * gain;
-            parts.for_each(|(average, w)| vectors(|| average.iter_mut().zip(w).for_each(follow)));
+            parts.for_each(|(average, w)| vectors!(average.iter_mut().zip(w).for_each(follow)));
         }
     }
 

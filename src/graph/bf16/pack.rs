@@ -1,6 +1,6 @@
 //! Factors of a product, rounded to bf16 and laid out as the kernels read them.
 
-use pulp::Arch;
+use crate::base::vectors;
 
 use super::{BLOCK, STEP};
 use crate::graph::Matrix;
@@ -65,7 +65,7 @@ impl Left {
         (self.rows, self.depth) = (matrix.rows(), matrix.column_count());
         resize(&mut self.data, self.rows, self.depth);
         let len = block_len(self.depth);
-        Arch::new().dispatch(|| {
+        vectors!({
             for (b, block) in self.data.chunks_exact_mut(len.max(1)).enumerate() {
                 let rows = BLOCK.min(self.rows - b * BLOCK);
                 pack_left(matrix.lines_from(b * BLOCK), rows, self.depth, block);
@@ -101,7 +101,7 @@ impl Right {
         resize(&mut self.data, self.columns, self.depth);
         let len = block_len(self.depth);
         let by_columns = matrix.t();
-        Arch::new().dispatch(|| {
+        vectors!({
             for (b, block) in self.data.chunks_exact_mut(len.max(1)).enumerate() {
                 let columns = BLOCK.min(self.columns - b * BLOCK);
                 pack_right(by_columns.lines_from(b * BLOCK), columns, self.depth, block);

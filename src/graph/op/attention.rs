@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::softmax::Softmax;
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape, Tensor};
 use crate::base::Result;
+use crate::base::vectors;
 use crate::graph::Matrix;
-use crate::graph::parallel::vectors;
 
 /// `softmax(scale · q · kᵀ + mask) · v` (Vaswani et al., 2017): q `[heads, queries, dim]`, k
 /// `[heads, keys, dim]`, v `[heads, keys, width]` → `[heads, queries, width]`. The mask is added to the scores
@@ -138,11 +138,11 @@ impl<F: Real> Kernel<F> for Attention {
         let parts = run.saved.par_chunks_exact_mut(scores).zip(run.output.par_chunks_exact_mut(outputs));
         parts.enumerate().for_each(|(i, (scores, y))| {
             arithmetic.gemm(scores, sizes.q(q, i), sizes.k(k, i).t(), false);
-            vectors(|| scores.iter_mut().for_each(|score| *score *= scale));
+            vectors!(scores.iter_mut().for_each(|score| *score *= scale));
             if let Some((mask, shape)) = mask {
                 add_mask(scores, mask, shape, &sizes, i);
             }
-            vectors(|| {
+            vectors!({
                 scores.chunks_exact_mut(sizes.keys).for_each(|row| Softmax::rows(row, sizes.keys, &mut [0.0]));
             });
             arithmetic.gemm(y, Matrix::new(scores, sizes.queries, sizes.keys), sizes.v(v, i), false);
@@ -167,7 +167,7 @@ impl<F: Real> Kernel<F> for Attention {
         scores.par_chunks_exact_mut(sizes.queries * sizes.keys).enumerate().for_each(|(i, ds)| {
             arithmetic.gemm(ds, sizes.y(dy, i), sizes.v(v, i).t(), false);
             let probabilities = &saved[i * sizes.queries * sizes.keys..];
-            vectors(|| {
+            vectors!({
                 for (ds, p) in ds.chunks_exact_mut(sizes.keys).zip(probabilities.chunks_exact(sizes.keys)) {
                     let dot = ds.iter().zip(p).fold(F::ZERO, |sum, (ds, p)| sum + *ds * *p);
                     ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - dot) * scale);

@@ -71,7 +71,7 @@ pub use repeat::Repeat;
 pub use reshape::Reshape;
 pub use resize::{Coordinates, Resize, ResizeMode};
 pub use slice::Slice;
-pub use softmax::Softmax;
+pub use softmax::{LANES, Lanes, Softmax};
 pub use token::Token;
 pub use transpose::Transpose;
 pub use window::Window;

@@ -2,7 +2,8 @@
 
 use super::{Backward, Forward, Kernel, OnnxAttribute, OnnxInput, OnnxNode, Operator, Real, Shape, arity};
 use crate::base::Result;
-use crate::graph::parallel::{row_chunks, vectors};
+use crate::base::vectors;
+use crate::graph::parallel::row_chunks;
 
 /// `exp(x) / Σ exp(x)` along the last dimension. ONNX `Softmax` with `axis = -1`.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +13,7 @@ impl Softmax {
     /// One row in place; returns the logarithm of the sum of exponentials.
     pub fn row<F: Real>(row: &mut [F]) -> F {
         let mut log_sum = [0.0];
-        vectors(|| Self::rows(row, row.len(), &mut log_sum));
+        vectors!(Self::rows(row, row.len(), &mut log_sum));
         F::of(log_sum[0])
     }
 
@@ -33,6 +34,46 @@ impl Softmax {
             *log_sum += sum.ln().wide();
         }
     }
+}
+
+/// Rows that [`Softmax::columns`] takes at a time.
+pub const LANES: usize = 16;
+
+/// One number of each of some rows.
+pub type Lanes<F> = [F; LANES];
+
+impl Softmax {
+    /// Like [`Softmax::rows`], with the same bits, for 16 rows whose numbers stand by column.
+    #[inline(always)]
+    pub fn columns<F: Real>(columns: &mut [Lanes<F>], log_sums: &mut [f64; LANES]) {
+        let most = fold_columns(columns, F::of(f64::NEG_INFINITY), |a, b| a.max(b));
+        for column in columns.iter_mut() {
+            column.iter_mut().zip(&most).for_each(|(x, most)| *x = (*x - *most).exp());
+        }
+        let sum = fold_columns(columns, F::ZERO, |a, b| a + b);
+        let scale = sum.map(|sum| F::ONE / sum);
+        for column in columns.iter_mut() {
+            column.iter_mut().zip(&scale).for_each(|(x, scale)| *x *= *scale);
+        }
+        for ((log_sum, most), sum) in log_sums.iter_mut().zip(most).zip(sum) {
+            *log_sum = most.wide() + sum.ln().wide();
+        }
+    }
+}
+
+/// [`fold`] of each of some rows.
+#[inline(always)]
+fn fold_columns<F: Real>(columns: &[Lanes<F>], start: F, join: impl Fn(F, F) -> F) -> Lanes<F> {
+    let joined = |a: Lanes<F>, b: &Lanes<F>| -> Lanes<F> { std::array::from_fn(|i| join(a[i], b[i])) };
+    let (parts, rest) = columns.as_chunks::<16>();
+    let mut whole = [start; LANES];
+    if !parts.is_empty() {
+        for place in 0..16 {
+            let own = parts.iter().fold([start; LANES], |own, part| joined(own, &part[place]));
+            whole = joined(whole, &own);
+        }
+    }
+    rest.iter().fold(whole, joined)
 }
 
 /// All numbers of a row as one: of long rows every 16th with each other first.
@@ -100,6 +141,20 @@ mod tests {
     #[test]
     fn backward_agrees_with_finite_differences() {
         Check::new(Softmax).rows(&[4]).run();
+    }
+
+    #[test]
+    fn columns_have_the_bits_of_rows() {
+        for width in [1, 2, 10, 16, 17, 100] {
+            let mut rows: Vec<f32> = (0..LANES * width).map(|i| (i * 7919 % 1000) as f32 / 50.0 - 10.0).collect();
+            let mut columns: Vec<Lanes<f32>> =
+                (0..width).map(|c| std::array::from_fn(|row| rows[row * width + c])).collect();
+            let (mut sums, mut same) = ([0.0; LANES], [0.0; LANES]);
+            Softmax::rows(&mut rows, width, &mut sums);
+            Softmax::columns(&mut columns, &mut same);
+            assert_eq!(sums, same);
+            assert!((0..LANES * width).all(|i| rows[i] == columns[i % width][i / width]), "{width}");
+        }
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn normalise(lines: &Lines, pixels: &[u8], from: (usize, usize), (width, height)
     let (green, blue) = rest.split_at_mut(width * height);
     let pixels = pixels.as_chunks::<3>().0;
     let [red_line, green_line, blue_line] = *lines;
-    vectors(|| {
+    vectors!({
         for (from, at) in crop.rows() {
             let from = &pixels[from..][..crop.columns];
             let [red, green, blue] = [&mut *red, &mut *green, &mut *blue].map(|plane| &mut plane[at..][..crop.columns]);
@@ -214,7 +214,7 @@ fn normalise_planes(
     out: &mut [f32],
 ) {
     let crop = Crop::new(from, (width, height), lines, out);
-    vectors(|| {
+    vectors!({
         for ((plane, out), line) in planes.into_iter().zip(out.chunks_exact_mut(width * height)).zip(*lines) {
             for (from, at) in crop.rows() {
                 let values = out[at..][..crop.columns].iter_mut().zip(&plane[from..][..crop.columns]);

@@ -123,6 +123,18 @@ impl Head {
         bias.map_or(&[], |id| &self.tensors[self.place[id.index()]].values)
     }
 
+    /// The loss of a training batch of which the layer, which is all that the head has, gave `[outputs, rows]`; leaves
+    /// the gradient in its place. Says whether it can.
+    pub fn differentiate_given(&mut self, given: &mut [f32], batch: &Batch) -> bool {
+        let Some(loss) = self.criterion.compute_transposed(batch, given) else { return false };
+        self.last_loss = loss;
+        if let Some(Layer { bias: Some(bias), .. }) = &self.layer {
+            let grad = &mut self.tensors[self.place[bias.index()]].grad;
+            sum_columns(given, batch.rows, grad);
+        }
+        true
+    }
+
     /// The loss of a training batch, of which `run` has what the head reads, and all gradients but those of the
     /// layer's weights.
     pub fn differentiate(&mut self, run: &mut Execution<f32>, parts: &Parts, batch: &Batch) {
@@ -261,6 +273,17 @@ impl Head {
         }
         let trained = Trained { best, last, best_epoch: self.state.best_epoch, epochs: self.state.epochs };
         Ok(Ended { trained, stopped })
+    }
+}
+
+/// The sum of each of some columns of `rows` numbers, in their order.
+fn sum_columns(columns: &[f32], rows: usize, sums: &mut [f32]) {
+    sums.fill(0.0);
+    // Several at a time: one sum alone waits for itself.
+    for (columns, sums) in columns.chunks(rows * 8).zip(sums.chunks_mut(8)) {
+        for row in 0..rows {
+            sums.iter_mut().enumerate().for_each(|(column, sum)| *sum += columns[column * rows + row]);
+        }
     }
 }
 
