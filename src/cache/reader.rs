@@ -99,6 +99,40 @@ impl RowReader {
         }
     }
 
+    /// Reads of one row, by the place of their first value and the distance to the next, as many values as `out` has
+    /// room for. Of a ragged column they are counted through all of a row's items.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`]; the row has fewer values.
+    pub fn read_part(&self, row: usize, (first, step): (usize, usize), out: &mut [f32]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (bytes, scale) = self.bytes(row, START.elapsed().as_millis() as u64 + 1)?;
+        let size = self.spec.dtype.size();
+        let last = (out.len() - 1).checked_mul(step).and_then(|last| last.checked_add(first));
+        if last.is_none_or(|last| last >= bytes.len() / size) {
+            return Err(Error::failed(format!("values were asked for that a row of {} has not", bytes.len() / size)));
+        }
+        if step == 1 {
+            decode(self.spec.dtype, &bytes[first * size..][..out.len() * size], scale, out);
+            return Ok(());
+        }
+        for (value, out) in bytes[first * size..].chunks(step * size).zip(out.chunks_exact_mut(1)) {
+            decode(self.spec.dtype, &value[..size], scale, out);
+        }
+        Ok(())
+    }
+
+    /// What is stored of a row, and what its values are multiplied with; `now` is in milliseconds.
+    fn bytes(&self, row: usize, now: u64) -> Result<(&[u8], f32)> {
+        let number = self.rows.get(row);
+        let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
+        let (shard, at) = locate(&self.shards, &self.starts, number);
+        shard.still_whole(now)?;
+        shard.row(at).map_err(|damage| damaged(shard, damage))
+    }
+
     /// Tells the system that these rows will be read soon, so that they come from disk in large pieces and while
     /// others are worked on. Rows that do not exist are passed over.
     pub fn announce(&self, rows: &[u32]) {
@@ -113,11 +147,7 @@ impl RowReader {
     fn read_some(&self, rows: &[usize], row_len: usize, out: &mut [f32]) -> Result<()> {
         let now = START.elapsed().as_millis() as u64 + 1;
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_len)) {
-            let number = self.rows.get(row);
-            let number = number.ok_or_else(|| Error::failed(format!("row {row} was asked for, of {}", self.len())))?;
-            let (shard, at) = locate(&self.shards, &self.starts, number);
-            shard.still_whole(now)?;
-            let (bytes, scale) = shard.row(at).map_err(|damage| damaged(shard, damage))?;
+            let (bytes, scale) = self.bytes(row, now)?;
             let values = bytes.len() / self.spec.dtype.size();
             if values > out.len() {
                 return Err(Error::failed(format!("a row of {values} values was asked for as {}", out.len())));

@@ -12,6 +12,7 @@ use super::surroundings::Surroundings;
 use super::table::Table;
 use super::{Globals, print};
 use crate::base::{Error, file};
+use crate::postprocess::Answer;
 use crate::run::{Predicted, Predictor, inputs};
 
 /// More than this is not read of a file of lines.
@@ -102,7 +103,7 @@ impl Args {
         let mut predictor = Predictor::of(&self.run, &context)?;
         let words = inputs::expand(self.words.all()?, &predictor)?;
         let classes = predictor.classes().to_vec();
-        let mut masks = match (&self.masks, predictor.gives_masks()) {
+        let mut masks = match (&self.masks, predictor.postprocess().is_some()) {
             (None, _) => None,
             (Some(folder), true) => Some(MaskFiles { folder, names: HashSet::new() }),
             (Some(_), false) => {
@@ -175,7 +176,7 @@ struct MaskFiles<'a> {
 impl MaskFiles<'_> {
     /// Writes the mask of a picture, under the picture's name.
     fn write(&mut self, one: &Predicted) -> Result<()> {
-        let Some(mask) = &one.mask else { return Ok(()) };
+        let Some(Answer::Pixels(mask)) = &one.answer else { return Ok(()) };
         let stem = Path::new(&one.input).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.folder.join(format!("{stem}.png"));
         if !self.names.insert(stem) {

@@ -21,6 +21,7 @@ mod load;
 mod mnist;
 mod parquet;
 mod parquet_file;
+mod renumber;
 mod segmentation;
 mod split;
 mod table;

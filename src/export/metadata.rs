@@ -20,8 +20,8 @@ pub struct Metadata {
     pub activation: Activation,
     /// `caft.input`: what the file takes.
     pub input: Input,
-    /// `caft.plan`: what was trained and how; places of data are left out. `caft.classes` and `caft.preprocess` say
-    /// for other programs what they need of it.
+    /// `caft.plan`: what was trained and how; places of data are left out. `caft.classes`, `caft.preprocess` and
+    /// `caft.postprocess` say for other programs what they need of it.
     pub plan: ResolvedPlan,
     /// `caft.provenance`: where the file comes from.
     pub provenance: Provenance,
@@ -71,6 +71,10 @@ impl Metadata {
             ("caft.plan", to_json(&plan)?),
             ("caft.provenance", to_json(&self.provenance)?),
         ];
+        let postprocess = plan.plan.model.postprocess.as_ref().map(to_json).transpose()?;
+        if let Some(text) = postprocess {
+            splice::set_metadata(model, "caft.postprocess", text);
+        }
         texts.into_iter().for_each(|(key, text)| splice::set_metadata(model, key, text));
         Ok(())
     }

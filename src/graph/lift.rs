@@ -4,24 +4,40 @@ use super::op::{Concat, Gather, Gem, Op, Reduce, Reshape, Slice, Transpose};
 use super::{Graph, Origin, Shape, ValueId};
 use crate::base::{Error, Result};
 
+/// Where the places of a row lie in an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One after the other behind so many others: `[before + places, …]`.
+    Tokens {
+        /// Tokens of no place: of the class, and registers.
+        before: usize,
+    },
+    /// In a map of each channel: `[channels, height, width]`.
+    Map {
+        /// Places below each other.
+        height: usize,
+        /// Places beside each other.
+        width: usize,
+    },
+}
+
 impl Graph {
-    /// The graph that computes at each of `places` places of a row what this one computes of a row: inputs and outputs
-    /// have a first dimension more. Of the inputs the first `skipped` places are left out. Weights keep their names and
-    /// shapes.
+    /// The graph that computes at each of `places` places of a row what this one computes of a row: outputs have a first
+    /// dimension more, and inputs are as their `layouts` say, one for each. Weights keep their names and shapes.
     ///
     /// # Errors
     /// An operator that looks at other rows, or at dimensions that it does not name.
-    pub fn lifted(&self, places: usize, skipped: usize) -> Result<Self> {
+    pub fn lifted(&self, places: usize, layouts: &[Layout]) -> Result<Self> {
         let mut lifted = Self::new();
+        let mut layouts = layouts.iter();
         // What each value is called there.
         let mut ids: Vec<ValueId> = Vec::with_capacity(self.values().len());
         for value in self.values() {
             let Shape { batched, dims } = &value.shape;
             let id = match &value.origin {
                 Origin::Input => {
-                    let input = lifted.input(&value.name, &[&[skipped + places], &dims[..]].concat())?;
-                    let rest = Slice { axis: 0, start: skipped, end: skipped + places, step: 1 };
-                    if skipped > 0 { lifted.node(&format!("{}.places", value.name), rest, &[input])? } else { input }
+                    let layout = layouts.next().copied().unwrap_or(Layout::Tokens { before: 0 });
+                    lifted.input_of_places(&value.name, places, dims, layout)?
                 }
                 Origin::Parameter { init, decay } => lifted.parameter(&value.name, dims, init.clone(), *decay)?,
                 Origin::Buffer { init } => lifted.buffer(&value.name, dims, init.clone())?,
@@ -50,6 +66,24 @@ impl Graph {
             lifted.output(name, ids[id.index()]);
         }
         Ok(lifted)
+    }
+
+    /// An input of so many places, as `[places, …]`.
+    fn input_of_places(&mut self, name: &str, places: usize, dims: &[usize], layout: Layout) -> Result<ValueId> {
+        let node = |what: &str| format!("{name}.{what}");
+        match layout {
+            Layout::Tokens { before } => {
+                let input = self.input(name, &[&[before + places], dims].concat())?;
+                let rest = Slice { axis: 0, start: before, end: before + places, step: 1 };
+                if before > 0 { self.node(&node("places"), rest, &[input]) } else { Ok(input) }
+            }
+            Layout::Map { height, width } => {
+                let channels = dims.iter().product();
+                let input = self.input(name, &[channels, height, width])?;
+                let rows = self.node(&node("rows"), Reshape { dims: vec![channels, height * width] }, &[input])?;
+                self.node(&node("places"), Transpose { order: vec![1, 0] }, &[rows])
+            }
+        }
     }
 }
 
@@ -104,10 +138,17 @@ mod tests {
             run.forward(rows, Pass::EVALUATION);
             run.value(graph.outputs()[0].1).to_vec()
         };
-        let lifted = graph.lifted(2, 0).unwrap();
+        let lifted = graph.lifted(2, &[Layout::Tokens { before: 0 }]).unwrap();
         assert_eq!(lifted.shape(lifted.outputs()[0].1).dims, [2, 2]);
         assert_eq!(run(&lifted, 1), run(&graph, 2));
-        assert_eq!(run(&graph.lifted(1, 1).unwrap(), 1), run(&graph, 2)[2..]);
+        let last = graph.lifted(1, &[Layout::Tokens { before: 1 }]).unwrap();
+        assert_eq!(run(&last, 1), run(&graph, 2)[2..]);
+        // The channels of two places side by side.
+        let map = graph.lifted(2, &[Layout::Map { height: 1, width: 2 }]).unwrap();
+        let mut of_map: Execution<f32> = Execution::new(&map, &weights, 1, false).unwrap();
+        of_map.value_mut(map.inputs()[0]).copy_from_slice(&[0.1, 0.4, -0.2, 0.5, 0.3, -0.6]);
+        of_map.forward(1, Pass::EVALUATION);
+        assert_eq!(of_map.value(map.outputs()[0].1), run(&graph, 2));
     }
 
     #[test]
@@ -117,6 +158,6 @@ mod tests {
         let four = [0, 1, 2, 3].map(|i| graph.buffer(&format!("b{i}"), &[3], Init::Fill(1.0)).unwrap());
         let norm = BatchNorm { eps: 1e-5, momentum: 0.1 };
         graph.node("y", norm, &[x, four[0], four[1], four[2], four[3]]).unwrap();
-        assert!(graph.lifted(2, 0).unwrap_err().to_string().contains("`y` does not work at each place"));
+        assert!(graph.lifted(2, &[]).unwrap_err().to_string().contains("`y` does not work at each place"));
     }
 }

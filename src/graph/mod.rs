@@ -25,6 +25,7 @@ mod weights;
 pub use arithmetic::Arithmetic;
 pub use execution::Execution;
 pub use gemm::{Matrix, gemm, gemm_alone};
+pub use lift::Layout;
 pub use op::Op;
 pub use real::Real;
 pub use shape::Shape;

@@ -12,6 +12,7 @@ use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::head::{Embedding, HeadConfig, Kept, Knn, Projections};
 use crate::metric::MetricName;
+use crate::postprocess::{Argmax, PostprocessConfig, Surroundings};
 use crate::recipe::{BackboneConfig, Mode, Precision, Recipe, TrainConfig, loss_of};
 use crate::resource::{Address, Resource};
 use crate::sample::Transform;
@@ -46,6 +47,7 @@ impl Plan {
         let towers: IndexMap<String, BackbonePlan> =
             towers(recipe).map(|(field, tower)| Ok((field, backbone(&tower, catalogue)?))).collect::<Result<_>>()?;
         let only = || backbone(recipe, catalogue);
+        let backbone = towers.values().next().cloned().map_or_else(only, Ok)?;
         let outputs = outputs(recipe);
         Ok(Self {
             name: recipe.name.clone(),
@@ -56,7 +58,8 @@ impl Plan {
                 augment: recipe.data.common.augment.seed.unwrap_or(recipe.seed),
             },
             model: ModelPlan {
-                backbone: towers.values().next().cloned().map_or_else(only, Ok)?,
+                postprocess: postprocess(recipe, &backbone),
+                backbone,
                 towers,
                 neck: recipe.model.neck.clone(),
                 head: match head(recipe) {
@@ -92,6 +95,17 @@ impl Plan {
 /// The head that the recipe names, or the one that its targets call for.
 pub(super) fn head(recipe: &Recipe) -> HeadConfig {
     recipe.model.head.clone().unwrap_or_else(|| HeadConfig::of_task(recipe.data.target_kind().task()))
+}
+
+/// The postprocessing that the recipe names, or the one that its targets call for.
+fn postprocess(recipe: &Recipe, backbone: &BackbonePlan) -> Option<PostprocessConfig> {
+    let of_targets = match recipe.data.target_kind() {
+        TargetKind::Masks => Some(PostprocessConfig::Argmax(Argmax::default())),
+        TargetKind::Classes | TargetKind::MultiLabel | TargetKind::Values | TargetKind::Pairs => None,
+    };
+    let [_, height, width] = backbone.preprocess.image().map_or([0; 3], ImagePreprocess::output_shape);
+    let named = recipe.model.postprocess.clone().or(of_targets)?;
+    Some(named.filled(Surroundings { input: [height, width] }))
 }
 
 /// Whether the fields of pairs share their weights: as the head says, else where they have the same backbone.

@@ -23,6 +23,7 @@ use crate::graph::onnx::OutputSpec;
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
+use crate::postprocess::PostprocessConfig;
 use crate::recipe::{CalibrationConfig, Mode, Precision, Provider, StoreMode, TrainConfig};
 use crate::resource::Resource;
 use crate::sample::Transform;
@@ -87,6 +88,9 @@ pub struct ModelPlan {
     pub neck: NeckChain,
     /// The head.
     pub head: HeadConfig,
+    /// What is made of its outputs in use, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postprocess: Option<PostprocessConfig>,
 }
 
 /// The frozen part of the network.

@@ -96,6 +96,7 @@ impl ResolvedPlan {
         let key = if is_part { key.field("order", "pool") } else { key };
         // Only where there is one, so that runs without kept their ids.
         let key = self.tokenizer.iter().fold(key, |key, digest| key.json("tokenizer", digest));
+        let key = model.postprocess.iter().fold(key, |key, postprocess| key.json("postprocess", postprocess));
         let key = self.plan.augment().iter().fold(key, |key, augment| key.json("augment", augment));
         self.towers.iter().fold(key, |key, tower| key.json("tower", &tower.id())).finish()
     }

@@ -12,6 +12,7 @@ use crate::data::DataConfig;
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
 use crate::neck::NeckChain;
+use crate::postprocess::PostprocessConfig;
 use crate::resource::Resource;
 use crate::sweep::SweepConfig;
 
@@ -71,6 +72,10 @@ pub struct Model {
     /// call for: `linear` for classes, `multi_label` for several labels, `regression` for values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadConfig>,
+    /// What is made of the head's outputs when the model is used; an exported file has it inside. By default what the
+    /// targets call for: `argmax` for masks, and nothing for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postprocess: Option<PostprocessConfig>,
     /// A whole model in place of backbone, neck and head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<FullConfig>,

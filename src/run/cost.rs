@@ -9,7 +9,7 @@ use super::engine::{self, Columns};
 use super::fill;
 use super::resolve::Resolved;
 use super::rows::StoredRows;
-use super::targets::Kept;
+use super::targets;
 use super::training::Training;
 use crate::base::Result;
 use crate::graph::Weights;
@@ -54,7 +54,7 @@ pub fn measure(
     weights: &Weights,
     context: &Context<'_>,
 ) -> Result<Option<PrecisionCost>> {
-    let nothing = resolved.plan.plan.engine.precision == Precision::Fp32 || training.is_of_masks();
+    let nothing = resolved.plan.plan.engine.precision == Precision::Fp32 || training.is_of_parts();
     if nothing || !resolved.source.has_fp32() {
         return Ok(None);
     }
@@ -74,7 +74,7 @@ pub fn measure(
         metrics: training.judge(weights, None, &positions, split)?,
         in_fp32: training.judge(
             weights,
-            Some((&stored, &Kept::of(&resolved.dataset.targets, &rows))),
+            Some((&stored, &targets::of(plain.plan.target).kept(&resolved.dataset.targets, &rows)?)),
             &positions,
             split,
         )?,

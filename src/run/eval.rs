@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::context::Context;
 use super::predict::{Predictor, is_exported};
 use super::resolve::{Resolved, resolve};
-use super::targets::Kept;
+use super::targets::{self, Samples, View};
 use super::training::{self, BEST, CHECKPOINT, Training};
 use super::{directory, engine, fill, keeping};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
-use crate::base::{Error, Result};
-use crate::data::{DataConfig, Dataset, Splits, Targets};
+use crate::base::{Digest, Error, Result};
+use crate::data::{DataConfig, Dataset, Splits};
 use crate::graph::{Task, Weights};
 use crate::head::HeadConfig;
 use crate::metric::MetricName;
@@ -112,62 +112,11 @@ fn choose(dataset: &mut Dataset, plan: &ResolvedPlan) -> Result<()> {
     }
     // Embeddings find rows of classes that no training row had.
     if plan.plan.train.loss().task() != Task::Embedding {
-        renumber(&mut dataset.targets, &plan.classes)?;
+        dataset.targets.renumber(&plan.classes)?;
     }
     let all = || (0..dataset.rows.len() as u32).collect();
     let rows = if dataset.splits.test.is_empty() { all() } else { std::mem::take(&mut dataset.splits.test) };
     dataset.splits = Splits { train: rows, valid: Vec::new(), test: Vec::new() };
-    Ok(())
-}
-
-/// Gives targets the names and numbers of a model's outputs.
-fn renumber(targets: &mut Targets, known: &[String]) -> Result<()> {
-    let what = match targets {
-        Targets::Classes { .. } | Targets::Masks { .. } => "class",
-        Targets::MultiLabel { .. } => "label",
-        Targets::Values { .. } => "value",
-        Targets::Pairs { .. } => "field",
-    };
-    let number = |name: &String| {
-        let found = known.iter().position(|other| other == name).and_then(|at| u32::try_from(at).ok());
-        found.ok_or_else(|| {
-            let known = one_of(known.iter().map(String::as_str));
-            Error::bad_input(format!("the data have the {what} `{name}`; the run knows {known}"))
-        })
-    };
-    if matches!(targets, Targets::Masks { .. }) && targets.names() != known {
-        let known = one_of(known.iter().map(String::as_str));
-        return Err(Error::bad_input(format!("`data.names` must be those of the run, in their order: {known}")));
-    }
-    let numbers = targets.names().iter().map(number).collect::<Result<Vec<u32>>>()?;
-    let missing = (0..known.len() as u32).find(|number| !numbers.contains(number));
-    match targets {
-        // Whatever the fields are called, their order is that of the run.
-        Targets::Masks { .. } | Targets::Pairs { .. } => {}
-        Targets::Classes { names, of_row } => {
-            of_row.iter_mut().for_each(|class| *class = numbers[*class as usize]);
-            *names = known.to_vec();
-        }
-        Targets::MultiLabel { names, of_row } => {
-            for labels in of_row {
-                labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
-                labels.sort_unstable();
-            }
-            *names = known.to_vec();
-        }
-        Targets::Values { names, of_row } => {
-            if let Some(missing) = missing {
-                let name = &known[missing as usize];
-                return Err(Error::bad_input(format!("the data lack the value `{name}`, which the run predicts")));
-            }
-            let before = of_row.clone();
-            let width = names.len().max(1);
-            for (row, before) in of_row.chunks_exact_mut(width).zip(before.chunks_exact(width)) {
-                before.iter().zip(&numbers).for_each(|(value, place)| row[*place as usize] = *value);
-            }
-            *names = known.to_vec();
-        }
-    }
     Ok(())
 }
 
@@ -184,19 +133,7 @@ fn keep_measured(resolved: &mut Resolved) {
 fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
     resolved.digests = wanted.iter().map(|&row| resolved.digests[row]).collect();
     resolved.dataset.rows = wanted.iter().map(|&row| resolved.dataset.rows[row].clone()).collect();
-    match &mut resolved.dataset.targets {
-        Targets::Classes { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row]).collect(),
-        Targets::Masks { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
-        Targets::MultiLabel { of_row, .. } => *of_row = wanted.iter().map(|&row| of_row[row].clone()).collect(),
-        Targets::Pairs { names, of_row } => {
-            let fields = names.len();
-            *of_row = wanted.iter().flat_map(|&row| of_row[row * fields..][..fields].iter().copied()).collect();
-        }
-        Targets::Values { names, of_row } => {
-            let width = names.len();
-            *of_row = wanted.iter().flat_map(|&row| of_row[row * width..][..width].iter().copied()).collect();
-        }
-    }
+    resolved.dataset.targets.keep(wanted);
     let train = (0..wanted.len() as u32).collect();
     resolved.dataset.splits = Splits { train, valid: Vec::new(), test: Vec::new() };
 }
@@ -204,10 +141,6 @@ fn keep_rows(resolved: &mut Resolved, wanted: &[usize]) {
 fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Evaluated> {
     let mut predictor = Predictor::of(word, context)?;
     let mut plan = predictor.plan().clone();
-    if predictor.gives_masks() {
-        let what = "an exported file gives classes of pixels, and masks are measured by what comes before them";
-        return Err(Error::bad_input(what).hint("name the run"));
-    }
     plan.plan.metrics = metrics(&plan, request.metrics)?;
     let data = request.data.ok_or_else(|| {
         Error::bad_input("an exported file does not say where labelled data are")
@@ -224,39 +157,21 @@ fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Ev
     let total = Some(items.len() as u64);
     let features =
         work(context.progress, "predicting", total, Unit::Samples, || predictor.logits_in_memory(&items, context))?;
-    let targets = Kept::of(&dataset.targets, &rows);
     let all: Vec<u32> = (0..rows.len() as u32).collect();
-    let data = Data::new(&features, targets.targets(), &all, &[]);
     let (graph, weights) = predictor.above();
+    let kind = targets::of(plan.target);
+    let evaluated =
+        |metrics| Evaluated { model: word.into(), rows: rows.len(), skipped: dataset.left_out.len(), metrics };
+    // Only plain samples are measured, and digests are for their views.
+    let views: Vec<View> = rows.iter().map(|&row| View { row, digest: Digest([0; 32]), number: 0 }).collect();
+    let samples = Samples { plan: &plan, targets: &dataset.targets, views: &views };
+    if let Some(whole) = kind.whole(&samples)? {
+        let measured = whole.measure(graph, weights, &features, &all)?;
+        return Ok(evaluated(measured.into_iter().map(|(name, value)| (name.to_string(), value)).collect()));
+    }
+    let targets = kind.kept(&dataset.targets, &rows)?;
+    let data = Data::new(&features, targets.targets(), &all, &[]);
     let metrics = train::evaluate(graph, weights, &data, &all, &training::config(&plan.plan), "eval")?;
     let named = |(name, value): (String, f64)| Some((name.strip_prefix("eval/")?.to_string(), value));
-    let metrics = metrics.into_iter().filter_map(named).collect();
-    Ok(Evaluated { model: word.into(), rows: rows.len(), skipped: dataset.left_out.len(), metrics })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn targets_get_the_numbers_of_the_model() {
-        let known = names(&["a", "b", "c"]);
-        let mut classes = Targets::Classes { names: names(&["c", "a"]), of_row: vec![0, 1, 1] };
-        renumber(&mut classes, &known).unwrap();
-        assert_eq!(classes, Targets::Classes { names: known.clone(), of_row: vec![2, 0, 0] });
-        let mut labels = Targets::MultiLabel { names: names(&["c", "a"]), of_row: vec![vec![0, 1], vec![1], vec![]] };
-        renumber(&mut labels, &known).unwrap();
-        assert_eq!(labels, Targets::MultiLabel { names: known, of_row: vec![vec![0, 2], vec![0], vec![]] });
-        let mut values = Targets::Values { names: names(&["y", "x"]), of_row: vec![1.0, 2.0, 3.0, 4.0] };
-        renumber(&mut values, &names(&["x", "y"])).unwrap();
-        assert_eq!(values, Targets::Values { names: names(&["x", "y"]), of_row: vec![2.0, 1.0, 4.0, 3.0] });
-        let lacks = renumber(&mut values, &names(&["x", "y", "z"])).unwrap_err();
-        assert!(lacks.to_string().contains("lack the value `z`"), "{lacks}");
-        let strange = renumber(&mut values, &names(&["x"])).unwrap_err();
-        assert!(strange.to_string().contains("the value `y`; the run knows `x`"), "{strange}");
-    }
+    Ok(evaluated(metrics.into_iter().filter_map(named).collect()))
 }

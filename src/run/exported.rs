@@ -6,7 +6,6 @@ use std::thread::available_parallelism;
 use super::context::Context;
 use super::engine::RowShape;
 use super::pixels::{self, FromPixels};
-use super::segmentation;
 use super::tower::{Intake, Tower};
 use crate::base::{Digest, Error, Result};
 use crate::engine::runtime::Prepared;
@@ -62,9 +61,9 @@ pub fn open(
             towers.zip(names).map(intake).collect::<Result<Vec<_>>>()?
         }
     };
-    let shape = match segmentation::is_of(plan) {
-        true => segmentation::size(plan).to_vec(),
-        false => vec![plan.plan.model.head.width(plan.classes.len())],
+    let shape = match &plan.plan.model.postprocess {
+        Some(postprocess) => postprocess.output().shape,
+        None => vec![plan.plan.model.head.width(plan.classes.len())],
     };
     let outputs = vec![(output(plan, activation).into(), RowShape { shape, per_token: false })];
     Ok(Tower { engine, intakes, outputs })
@@ -72,7 +71,10 @@ pub fn open(
 
 /// What the output of an exported file is called.
 pub fn output(plan: &ResolvedPlan, activation: Activation) -> &'static str {
-    if segmentation::is_of(plan) { "classes" } else { activation.output(plan.plan.train.loss().task()) }
+    match &plan.plan.model.postprocess {
+        Some(postprocess) => postprocess.output().name,
+        None => activation.output(plan.plan.train.loss().task()),
+    }
 }
 
 /// How samples become inputs, with the tokenizer beside the file where there is one.

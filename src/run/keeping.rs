@@ -6,6 +6,7 @@ use super::engine::Columns;
 use super::fill::View;
 use super::history::History;
 use super::resolve::Resolved;
+use super::targets;
 use crate::base::Result;
 use crate::base::progress::Event;
 use crate::cache::{Column, Store};
@@ -29,6 +30,7 @@ pub fn is_live(resolved: &Resolved, columns: &Columns, context: &Context<'_>) ->
     match resolved.plan.plan.cache.store {
         StoreMode::None => return Ok(true),
         StoreMode::Activations | StoreMode::Inputs => return Ok(false),
+        StoreMode::Auto if targets::of(resolved.plan.target).must_be_stored() => return Ok(false),
         StoreMode::Auto => {}
     }
     let (mut missing, mut row_bytes, mut ragged) = (0, 0, false);

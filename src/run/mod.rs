@@ -36,7 +36,6 @@ pub mod reproduce;
 mod resolve;
 mod rows;
 pub mod search;
-mod segmentation;
 mod share;
 pub mod skipped;
 pub mod sweep;

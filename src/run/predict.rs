@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::context::Context;
 use super::engine::Source;
-pub use super::predicted::{PixelClasses, Predicted};
+pub use super::predicted::Predicted;
 use super::tail;
 use super::tower::Tower;
 use super::training::{self, BEST, CHECKPOINT};
-use super::{directory, exported, segmentation};
+use super::{directory, exported};
 use crate::base::progress::{Unit, work};
 use crate::base::suggest::one_of;
 use crate::base::{Error, Result};
@@ -20,6 +20,7 @@ use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
 use crate::plan::ResolvedPlan;
+use crate::postprocess::PostprocessConfig;
 use crate::recipe::{Precision, Provider};
 use crate::sample::pipeline::Item;
 use crate::sample::{Modality, Sample};
@@ -196,17 +197,9 @@ impl Predictor {
         self.plan.target == TargetKind::Pairs && !self.plan.plan.model.towers.is_empty()
     }
 
-    /// Whether the run gives masks.
-    pub fn gives_masks(&self) -> bool {
-        segmentation::is_of(&self.plan)
-    }
-
-    fn mask(&self, input: &str, row: &[f32]) -> Predicted {
-        let pixels = segmentation::classes(row);
-        let values = segmentation::shares(&pixels, self.classes().len());
-        let mask = Some(PixelClasses { size: segmentation::size(&self.plan), pixels });
-        let (label, probability, probabilities) = (None, None, Vec::new());
-        Predicted { input: input.into(), label, probability, probabilities, values, mask }
+    /// What is made of outputs before they are told.
+    pub fn postprocess(&self) -> Option<&PostprocessConfig> {
+        self.plan.plan.model.postprocess.as_ref()
     }
 
     /// The names of the classes, in the order of the probabilities.
@@ -353,9 +346,9 @@ impl Predictor {
         let outputs = train::predict(graph, &self.weights, &features, &all_rows(&features), self.prediction)?;
         let width = outputs.len() / samples.len().max(1);
         let classes = self.classes();
-        if segmentation::is_of(&self.plan) {
+        if let Some(postprocess) = self.postprocess() {
             let rows = names.iter().zip(outputs.chunks_exact(width.max(1)));
-            return Ok(rows.map(|(name, row)| self.mask(name, row)).collect());
+            return Ok(rows.map(|(name, row)| Predicted::told(name, classes, postprocess.answer(row))).collect());
         }
         if task != Task::Embedding && width != classes.len() {
             return Err(Error::failed("the head gave another number of outputs than the run has"));
@@ -367,7 +360,10 @@ impl Predictor {
 
 /// What is made of the outputs of a run's graph.
 fn prediction(plan: &ResolvedPlan) -> Prediction {
-    if segmentation::is_of(plan) { Prediction::Raw } else { Prediction::of(plan.plan.train.loss().task()) }
+    match plan.plan.model.postprocess {
+        Some(_) => Prediction::Raw,
+        None => Prediction::of(plan.plan.train.loss().task()),
+    }
 }
 
 /// Whether a word names an exported file and not a run.

@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use crate::base::Result;
 use crate::graph::Task;
 use crate::metric::argmax;
-use crate::sample::image::mask;
+use crate::postprocess::Answer;
 
 /// What a run says of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,31 +21,12 @@ pub struct Predicted {
     /// The probability of every class or label, in the order of the classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probabilities: Vec<f32>,
-    /// Predicted values in the order of their names, or an embedding; of a mask the share of each class.
+    /// Predicted values in the order of their names, or an embedding; of class maps the share of each class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f32>,
-    /// The class of each pixel, of a run on masks.
+    /// What was made of the outputs, by a run with postprocessing.
     #[serde(skip)]
-    pub mask: Option<PixelClasses>,
-}
-
-/// The class of each pixel of a picture, as the network sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PixelClasses {
-    /// Height and width.
-    pub size: [usize; 2],
-    /// Class numbers, row by row.
-    pub pixels: Vec<u8>,
-}
-
-impl PixelClasses {
-    /// As an 8-bit grey PNG whose values are class numbers.
-    ///
-    /// # Errors
-    /// None is known.
-    pub fn to_png(&self) -> Result<Vec<u8>> {
-        mask::to_png(&self.pixels, self.size)
-    }
+    pub answer: Option<Answer>,
 }
 
 impl Predicted {
@@ -69,7 +49,14 @@ impl Predicted {
             label,
             probabilities,
             values,
-            mask: None,
+            answer: None,
         }
+    }
+
+    /// Of what was made of the outputs.
+    pub(super) fn told(input: &str, classes: &[String], answer: Answer) -> Self {
+        let (label, probability, probabilities) = (None, None, Vec::new());
+        let values = answer.values(classes.len());
+        Self { input: input.into(), label, probability, probabilities, values, answer: Some(answer) }
     }
 }

@@ -3,7 +3,7 @@
 use super::engine::Columns;
 use super::live::LiveRows;
 use super::resolve::Resolved;
-use super::segmentation::Grid;
+use super::targets::{Grid, NOTHING, Parts};
 use crate::base::random::Stream;
 use crate::base::{Digest, Error, Result};
 use crate::cache::{Column, RowReader};
@@ -23,8 +23,15 @@ pub struct StoredRows {
     plain: usize,
     views: Option<(Views, Vec<RowReader>)>,
     by_blocks: bool,
-    /// Where a row is one place of the grid of a sample's tokens.
-    grid: Option<Grid>,
+    /// Where a row is one place of a sample.
+    grid: Option<Places>,
+}
+
+/// The places of samples.
+struct Places {
+    grid: Grid,
+    /// Of every place of every sample, its views included, whether it has a target.
+    has_target: Vec<bool>,
 }
 
 /// The views of the training samples, behind the plain rows: all of view 1, then all of view 2, and so on.
@@ -128,11 +135,13 @@ impl StoredRows {
         Ok(all)
     }
 
-    /// With a row for each place of a grid of tokens in place of one for each sample; all places of the first sample
-    /// come first. Samples that are not all in memory at once are visited by blocks.
+    /// With a row for each place in place of one for each sample; all places of the first sample come first. Samples
+    /// that are not all in memory at once are visited by blocks.
     #[must_use]
-    pub fn by_places(self, grid: Grid) -> Self {
-        Self { specs: grid.specs(&self.specs), grid: Some(grid), by_blocks: true, ..self }
+    pub fn by_parts(self, parts: &Parts) -> Self {
+        let has_target = parts.targets.iter().map(|target| *target != NOTHING).collect();
+        let places = Places { grid: parts.grid.clone(), has_target };
+        Self { specs: places.grid.inputs(&self.specs), grid: Some(places), by_blocks: true, ..self }
     }
 
     /// The same rows, visited by blocks however few they are.
@@ -149,7 +158,7 @@ impl StoredRows {
 
     /// Rows of a sample.
     fn places(&self) -> usize {
-        self.grid.map_or(1, Grid::places)
+        self.grid.as_ref().map_or(1, |places| places.grid.places())
     }
 
     /// The inputs, one per output of the cut.
@@ -253,17 +262,25 @@ impl Features for StoredRows {
     }
 
     fn view(&self, row: u32, epoch: u32) -> u32 {
-        self.views.as_ref().map_or(row, |(views, _)| views.draw(row, epoch))
+        let Some((views, _)) = &self.views else { return row };
+        let Some(Places { has_target, .. }) = &self.grid else { return views.draw(row, epoch) };
+        // All places of a sample are of the same view, but for those that have no target there.
+        let places = self.places() as u32;
+        let drawn = views.draw(row / places, epoch) * places + row % places;
+        if has_target[drawn as usize] { drawn } else { row }
     }
 
     fn announce(&self, rows: &[u32]) {
-        if self.grid.is_some() {
-            let places = self.places() as u32;
-            let mut samples: Vec<u32> = rows.iter().map(|row| row / places).collect();
-            samples.sort_unstable();
-            samples.dedup();
-            return self.readers.iter().for_each(|reader| reader.announce(&samples));
-        }
+        let mut samples = Vec::new();
+        let rows = match self.grid {
+            None => rows,
+            Some(_) => {
+                samples.extend(rows.iter().map(|row| row / self.places() as u32));
+                samples.sort_unstable();
+                samples.dedup();
+                &samples
+            }
+        };
         let Some((_, views)) = &self.views else {
             return self.readers.iter().for_each(|reader| reader.announce(rows));
         };
@@ -276,17 +293,16 @@ impl Features for StoredRows {
 
     fn read(&self, input: usize, rows: &[usize], out: &mut [f32]) -> Result<()> {
         let (reader, is_mask) = self.inputs[input];
-        if let Some(grid) = self.grid {
-            let dim = self.specs[input].elements();
-            let (mut tokens, mut held) = (vec![0.0; grid.tokens() * dim], None);
-            for (row, out) in rows.iter().zip(out.chunks_exact_mut(dim.max(1))) {
-                let (sample, place) = (row / grid.places(), row % grid.places());
-                if held.replace(sample) != Some(sample) {
-                    self.readers[reader].read(&[sample], &mut tokens)?;
+        if let Some(Places { grid, .. }) = &self.grid {
+            let width = self.specs[input].elements();
+            let places = grid.places();
+            return rows.iter().zip(out.chunks_exact_mut(width.max(1))).try_for_each(|(row, out)| {
+                let (first, step) = grid.values(input, row % places, width);
+                match ((row / places).checked_sub(self.plain), &self.views) {
+                    (Some(behind), Some((_, views))) => views[reader].read_part(behind, (first, step), out),
+                    _ => self.readers[reader].read_part(row / places, (first, step), out),
                 }
-                out.copy_from_slice(&tokens[(grid.prefix + place) * dim..][..dim]);
-            }
-            return Ok(());
+            });
         }
         let Some((_, views)) = &self.views else {
             return match self.readers[reader].lengths().filter(|_| is_mask) {

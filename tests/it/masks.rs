@@ -92,7 +92,61 @@ fn tokens_learn_masks_that_are_predicted_exported_and_measured() {
 
     let eval = project.run(&["eval", run, "--json"]);
     assert_eq!(eval.code, Some(0), "{eval:?}");
-    assert!(eval.stdout.contains("pixel_mean_iou"), "{eval:?}");
+    let of_run = eval.json()["metrics"]["pixel_mean_iou"].as_f64().unwrap();
+    assert!((of_run - metrics["test/pixel_mean_iou"].as_f64().unwrap()).abs() < 1e-9, "{eval:?}");
+    let eval = project.run(&["eval", file.to_str().unwrap(), "--data-of", "masks.yaml", "--json"]);
+    assert_eq!(eval.code, Some(0), "{eval:?}");
+    let of_file = eval.json()["metrics"]["pixel_mean_iou"].as_f64().unwrap();
+    assert!((of_file - of_run).abs() < 0.02, "{of_file} and {of_run}");
+}
+
+#[test]
+fn postprocessing_is_a_key_of_the_recipe() {
+    let project = project();
+    let plan = project.run(&["plan", "masks.yaml", "--json"]);
+    let argmax = serde_json::json!({"kind": "argmax", "size": [32, 32], "mode": "bilinear"});
+    assert_eq!(plan.json()["plan"]["model"]["postprocess"], argmax, "{plan:?}");
+    let ran = project.run(&[
+        "run",
+        "masks.yaml",
+        "++model.postprocess={kind: argmax, size: [16, 64], mode: nearest}",
+        "--json",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let record = ran.json();
+    assert!(record["metrics"]["test/pixel_accuracy"].as_f64().is_some_and(|value| value > 0.7), "{ran:?}");
+    let run = record["path"].as_str().unwrap();
+    let predicted = project.run(&["predict", run, "data/test/images/00.png", "--masks", "out"]);
+    assert_eq!(predicted.code, Some(0), "{predicted:?}");
+    let mask = image::open(project.path("out/00.png")).unwrap();
+    assert_eq!((mask.width(), mask.height()), (64, 16));
+    let exported = project.run(&["export", run, "--json"]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    assert!(exported.stdout.contains("`classes` [batch, 16, 64]"), "{exported:?}");
+    let model = onnx::read(&project.path(run).join("model.onnx")).unwrap();
+    let said = model.metadata_props.iter().find(|entry| entry.key == "caft.postprocess").unwrap();
+    assert_eq!(said.value, r#"{"kind":"argmax","size":[16,64],"mode":"nearest"}"#);
+    let refused = project.run(&["export", run, "--activation", "softmax"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("the file gives `classes`"), "{refused:?}");
+}
+
+#[test]
+fn places_of_maps_learn_masks_and_trials_share_them() {
+    let project = project();
+    let maps = ["model.backbone.onnx=backbone.onnx", "model.backbone.outputs=[/layer2/Relu_output_0]"];
+    let ran = project.run(&[&["run", "masks.yaml", "--json"], &maps[..]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let iou = ran.json()["metrics"]["test/pixel_mean_iou"].as_f64().unwrap();
+    assert!(iou > 0.7, "{ran:?}");
+    let run = ran.json()["path"].as_str().unwrap().to_string();
+    let exported = project.run(&["export", &run]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+
+    let sweep = ["++sweep={method: grid, kfold: 3, parameters: {train.optimizer.lr: {values: [1.0e-4, 2.0e-2]}}}"];
+    let swept = project.run(&[&["sweep", "masks.yaml", "train.epochs=4"], &maps[..], &sweep].concat());
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    assert!(swept.stdout.contains("VALID/MEAN_IOU"), "{swept:?}");
 }
 
 #[test]
@@ -107,10 +161,18 @@ fn what_masks_cannot_be_is_told() {
     };
     fails(&["data.void=1"], "is the number of a class");
     fails(&["data.void=254"], "has the value 255, and there are 2 classes");
-    fails(&["++model.backbone.mode=full"], "masks train a head on each token of a frozen backbone");
+    fails(&["++model.backbone.mode=full"], "masks train a head at each place of a frozen backbone");
     fails(&["++data.augment.views=2"], "does not change masks");
+    fails(&["++cache.store=none"], "masks are trained from what is stored");
+    fails(&["++model.postprocess={kind: argmax, size: [0, 8]}"], "postprocess.size");
     fails(&["++model.head.kind=embedding"], "does not give a logit per class");
-    fails(&["model.backbone.onnx=backbone.onnx", "model.backbone.outputs=[/Flatten_output_0]"], "one token per place");
+    fails(
+        &["model.backbone.onnx=backbone.onnx", "model.backbone.outputs=[/Flatten_output_0]"],
+        "need outputs with places",
+    );
+    let classes = project.run(&["plan", "recipe.yaml", "++model.postprocess={kind: argmax}"]);
+    assert_eq!(classes.code, Some(2), "{classes:?}");
+    assert!(classes.stderr.contains("`argmax` is for rows labelled with masks"), "{classes:?}");
     std::fs::remove_file(project.path("data/train/masks/03.png")).unwrap();
     fails(&[], "03.png` has no mask in");
 }

@@ -7,7 +7,8 @@ use crate::graph::Task;
 use crate::head::{Embedding, HeadConfig, Projections};
 use crate::loss::LossConfig;
 use crate::plan::build;
-use crate::recipe::{FeatureAugment, Mode, Recipe};
+use crate::postprocess::PostprocessConfig;
+use crate::recipe::{FeatureAugment, Mode, Recipe, StoreMode};
 use crate::sample::Modality;
 use crate::sample::image::augment::AugmentConfig;
 use crate::sampler::SamplerConfig;
@@ -66,22 +67,41 @@ pub(super) fn data_is_consistent(check: &mut Check<'_>) {
     }
 }
 
-pub(super) fn masks_are_of_frozen_tokens(check: &mut Check<'_>) {
-    let Recipe { data, model, .. } = check.recipe;
+pub(super) fn masks_are_of_frozen_places(check: &mut Check<'_>) {
+    let Recipe { data, model, cache, .. } = check.recipe;
     if data.target_kind() != TargetKind::Masks {
         return;
     }
     if check.backbone().is_some_and(|backbone| backbone.mode != Mode::Frozen) {
-        check.problem("model.backbone.mode", "masks train a head on each token of a frozen backbone; use `frozen`");
+        check.problem("model.backbone.mode", "masks train a head at each place of a frozen backbone; use `frozen`");
     }
     if !model.towers.is_empty() {
         check.problem("model.towers", "masks are of one picture; use `model.backbone`");
+    }
+    if model.full.is_some() {
+        check.problem("model.full", "masks train a head at each place of a backbone; use `model.backbone`");
+    }
+    if cache.store == StoreMode::None {
+        check.problem("cache.store", "masks are trained from what is stored; use `auto` or `activations`");
     }
     if data.common.augment != AugmentConfig::default() {
         check.problem("data.augment", "does not change masks along with their pictures in this version; leave it out");
     }
     if build::head(check.recipe).task(Task::Classes) != Some(Task::Classes) {
         check.problem("model.head.kind", "does not give a logit per class at each place");
+    }
+}
+
+pub(super) fn postprocess_fits(check: &mut Check<'_>) {
+    let Some(postprocess) = &check.recipe.model.postprocess else { return };
+    let kind = check.recipe.data.target_kind();
+    let wanted = match postprocess {
+        PostprocessConfig::Argmax(_) => TargetKind::Masks,
+    };
+    if kind != wanted {
+        let (name, wanted, kind) = (postprocess.name(), wanted.name(), kind.name());
+        let message = format!("`{name}` is for rows labelled with {wanted}, and these are with {kind}; leave it out");
+        check.problem("model.postprocess.kind", message);
     }
 }
 

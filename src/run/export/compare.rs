@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::base::{Error, Result};
 use crate::graph::Task;
 use crate::metric::argmax;
+use crate::postprocess::PostprocessConfig;
 
 /// How an exported file compares with the live run.
 #[derive(Debug, Clone, Serialize)]
@@ -46,8 +47,8 @@ pub struct Compared<'a> {
     pub exact: bool,
     /// Whether a difference is only told, and never refused.
     pub told: bool,
-    /// Whether outputs are classes of pixels, of which is compared how many differ.
-    pub masks: bool,
+    /// What was made of outputs, which says how much two rows differ.
+    pub postprocess: Option<&'a PostprocessConfig>,
 }
 
 /// The least cosine of an embedding in another precision.
@@ -56,9 +57,9 @@ const LEAST_COSINE: f32 = 0.95;
 impl Compared<'_> {
     /// Compares.
     pub fn compare(self) -> Comparison {
-        let Self { live, export, width, task, threshold, exact, told, masks, runtime } = self;
-        if masks {
-            return of_masks((live, export, width), exact, told, runtime);
+        let Self { live, export, width, task, threshold, exact, told, postprocess, runtime } = self;
+        if let Some(postprocess) = postprocess {
+            return of_answers(postprocess, (live, export, width), exact, told, runtime);
         }
         let largest = live.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let mut differences = live.iter().zip(export).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
@@ -78,14 +79,23 @@ impl Compared<'_> {
     }
 }
 
-/// The largest share of a picture's pixels that are of another class; those near a border may fall to either side.
-fn of_masks((live, export, width): (&[f32], &[f32], usize), exact: bool, told: bool, runtime: String) -> Comparison {
+/// The largest difference of two rows that were postprocessed.
+fn of_answers(
+    postprocess: &PostprocessConfig,
+    (live, export, width): (&[f32], &[f32], usize),
+    exact: bool,
+    told: bool,
+    runtime: String,
+) -> Comparison {
     let width = width.max(1);
-    let differing = |a: &[f32], b: &[f32]| a.iter().zip(b).filter(|(a, b)| a != b).count() as f32 / width as f32;
     let rows = live.chunks_exact(width).zip(export.chunks_exact(width));
-    let most = rows.map(|(a, b)| differing(a, b)).fold(0.0, f32::max);
+    let (mut most, mut tolerated) = (0.0f32, 0.0f32);
+    for difference in rows.map(|(a, b)| postprocess.difference(a, b)) {
+        most = most.max(difference.share);
+        tolerated = if exact { difference.same_precision } else { difference.other_precision };
+    }
     let max_difference = if live.len() == export.len() { most } else { f32::INFINITY };
-    let tolerance = (!told).then_some(if exact { 1e-2 } else { 0.1 });
+    let tolerance = (!told).then_some(tolerated);
     let (same_prediction, cosine) = (None, None);
     Comparison {
         samples: live.len() / width,
@@ -134,7 +144,8 @@ mod tests {
 
     fn compared<'a>(live: &'a [f32], export: &'a [f32], task: Task, exact: bool) -> Comparison {
         let runtime = "cpu, fp32".to_string();
-        Compared { runtime, live, export, width: 2, task, threshold: 0.0, exact, told: false, masks: false }.compare()
+        Compared { runtime, live, export, width: 2, task, threshold: 0.0, exact, told: false, postprocess: None }
+            .compare()
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::export::hugging_face::{self, Files};
 use crate::export::{Activation, Input};
 use crate::graph::Task;
 use crate::plan::ResolvedPlan;
+use crate::postprocess::Output;
 use crate::run::context::Context;
 use crate::run::engine;
 use crate::run::exported::tokenizer_name;
-use crate::run::segmentation;
 
 /// Hugging Face's description of a model.
 const CONFIG: &str = "config.json";
@@ -28,11 +28,13 @@ pub fn describe(
     context: &Context<'_>,
 ) -> Result<Vec<String>> {
     let task = plan.plan.train.loss().task();
-    if segmentation::is_of(plan) {
-        let [height, width] = segmentation::size(plan);
+    if let Some(postprocess) = &plan.plan.model.postprocess {
+        let Output { name, shape, what } = postprocess.output();
+        let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
         return Ok(vec![format!(
-            "`classes` [batch, {height}, {width}] are class numbers as floats, resize and argmax are inside; ONNX Runtime \
-             loads the file, and `caft predict`"
+            "`{name}` [batch, {}] are {what}, `{}` is inside; ONNX Runtime loads the file, and `caft predict`",
+            dims.join(", "),
+            postprocess.name()
         )]);
     }
     if plan.plan.model.towers.is_empty() {

@@ -17,15 +17,17 @@ use super::exported;
 use super::exported::TOKENIZER;
 use super::predict::Predictor;
 use super::record::RunRecord;
+use super::targets;
 use crate::base::progress::{Unit, work};
 use crate::base::{Error, Result};
-use crate::data::{self, LoadContext, TargetKind};
+use crate::data::{self, LoadContext};
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::Scratch;
 use crate::export::metadata::Provenance;
 use crate::export::{Above, Activation, Frozen, Input, Metadata, merge};
 use crate::graph::onnx;
 use crate::plan::ResolvedPlan;
+use crate::postprocess::Output;
 use crate::recipe::{Precision, Provider};
 use crate::sample::Sample;
 use crate::sample::pipeline::Item;
@@ -77,14 +79,11 @@ pub fn export(record: &RunRecord, request: &ExportRequest, context: &Context<'_>
     let run = Path::new(&record.path);
     let plan = ResolvedPlan::read(run)?;
     let folder = request.folder.clone().unwrap_or_else(|| run.to_path_buf());
-    if plan.target != TargetKind::Pairs {
-        return Ok(vec![write(record, request, None, &folder, context)?]);
-    }
-    let file = |(field, name): (String, Option<String>)| {
+    let file = |(field, name): (Option<String>, Option<String>)| {
         let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
-        write(record, request, Some(&field), &folder, context)
+        write(record, request, field.as_deref(), &folder, context)
     };
-    field::exported(&plan).into_iter().map(file).collect()
+    targets::of(plan.target).files(&plan).into_iter().map(file).collect()
 }
 
 /// Writes one file: of the whole network, or of that of one field of pairs.
@@ -102,9 +101,12 @@ fn write(
     let task = plan.plan.train.loss().task();
     let (activation, input) = (request.activation, request.input);
     activation.check(task)?;
-    let masks = predictor.gives_masks();
-    if masks && activation != Activation::None {
-        return Err(Error::bad_input("a file of masks gives the class of each pixel, of which nothing else is made")
+    let postprocess = plan.plan.model.postprocess.as_ref();
+    if let Some(postprocess) = postprocess
+        && activation != Activation::None
+    {
+        let Output { name, what, .. } = postprocess.output();
+        return Err(Error::bad_input(format!("the file gives `{name}`, {what}, of which nothing else is made"))
             .hint("export with `--activation none`"));
     }
     let takes_pictures = |plan: &ResolvedPlan| plan.plan.model.backbone.preprocess.image().is_some();
@@ -118,7 +120,7 @@ fn write(
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let scratch = Scratch::beside(&folder.join(MODEL))?;
 
-    let (mut frozen, mut targets, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut frozen, mut prepared_for, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (place, tower) in predictor.towers().iter().enumerate() {
         let of_tower = whole.plan.model.towers.get_index(place).map(|(name, _)| name.as_str());
         if field.is_some() && field != of_tower {
@@ -130,7 +132,7 @@ fn write(
         let outputs = tower.outputs.iter().map(|(name, shape)| (name.clone(), shape.per_token)).collect();
         let named = of_tower.filter(|_| field.is_none());
         frozen.push(Frozen { model, field: named, transform, outputs });
-        targets.push(target);
+        prepared_for.push(target);
         notes.extend(note);
     }
     let (_, weights) = predictor.above();
@@ -174,7 +176,7 @@ fn write(
     let mut comparisons: Vec<Comparison> = Vec::new();
     // One provider runs all towers of a file; the plain processor runs whatever another one does.
     let plain = runtime::prepare(&context.fetcher(), Provider::Cpu, Precision::Fp32)?;
-    let own_target = targets.into_iter().next().unwrap_or_else(|| plain.clone());
+    let own_target = prepared_for.into_iter().next().unwrap_or_else(|| plain.clone());
     let is_processor = own_target.choice.info.name == plain.choice.info.name;
     for (prepared, is_plain) in [(&own_target, false), (&plain, true)] {
         if is_plain && is_processor {
@@ -184,7 +186,8 @@ fn write(
         let runtime = format!("{}, {}", prepared.choice.info.name, prepared.precision.name());
         let outputs = outputs_of(&file, prepared, &items, (activation, input), &plan, context)?;
         let threshold = if activation == Activation::Sigmoid { 0.5 } else { 0.0 };
-        let compared = Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told, masks };
+        let compared =
+            Compared { runtime, live: &live, export: &outputs, width, task, threshold, exact, told, postprocess };
         let comparison = compared.compare();
         comparison.check(&file_name(folder))?;
         comparisons.push(comparison);

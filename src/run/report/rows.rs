@@ -142,7 +142,7 @@ impl<'a> Rows<'a> {
         }
         run.cost.bytes = Some(self.training.rows.bytes());
         run.evaluations = self.evaluations();
-        if self.training.is_of_masks() {
+        if self.training.is_of_parts() {
             run.notes.push("A row is a place of a picture; places are not shown one by one.".into());
             return Ok(());
         }
@@ -342,7 +342,7 @@ impl<'a> Rows<'a> {
             }
         }
         events.finish()?;
-        if self.training.is_of_masks() {
+        if self.training.is_of_parts() {
             return Ok(());
         }
         let Some((chosen, features)) = self.sampled(EMBEDDED)? else { return Ok(()) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::base::{Digest, Error, KeyWriter, Result};
-use crate::data::{Dataset, Splits, TargetKind};
+use crate::data::{Dataset, Splits};
 use crate::graph::onnx::OutputSpec;
 use crate::plan::{Manifest, Plan, ResolvedPlan};
 use crate::recipe::StoreMode;
@@ -55,7 +55,7 @@ fn pass(plan: &Plan) -> Digest {
 
 /// Whether what is stored or read depends on which rows are trained on.
 fn is_bound_to_rows(plan: &ResolvedPlan) -> bool {
-    plan.plan.augment().is_some() || plan.target == TargetKind::Masks
+    plan.plan.augment().is_some()
 }
 
 /// There is nothing to choose by.
@@ -196,7 +196,7 @@ impl<'a> Cuts<'a> {
             None if is_bound_to_rows(plan) => training.trial_rows(),
             None => {
                 let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
-                TrialRows::of(self.resolve(&plan.plan, context)?, &skipped)?
+                training.parts_of(TrialRows::of(self.resolve(&plan.plan, context)?, &skipped)?)?
             }
         };
         Ok(self.trial_rows.entry(key).or_insert(rows).clone())

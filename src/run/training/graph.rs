@@ -1,14 +1,13 @@
 //! The graph that a plan trains, and how it says to train.
 
 use crate::base::Result;
-use crate::data::TargetKind;
 use crate::graph::Graph;
 use crate::graph::import::Tail;
 use crate::plan::{ModelPlan, Plan, ResolvedPlan};
-use crate::run::{segmentation, tail};
+use crate::run::targets::{self, Base};
 use crate::train::{self, InputSpec, TrainConfig};
 
-/// The graph that a finished run is used by: [`graph`], and for masks what makes classes of pixels of it.
+/// The graph that a finished run is used by: [`graph`] at all its places, with the postprocessing behind it.
 ///
 /// # Errors
 /// Those of [`graph`].
@@ -18,10 +17,7 @@ pub fn graph_in_use(
     inputs: &[InputSpec],
     stored_rows: usize,
 ) -> Result<Graph> {
-    if segmentation::is_of(plan) {
-        return segmentation::graph(plan, inputs, stored_rows);
-    }
-    graph(plan, tail, inputs, stored_rows)
+    targets::of(plan.target).graph_in_use(plan, Base { tail, inputs, stored_rows })
 }
 
 /// The graph above the cut: what of the backbone is trained, neck and head, which keeps `stored_rows` rows if it
@@ -30,12 +26,7 @@ pub fn graph_in_use(
 /// # Errors
 /// The neck or the head does not fit the outputs of the cut; a node of the backbone cannot be trained.
 pub fn graph(plan: &ResolvedPlan, tail: Option<&Tail>, inputs: &[InputSpec], stored_rows: usize) -> Result<Graph> {
-    let model = &plan.plan.model;
-    let tail = tail.map(|tail| (tail, tail::start(&plan.plan)));
-    if plan.target == TargetKind::Pairs {
-        return train::build_graph_of_pairs(&model.neck, &model.head, inputs, &plan.classes, None);
-    }
-    train::build_graph_above(tail, &model.neck, &model.head, inputs, plan.classes.len(), stored_rows)
+    targets::of(plan.target).graph(plan, Base { tail, inputs, stored_rows })
 }
 
 /// The part of [`graph`] that makes the embedding of one field of pairs, over the inputs of that field.

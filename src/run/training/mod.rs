@@ -11,8 +11,7 @@ use super::engine::Columns;
 use super::live::LiveRows;
 use super::resolve::Resolved;
 use super::rows::{Rows, StoredRows};
-use super::segmentation::{self, Masks};
-use super::targets::Kept;
+use super::targets::{self, Kept, Parts, Samples, View, Whole};
 use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Error, Result};
@@ -45,8 +44,8 @@ pub struct Training {
     pub(super) targets: Kept,
     /// How likely each of them is to be drawn, where the data say so.
     weights: Option<Vec<f32>>,
-    /// Where the targets are masks: these, the graph that gives the classes of pixels, and the pictures' tokens.
-    masks: Option<(Masks, Graph, StoredRows)>,
+    /// Where a row is a part of a sample.
+    whole: Option<OfWhole>,
     task: Task,
     train: Vec<u32>,
     valid: Vec<u32>,
@@ -54,6 +53,16 @@ pub struct Training {
     /// See [`Data::pool`].
     pool: Vec<u32>,
     config: TrainConfig,
+}
+
+/// Rows that are parts of samples.
+struct OfWhole {
+    targets: Box<dyn Whole>,
+    parts: Parts,
+    /// From a whole sample to what the run is used for.
+    graph: Graph,
+    /// The activations of whole samples.
+    samples: StoredRows,
 }
 
 impl Training {
@@ -94,36 +103,50 @@ impl Training {
             }
         };
         // A view has the target of its sample.
+        let plain = kept.len();
         for _ in 1..views.map_or(1, |(views, _)| views) {
             kept.extend(train.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
         }
-        let mut targets = None;
-        let mut masks = None;
-        if let Some(found) = Masks::of(&resolved.dataset.targets, &kept, plan, rows.specs())? {
-            let places = found.places();
-            [&mut train, &mut valid, &mut test, &mut pool]
-                .into_iter()
-                .for_each(|rows| *rows = found.rows(&places, rows));
-            if train.is_empty() {
-                return Err(Error::bad_input("no place of the training masks has a class"));
+        let view = |(at, row): (usize, &usize)| View {
+            row: *row,
+            digest: resolved.digests[*row],
+            number: at.checked_sub(plain).map_or(0, |behind| (behind / train.len()) as u32 + 1),
+        };
+        let of_samples: Vec<View> = kept.iter().enumerate().map(view).collect();
+        let kind = targets::of(plan.target);
+        let samples = Samples { plan, targets: &resolved.dataset.targets, views: &of_samples };
+        let mut whole = None;
+        let targets = match kind.whole(&samples)? {
+            None => kind.kept(&resolved.dataset.targets, &kept)?,
+            Some(of_whole) => {
+                let Rows::Stored(stored) = rows else {
+                    return Err(Error::bad_input("parts of samples are trained from what is stored")
+                        .hint("store it with `cache.store: activations`"));
+                };
+                let parts = of_whole.parts(stored.specs())?;
+                for rows in [&mut train, &mut valid, &mut test, &mut pool] {
+                    *rows = parts.rows(rows);
+                }
+                if train.is_empty() {
+                    return Err(no_part());
+                }
+                let stored_rows = stored_rows.unwrap_or(train.len());
+                let graph = graph_in_use(plan, resolved.tail.as_ref(), stored.specs(), stored_rows)?;
+                let samples = StoredRows::new(resolved, columns, &kept[..plain])?;
+                rows = Rows::Stored(stored.by_parts(&parts));
+                kept = kept.iter().flat_map(|row| std::iter::repeat_n(*row, parts.grid.places())).collect();
+                let targets = Kept::Classes(parts.targets.clone());
+                whole = Some(OfWhole { targets: of_whole, parts, graph, samples });
+                targets
             }
-            let of_pixels = segmentation::graph(plan, rows.specs(), stored_rows.unwrap_or(train.len()))?;
-            let pictures = StoredRows::new(resolved, columns, &kept)?;
-            rows = match rows {
-                Rows::Stored(rows) => Rows::Stored(rows.by_places(found.grid())),
-                Rows::Live(_) => return Err(Error::bad_input("masks are trained on stored tokens")),
-            };
-            kept = kept.iter().flat_map(|row| std::iter::repeat_n(*row, found.grid().places())).collect();
-            targets = Some(Kept::Classes(places));
-            masks = Some((found, of_pixels, pictures));
-        }
+        };
         Ok(Self {
             graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
             tail: resolved.tail.clone(),
             model: plan.plan.model.clone(),
-            targets: targets.unwrap_or_else(|| Kept::of(&resolved.dataset.targets, &kept)),
+            targets,
             weights: resolved.dataset.weights.as_ref().map(|all| kept.iter().map(|&row| all[row]).collect()),
-            masks,
+            whole,
             task: plan.plan.train.loss().task(),
             rows,
             kept,
@@ -152,9 +175,9 @@ impl Training {
             graph: graph(plan, None, rows.specs(), train.len())?,
             tail: None,
             model: plan.plan.model.clone(),
-            targets: Kept::of(targets, &kept),
+            targets: targets::of(plan.target).kept(targets, &kept)?,
             weights,
-            masks: None,
+            whole: None,
             task: plan.plan.train.loss().task(),
             rows: Rows::Stored(rows),
             kept,
@@ -178,6 +201,17 @@ impl Training {
     /// The rows that a trial of this plan is trained on.
     pub fn trial_rows(&self) -> TrialRows {
         TrialRows { train: self.train.clone(), valid: self.valid.clone(), pool: self.pool.clone() }
+    }
+
+    /// What of the rows of this data some samples are: themselves, or the parts of them that have a target.
+    ///
+    /// # Errors
+    /// No training rows are left.
+    pub fn parts_of(&self, samples: TrialRows) -> Result<TrialRows> {
+        let Some(OfWhole { parts, .. }) = &self.whole else { return Ok(samples) };
+        let TrialRows { train, valid, pool } = samples;
+        let rows = TrialRows { train: parts.rows(&train), valid: parts.rows(&valid), pool: parts.rows(&pool) };
+        if rows.train.is_empty() { Err(no_part()) } else { Ok(rows) }
     }
 
     /// Trains several plans that differ above the cut or in their rows alone. One that fails is told to `watch`.
@@ -317,9 +351,9 @@ impl Training {
         self.graph.outputs().first().map_or(0, |(_, id)| self.graph.shape(*id).last())
     }
 
-    /// Whether a row is a place of a picture, and not a sample.
-    pub fn is_of_masks(&self) -> bool {
-        self.masks.is_some()
+    /// Whether a row is a part of a sample, and not a sample.
+    pub fn is_of_parts(&self) -> bool {
+        self.whole.is_some()
     }
 
     /// What the outputs are.
@@ -367,15 +401,10 @@ impl Training {
                 all.extend(train::evaluate(&self.graph, weights, &self.data(), rows, &self.config, name)?);
             }
         }
-        if let Some((masks, graph, pictures)) = &self.masks {
-            for (name, rows) in self.splits() {
-                let places = masks.grid().places() as u32;
-                let mut of_split: Vec<u32> = rows.iter().map(|row| row / places).collect();
-                of_split.dedup();
-                if !of_split.is_empty() {
-                    let measured = masks.measure(graph, weights, pictures, &of_split)?;
-                    all.extend(measured.into_iter().map(|(metric, value)| (format!("{name}/{metric}"), value)));
-                }
+        if let Some(OfWhole { targets, parts, graph, samples }) = &self.whole {
+            for (name, rows) in self.splits().into_iter().filter(|(_, rows)| !rows.is_empty()) {
+                let measured = targets.measure(graph, weights, samples, &parts.samples(rows))?;
+                all.extend(measured.into_iter().map(|(metric, value)| (format!("{name}/{metric}"), value)));
             }
         }
         let main = self.config.metrics.first().map(|metric| metric.name()).unwrap_or_default();
@@ -386,6 +415,11 @@ impl Training {
         let summary = shown.collect::<Vec<_>>().join(", ");
         Ok((all, summary))
     }
+}
+
+/// There is nothing to train on.
+fn no_part() -> Error {
+    Error::bad_input("no place of the training masks has a class")
 }
 
 /// A head that is solved, as a trial of one epoch.

@@ -1,6 +1,6 @@
 //! The targets of the rows that are kept, as trainers take them.
 
-use crate::data;
+use crate::base::Error;
 use crate::graph::Targets;
 
 /// Targets by position of the kept rows.
@@ -16,27 +16,9 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// Those of some rows of a data set.
-    pub fn of(targets: &data::Targets, rows: &[usize]) -> Self {
-        let width = targets.names().len();
-        match targets {
-            data::Targets::Classes { of_row, .. } => Self::Classes(rows.iter().map(|&row| of_row[row]).collect()),
-            data::Targets::MultiLabel { of_row, .. } => {
-                let mut values = vec![0.0; rows.len() * width];
-                for (values, &row) in values.chunks_exact_mut(width.max(1)).zip(rows) {
-                    of_row[row].iter().for_each(|&label| values[label as usize] = 1.0);
-                }
-                Self::MultiLabel(width, values)
-            }
-            data::Targets::Values { of_row, .. } => {
-                Self::Values(width, rows.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
-            }
-            data::Targets::Pairs { of_row, .. } => {
-                Self::Pairs(width, rows.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
-            }
-            // Their rows are places, which only a network's tokens say.
-            data::Targets::Masks { .. } => Self::Classes(Vec::new()),
-        }
+    /// What a kind of targets says of those of another one.
+    pub fn of_another_kind() -> Error {
+        Error::failed("the targets are of another kind than the plan's")
     }
 
     /// As trainers take them.
@@ -53,16 +35,24 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data;
+    use crate::run::targets::of;
 
     #[test]
     fn rows_keep_their_targets() {
         let names = vec!["a".to_string(), "b".into()];
         let labels = data::Targets::MultiLabel { names: names.clone(), of_row: vec![vec![1], vec![], vec![0, 1]] };
-        let kept = Kept::of(&labels, &[2, 0]);
+        let kept = of(labels.kind()).kept(&labels, &[2, 0]).unwrap();
         assert_eq!(kept.targets(), Targets::MultiLabel { width: 2, values: &[1.0, 1.0, 0.0, 1.0] });
         let pairs = data::Targets::Pairs { names: names.clone(), of_row: vec![0, 1, 0, 2] };
-        assert_eq!(Kept::of(&pairs, &[1]).targets(), Targets::Pairs { fields: 2, samples: &[0, 2] });
+        assert_eq!(
+            of(pairs.kind()).kept(&pairs, &[1]).unwrap().targets(),
+            Targets::Pairs { fields: 2, samples: &[0, 2] }
+        );
         let values = data::Targets::Values { names, of_row: vec![1.0, 2.0, 3.0, 4.0] };
-        assert_eq!(Kept::of(&values, &[1]).targets(), Targets::Values { width: 2, values: &[3.0, 4.0] });
+        assert_eq!(
+            of(values.kind()).kept(&values, &[1]).unwrap().targets(),
+            Targets::Values { width: 2, values: &[3.0, 4.0] }
+        );
     }
 }
