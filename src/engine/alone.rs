@@ -42,6 +42,10 @@ impl Engine for OneByOne<'_> {
         Ok(())
     }
 
+    fn row_shapes(&mut self, inputs: &[InputTensor<'_>]) -> Result<Option<Vec<Vec<usize>>>> {
+        self.0.row_shapes(inputs)
+    }
+
     fn parts(&mut self) -> Vec<Box<dyn Engine + '_>> {
         self.0.parts().into_iter().map(|part| Box::new(OneByOne(part)) as Box<dyn Engine + '_>).collect()
     }

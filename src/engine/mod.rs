@@ -118,6 +118,15 @@ pub fn run_on(engine: &mut dyn Engine, inputs: &[Tensor], outputs: &mut [Vec<f32
     engine.run(&chosen, outputs)
 }
 
+/// [`Engine::row_shapes`] of prepared inputs.
+///
+/// # Errors
+/// Those of [`run_on`].
+pub fn row_shapes_on(engine: &mut dyn Engine, inputs: &[Tensor]) -> Result<Option<Vec<Vec<usize>>>> {
+    let chosen = choose(engine.inputs(), inputs)?;
+    engine.row_shapes(&chosen)
+}
+
 /// The tensors that some inputs take, in their order.
 fn choose<'a>(ports: &[Port], inputs: &'a [Tensor]) -> Result<Vec<InputTensor<'a>>> {
     let of_port = |port: &Port| {
@@ -160,6 +169,14 @@ pub trait Engine: Send {
     /// # Errors
     /// The runtime's own, and inputs or outputs that do not fit the model.
     fn run(&mut self, inputs: &[InputTensor<'_>], outputs: &mut [Vec<f32>]) -> Result<()>;
+
+    /// The shapes of the outputs' rows for some inputs, by running them; `None` where the engine does not tell.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`].
+    fn row_shapes(&mut self, _inputs: &[InputTensor<'_>]) -> Result<Option<Vec<Vec<usize>>>> {
+        Ok(None)
+    }
 
     /// Engines that give the same and may run at the same time, a batch each, on a part of the threads: who has many
     /// batches loses no time at the end of each. None where the engine is of one piece.

@@ -144,6 +144,14 @@ impl Engine for OnnxRuntime {
         run_session(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, outputs)
     }
 
+    fn row_shapes(&mut self, inputs: &[InputTensor<'_>]) -> Result<Option<Vec<Vec<usize>>>> {
+        let mut shapes = Vec::new();
+        with_results(&mut self.lanes[0], (&self.inputs, &self.outputs), inputs, |_, shape, _| {
+            shapes.push(shape.iter().skip(1).map(|&size| usize::try_from(size).unwrap_or(0)).collect());
+        })?;
+        Ok(Some(shapes))
+    }
+
     fn parts(&mut self) -> Vec<Box<dyn Engine + '_>> {
         if self.lanes.len() < 2 {
             return Vec::new();

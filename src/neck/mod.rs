@@ -43,8 +43,7 @@ pub use pool::{ClsToken, Gap, Gem, Gmp};
 pub use standardize::Standardize;
 pub use transformer::Transformer;
 
-/// The end of the name of an input that says which tokens of another are real.
-pub const MASK: &str = ".mask";
+pub use crate::graph::import::MASK;
 
 fn padded(output: &str, what: &str) -> Error {
     Error::bad_input(format!("samples have different numbers of tokens of `{output}`, and {what}"))

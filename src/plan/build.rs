@@ -6,7 +6,7 @@ use super::rules::{Check, RULES};
 use super::whole;
 use super::{BackbonePlan, CachePlan, EnginePlan, ModelPlan, Plan, Seeds, TailPlan};
 use crate::backbone::{Catalogue, Entry};
-use crate::base::{Error, Place, Problems, Result};
+use crate::base::{DType, Error, Place, Problems, Result};
 use crate::data::TargetKind;
 use crate::graph::Task;
 use crate::graph::onnx::{OutputSpec, Select};
@@ -49,6 +49,7 @@ impl Plan {
         let only = || backbone(recipe, catalogue);
         let backbone = towers.values().next().cloned().map_or_else(only, Ok)?;
         let outputs = outputs(recipe);
+        let cache = CachePlan { dtype: dtype(recipe, &backbone), store: recipe.cache.store };
         Ok(Self {
             name: recipe.name.clone(),
             seeds: Seeds {
@@ -80,7 +81,7 @@ impl Plan {
                     .then(|| recipe.engine.calibration.clone().unwrap_or_default()),
             },
             data: recipe.data.clone(),
-            cache: CachePlan { dtype: recipe.cache.dtype, store: recipe.cache.store },
+            cache,
             train: TrainConfig {
                 loss: Some(train.loss.clone().unwrap_or_else(|| loss_of(recipe.data.target_kind(), outputs))),
                 seed: None,
@@ -172,6 +173,7 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         Some(entry) => cut_at(entry, config.outputs.as_deref(), recipe.model.full.is_some())?,
         None => config.outputs.iter().flatten().map(|tensor| as_it_is(tensor)).collect(),
     };
+    let tail = tail(config, entry).or_else(|| whole::tail(recipe));
     Ok(BackbonePlan {
         name: entry.map_or_else(|| source.address.file_name().to_string(), |entry| entry.name.clone()),
         family: entry.map(|entry| entry.family.clone()),
@@ -179,10 +181,29 @@ fn backbone(recipe: &Recipe, catalogue: &Catalogue) -> Result<BackbonePlan> {
         licence: entry.map(|entry| entry.licence.clone()),
         source,
         outputs,
-        preprocess: preprocess(recipe, entry)?,
-        tail: tail(config, entry).or_else(|| whole::tail(recipe)),
+        preprocess: of_one_length(preprocess(recipe, entry)?, tail.as_ref()),
+        tail,
         tokenizer: tokenizer(recipe, entry).cloned(),
     })
+}
+
+/// Where a part of a network of texts is trained, all texts have as many tokens, so that what it is trained on has one
+/// shape.
+fn of_one_length(preprocess: Transform, tail: Option<&TailPlan>) -> Transform {
+    match preprocess {
+        Transform::Text(steps) if tail.is_some() => {
+            Transform::Text(TextPreprocess { pad_to: steps.pad_to.or(Some(steps.max_tokens)), ..steps })
+        }
+        other => other,
+    }
+}
+
+/// How activations are stored: ids of tokens and masks of attention as they are.
+fn dtype(recipe: &Recipe, backbone: &BackbonePlan) -> DType {
+    match backbone.preprocess {
+        Transform::Text(_) if backbone.tail.is_some() => DType::F32,
+        _ => recipe.cache.dtype,
+    }
 }
 
 /// Whether all of the network is trained, from its input on.

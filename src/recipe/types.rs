@@ -254,7 +254,8 @@ impl Provider {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// The element type in the store. A value that does not fit it is an error that names the tensor.
+    /// The element type in the store. A value that does not fit it is an error that names the tensor. Where a part of a
+    /// network of texts is trained it is always `f32`, for ids of tokens and masks of attention.
     pub dtype: DType,
     /// What is stored. The numbers of a run do not depend on it.
     pub store: StoreMode,

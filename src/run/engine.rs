@@ -15,7 +15,8 @@ use crate::engine::precision::{Calibration, CalibrationSamples, Conversion};
 use crate::engine::runtime::{self, Prepared};
 use crate::engine::verify::compare;
 use crate::engine::{
-    BuildRequest, Built, Engine, Manifest, OneByOne, OnnxRuntime, build, fetch_model, part, run_on, shelf,
+    BuildRequest, Built, Engine, Manifest, OneByOne, OnnxRuntime, build, fetch_model, part, row_shapes_on, run_on,
+    shelf,
 };
 use crate::plan::key::Ingredients;
 use crate::plan::{Plan, ResolvedPlan};
@@ -88,7 +89,7 @@ pub fn columns(resolved: &Resolved, context: &Context<'_>) -> Result<(Columns, S
     let built = compared(built, resolved, context)?;
     let shapes = match known_shapes(&built) {
         Some(shapes) => shapes,
-        None => shapes(&built, &mut *resolved.source.open(&built)?, &resolved.source.ready)?,
+        None => shapes(&built, &mut *resolved.source.open(&built)?, resolved.source.probed(&resolved.plan))?,
     };
     let store = Store::open(context.home)?;
     let plan = &resolved.plan;
@@ -217,6 +218,11 @@ impl Source {
         }
     }
 
+    /// How samples become the model's inputs, and whether what comes out has one shape, as what is trained on needs.
+    pub fn probed(&self, plan: &ResolvedPlan) -> (&Ready, bool) {
+        (&self.ready, plan.frontier.is_some())
+    }
+
     /// Whether there is a model in fp32: an engine that stands in for its source may be in fp16.
     pub fn has_fp32(&self) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.manifest.precision == Precision::Fp32.name())
@@ -333,13 +339,17 @@ fn known_shapes(built: &Built) -> Option<Vec<RowShape>> {
     outputs.map(|output| Some(shape(output.shape.as_ref()?.iter().copied().collect::<Option<_>>()?))).collect()
 }
 
-/// The shape of one row of every output: from the manifest, else from the runtime, else by running once.
+/// The shape of one row of every output: from the manifest, else from the runtime, else by running once. With `fixed` no
+/// shape varies from sample to sample.
 ///
 /// # Errors
 /// Those of the engine; an output that is empty.
-pub fn shapes(built: &Built, engine: &mut dyn Engine, ready: &Ready) -> Result<Vec<RowShape>> {
+pub fn shapes(built: &Built, engine: &mut dyn Engine, (ready, fixed): (&Ready, bool)) -> Result<Vec<RowShape>> {
     if let Some(shapes) = known_shapes(built) {
         return Ok(shapes);
+    }
+    if fixed && let Some(shapes) = row_shapes_on(engine, &ready.probe(0, 0))? {
+        return Ok(shapes.into_iter().map(|shape| RowShape { shape, per_token: false }).collect());
     }
     // Two samples of different sizes tell what varies.
     let (mut tokens, mut sizes) = (Vec::new(), Vec::new());

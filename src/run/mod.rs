@@ -88,6 +88,9 @@ pub fn run(plan: &Plan, recipe: &str, context: &Context<'_>, fresh: bool) -> Res
     if let Some(norms) = resolved.tail.as_ref().and_then(tail::norms) {
         context.progress.event(Event::Detail(norms));
     }
+    if let Some(padding) = tail::padding(&resolved) {
+        context.progress.event(Event::Warning(padding));
+    }
     let id = resolved.plan.id();
     if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         return Ok(Finished { record, was_there: true });

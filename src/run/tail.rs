@@ -1,15 +1,20 @@
 //! The part of the backbone that is trained, found in the source model before anything is computed.
 
 use super::engine::Source;
+use super::resolve::Resolved;
 use crate::base::{Error, Result};
+use crate::data::Row;
 use crate::graph::Graph;
-use crate::graph::import::{Start, Tail};
-use crate::graph::onnx;
+use crate::graph::import::{Start, Tail, Texts};
 use crate::graph::onnx::proto::{GraphProto, ModelProto};
 use crate::graph::onnx::splice::{UNFOLDED, metadata};
+use crate::graph::onnx::{self, OutputSpec};
+use crate::graph::op::Op;
 use crate::plan::Plan;
 use crate::recipe::Mode;
+use crate::sample::Ready;
 use crate::sample::image::ImagePreprocess;
+use crate::sample::text::{TextInput, TextPreprocess};
 
 /// What of the backbone is trained; `None` in mode `frozen`.
 ///
@@ -19,6 +24,11 @@ pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
     let backbone = &plan.model.backbone;
     let Some(config) = &backbone.tail else { return Ok(None) };
     let model = onnx::read(&source.model.path)?;
+    if let Some(steps) = backbone.preprocess.text() {
+        let tail = of_texts(model, &backbone.outputs, config.from.as_deref(), steps)?;
+        check(&tail, plan, source)?;
+        return Ok(Some(tail));
+    }
     let from = match &config.from {
         Some(from) => from.clone(),
         None => {
@@ -26,18 +36,40 @@ pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
             input(&model)?
         }
     };
-    // A text's length is its own.
     let row = backbone.preprocess.image().map(ImagePreprocess::output_shape);
     let tail = Tail::find(model, &backbone.outputs, &from, row.as_ref().map(<[usize; 3]>::as_slice))?;
-    // What cannot be trained is told now, not after the pass over the data.
-    let shapes: Option<Vec<Vec<usize>>> = tail.row_shapes().into_iter().collect();
-    if let Some(shapes) = shapes {
-        let mut graph = Graph::new();
-        let inputs = tail.frontier().iter().zip(shapes).map(|(spec, shape)| graph.input(&spec.name, &shape));
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        tail.build(&mut graph, &inputs, start(plan))?;
-    }
+    check(&tail, plan, source)?;
     Ok(Some(tail))
+}
+
+/// What is trained of a network of texts, from a block or a tensor on, or else from its first weights.
+fn of_texts(model: ModelProto, outputs: &[OutputSpec], from: Option<&str>, steps: &TextPreprocess) -> Result<Tail> {
+    let inputs = model.graph.iter().flat_map(|graph| &graph.input);
+    let mask = inputs.map(|input| &input.name).find(|name| steps.inputs.takes(name) == Some(TextInput::Mask)).cloned();
+    let tokens = steps.pad_to.unwrap_or(steps.max_tokens) as usize;
+    Tail::of_texts(model, outputs, from, Texts { tokens, mask })
+}
+
+/// Tells what cannot be trained now, not after the pass over the data.
+fn check(tail: &Tail, plan: &Plan, source: &Source) -> Result<()> {
+    let shapes: Option<Vec<Vec<usize>>> = tail.row_shapes().into_iter().collect();
+    let Some(shapes) = shapes else { return Ok(()) };
+    let mut graph = Graph::new();
+    let inputs = tail.frontier().iter().zip(shapes).map(|(spec, shape)| graph.input(&spec.name, &shape));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    tail.build(&mut graph, &inputs, start(plan))?;
+    let tables = graph.nodes().iter().filter(|node| matches!(node.op, Op::Embedding(_)));
+    let largest = tables.filter_map(|node| graph.shape(*node.inputs.first()?).dims.first().copied()).max();
+    if let (Some(entries), Ready::Text(encoder)) = (largest, &source.ready)
+        && encoder.vocabulary() > entries
+    {
+        let tokens = encoder.vocabulary();
+        return Err(Error::bad_input(format!(
+            "the tokenizer has {tokens} tokens, and the network that is trained on them a table of {entries}"
+        ))
+        .hint("name the network's own `tokenizer.json`"));
+    }
+    Ok(())
 }
 
 /// What becomes of the norms of a trained part with convolutions, in words.
@@ -50,6 +82,29 @@ pub fn norms(tail: &Tail) -> Option<String> {
         )),
         [_, norms] => Some(format!("{norms} BatchNorms train on the statistics of each batch, and keep running ones")),
     }
+}
+
+/// Rows whose length is looked at.
+const LOOKED_AT: usize = 1000;
+
+/// That texts are much shorter than what they are padded to, in words: all of it is trained on.
+pub fn padding(resolved: &Resolved) -> Option<String> {
+    let (Ready::Text(encoder), Some(_)) = (&resolved.source.ready, &resolved.tail) else { return None };
+    let padded = encoder.steps().pad_to? as usize;
+    let length = |row: &Row| -> Option<usize> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        row.samples.first()?.read(&mut first).ok()?;
+        let pair = row.samples.get(1).map(|sample| sample.read(&mut second)).transpose().ok()?;
+        Some(encoder.encode(&first, pair.map(|()| second.as_slice())).ok()?.real)
+    };
+    let longest = resolved.dataset.rows.iter().take(LOOKED_AT).filter_map(length).max()?;
+    (2 * longest <= padded).then(|| {
+        let factor = padded / longest;
+        format!(
+            "texts have at most {longest} tokens (of the first {LOOKED_AT}), and are padded to {padded}: with \
+             `data.preprocess.max_tokens: {longest}` a step would take about a {factor}th of the time"
+        )
+    })
 }
 
 /// What the weights of the trained part are before training.

@@ -55,7 +55,7 @@ impl Tower {
         if !may_batch(&built, &mut *engine, &|seed| source.ready.probe(seed, 0), &source.engine.describe())? {
             engine = Box::new(OneByOne(engine));
         }
-        let shapes = engine::shapes(&built, &mut *engine, &source.ready)?;
+        let shapes = engine::shapes(&built, &mut *engine, source.probed(plan))?;
         let names = plan.cut().iter().map(|output| engine::input_name(field, &output.name));
         let outputs = names.zip(shapes).collect();
         let fields = plan.plan.data.fields();

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::graph::import::Texts;
 use crate::graph::onnx::proto::ModelProto;
 use crate::graph::onnx::{OutputSpec, Select};
 use crate::loss::LossConfig;
@@ -272,4 +273,29 @@ fn every_family_of_tails() {
         let case = Case::new(json!({"optimizer": {"kind": "sgd", "lr": 1e-3}, "clip_norm": 1.0}));
         case.check_graph(&graph, &features);
     }
+}
+
+#[test]
+fn networks_of_texts_from_their_ids_on() {
+    let model = ModelProto::decode(&include_bytes!("../../tests/reference/live/bert.onnx")[..]).unwrap();
+    let output = [OutputSpec { name: "out".into(), tensor: "logits".into(), select: Select::All }];
+    let texts = Texts { tokens: 8, mask: Some("attention_mask".into()) };
+    let tail = Tail::of_texts(model, &output, None, texts).unwrap();
+    let mut features = InMemory::new(ROWS);
+    for (spec, shape) in tail.frontier().iter().zip(tail.row_shapes()) {
+        let shape = shape.unwrap_or(vec![1, 8, 8]);
+        let n = ROWS * shape.iter().product::<usize>();
+        let values = (0..n).map(|at| match spec.tensor.as_str() {
+            "input_ids" => (at * 7 % 12) as f32,
+            "token_type_ids" => (at % 2) as f32,
+            // All tokens are real.
+            _ => 1.0,
+        });
+        features = features.with(&spec.name, &shape, values.collect()).unwrap();
+    }
+    let (neck, head) = (NeckChain::default(), HeadConfig::default());
+    let inputs = features.inputs().to_vec();
+    let graph = build_graph_above(Some((&tail, Start::Pretrained)), &neck, &head, &inputs, CLASSES, 0).unwrap();
+    assert!(graph.nodes().iter().any(|node| matches!(node.op, crate::graph::Op::Embedding(_))));
+    Case::new(json!({"optimizer": {"kind": "sgd", "lr": 1e-2}})).check_graph(&graph, &features);
 }

@@ -10,6 +10,7 @@ mod headline;
 mod hub;
 mod hub_data;
 mod images;
+mod live;
 mod masks;
 mod pack;
 mod pairs;

@@ -7,7 +7,8 @@
 input's name and `size` its height and width. `trust` lets what comes with the model run: a repository's code, or
 weights that are pickles of whole models; `code` is a checkout of the repository. With `whole` the model's own output is
 there too, as `logits`. With `train` nothing is folded: each BatchNorm is a node (in the form for evaluation, of which
-both forms are made), weights are as the framework names them, and Dropout drops.
+both forms are made), weights are as the framework names them, and Dropout drops, as does stochastic depth at the rates
+that the framework's model has.
 
 The last line of standard output is JSON: {"done": true}, {"refused": "...", "hint": "..."} for what a user can
 mend, or {"failed": "..."}. Weights are read
@@ -226,16 +227,26 @@ def from_github(name, published, code):
     return make(*ast.literal_eval(f"[{arguments}]"))
 
 
-def from_transformers(name, published, config=None):
-    """A model by its repository, or with random weights by a configuration."""
+def from_transformers(name, published, whole=False):
+    """A model by its repository, or with random weights by a configuration; `whole` with its own classifier."""
     import transformers
 
-    config = config or transformers.AutoConfig.from_pretrained(name)
+    config = transformers.AutoConfig.from_pretrained(name)
     # The image tower of a pair stands alone.
     kind = transformers.CLIPVisionModelWithProjection if config.model_type.startswith("clip") else transformers.AutoModel
+    if whole:
+        made = (getattr(config, "architectures", None) or [""])[0]
+        kinds = {
+            "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
+            "ForImageClassification": transformers.AutoModelForImageClassification,
+        }
+        known = [of for end, of in kinds.items() if made.endswith(end)]
+        if not known:
+            raise Refused(f"`{name}` has no classifier of its own", "leave `--whole` out; a recipe's head stands on it")
+        kind = known[0]
     if published:
         return kind.from_pretrained(name, config=config, attn_implementation="eager")
-    make = kind._from_config if kind is not transformers.AutoModel else kind.from_config
+    make = kind.from_config if kind.__name__.startswith("AutoModel") else kind._from_config
     return make(config, attn_implementation="eager")
 
 
@@ -316,12 +327,39 @@ def dropping(net):
     """The network with its Dropout as in training, and all else as in evaluation."""
     import torch
 
-    for inner in net.modules():
+    for inner in list(net.modules()):
         if isinstance(inner, torch.nn.modules.dropout._DropoutNd) and inner.p > 0:
             inner.train()
+        for name, path in list(inner.named_children()):
+            rate = depth_rate(path)
+            if rate > 0:
+                setattr(inner, name, drop_path(rate))
     # Of the outermost alone: else weights that are equal before training would become one.
     net.training = True
     return net
+
+
+def depth_rate(module):
+    """With which probability a module drops all of a sample: that of timm's, torchvision's and transformers'."""
+    kind = type(module).__name__
+    if kind == "StochasticDepth" and module.mode == "row":
+        return module.p
+    return (getattr(module, "drop_prob", None) or 0.0) if kind.endswith("DropPath") else 0.0
+
+
+def drop_path(rate):
+    """Stochastic depth (Huang et al., 2016) as Dropout of one number for each sample."""
+    import torch
+
+    class DropPath(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = torch.nn.Dropout(rate)
+
+        def forward(self, x):
+            return x * self.drop(torch.ones([1] * x.dim()).expand(x.shape[0], *[1] * (x.dim() - 1)))
+
+    return DropPath().train()
 
 
 def export(net, names, request):
@@ -338,12 +376,52 @@ def export(net, names, request):
         net = dropping(net)
         # In every other mode the exporter folds norms into convolutions, and transposes into weights.
         arguments |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    traced(net, image, request["out"], arguments)
+    without_copies(request["out"], names)
+
+
+def traced(net, inputs, out, arguments):
+    import torch
+
     with torch.no_grad():
         try:
-            torch.onnx.export(net, image, request["out"], opset_version=17, dynamo=False, **arguments)
+            torch.onnx.export(net, inputs, out, opset_version=17, dynamo=False, **arguments)
         except TypeError:  # before the second exporter there was no choice
-            torch.onnx.export(net, image, request["out"], opset_version=17, **arguments)
-    without_copies(request["out"], names)
+            torch.onnx.export(net, inputs, out, opset_version=17, **arguments)
+
+
+def export_texts(net, request):
+    """A network of transformers that takes texts, with as many tokens as one likes."""
+    import inspect
+
+    import torch
+
+    takes = inspect.signature(net.forward).parameters
+    kinds = getattr(net.config, "type_vocab_size", 0)
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if kinds > 1 and "token_type_ids" in takes else [])
+
+    class Texts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, *inputs):
+            cache = {"use_cache": False} if "use_cache" in takes else {}
+            return alone(self.net(**dict(zip(names, inputs)), **cache, return_dict=False))
+
+    ids = torch.full((2, 7), 5, dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    whole = request.get("whole", False)
+    output = OWN if whole else "last_hidden_state"
+    axes = {name: {0: "batch", 1: "tokens"} for name in names}
+    axes[output] = {0: "batch"} if whole else {0: "batch", 1: "tokens"}
+    arguments = {"input_names": names, "output_names": [output], "dynamic_axes": axes}
+    made = Texts().eval()
+    if request.get("train"):
+        made = dropping(made)
+        arguments |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    traced(made, (ids, mask, torch.zeros_like(ids))[: len(names)], request["out"], arguments)
 
 
 def without_copies(path, names):
@@ -448,10 +526,9 @@ def run(request):
     whole = not request.get("modules") and not request.get("part")
     # What no entry of the catalogue names the inner tensors of goes through the exporter of its own project.
     own = {"hf": ("optimum", with_optimum), "ultralytics": ("ultralytics", with_ultralytics)}
-    if whole and source in own and (request["weights"] == "default" or not request.get("entry")):
-        if request.get("train") or request.get("whole"):
-            word = "--train" if request.get("train") else "--whole"
-            raise Refused(f"`{source}:` goes through its project's own exporter, which knows no `{word}`", "export it by hand")
+    # In training, and with what it classifies by, it is traced here.
+    plain = not (request.get("train") or request.get("whole"))
+    if plain and whole and source in own and (request["weights"] == "default" or not request.get("entry")):
         needs, export_whole = own[source]
         check(needs)
         return export_whole(request)
@@ -459,6 +536,15 @@ def run(request):
     import torch
 
     torch.manual_seed(request.get("seed", 0))
+    if whole and source == "hf":
+        name = request["model"].split(":", 1)[1]
+        published = request["weights"] == "default"
+        net = fetched(request["model"], lambda: from_transformers(name, published, request.get("whole")))
+        if request["weights"] not in ("default", "random"):
+            load(net, request["model"], request["weights"])
+        if net.main_input_name == "input_ids":
+            return export_texts(net.eval(), request)
+        return export(*prepare(net.eval(), request), request)
     made = [request.get(key) for key in ("named", "trust", "code")]
     net, names = prepare(create(request["model"], request["weights"], *made), request)
     export(net, names, request)

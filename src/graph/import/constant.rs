@@ -1,8 +1,10 @@
 //! What is known without running: weights, numbers, and what is computed from them alone.
 
+use std::ops::Range;
+
 use crate::base::{Error, Result};
 use crate::graph::onnx::proto::{DataType, NodeProto, TensorProto};
-use crate::graph::onnx::shape::{Fact, Number};
+use crate::graph::onnx::shape::{Fact, Number, axis_of};
 
 /// A tensor that is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,16 @@ pub(super) struct Constant {
 pub(super) enum Data {
     Floats(Vec<f32>),
     Ints(Vec<i64>),
+}
+
+impl Data {
+    /// Some ranges of the elements, one after the other.
+    fn pick(&self, ranges: impl Iterator<Item = Range<usize>>) -> Self {
+        match self {
+            Self::Floats(values) => Self::Floats(ranges.flat_map(|range| values[range].iter().copied()).collect()),
+            Self::Ints(values) => Self::Ints(ranges.flat_map(|range| values[range].iter().copied()).collect()),
+        }
+    }
 }
 
 impl Constant {
@@ -78,6 +90,50 @@ impl Constant {
         Ok(self)
     }
 
+    /// The places of some numbers along the first axis. Numbers that are all the same give one place, which stands for
+    /// each: places of a weight are parameters, and no two of them may be the same.
+    ///
+    /// # Errors
+    /// Another axis; a number outside; some numbers are the same, and not all.
+    fn rows(&self, axis: i64, index: &Self) -> Result<Self> {
+        let size = self.dims.first().copied().unwrap_or(0);
+        let place = |i: &i64| usize::try_from(if *i < 0 { i + size as i64 } else { *i }).ok().filter(|i| *i < size);
+        let places = index.ints().and_then(|ints| ints.iter().map(place).collect::<Option<Vec<usize>>>());
+        let (Some(mut places), 0) = (places, axis) else {
+            return Err(Error::bad_input("it takes places that are not there, or not along the first axis"));
+        };
+        let mut dims = index.dims.clone();
+        let mut sorted = places.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() == 1 && places.len() > 1 {
+            places.truncate(1);
+            dims.fill(1);
+        } else if self.weight.is_some() && sorted.len() < places.len() {
+            return Err(Error::bad_input("it takes some places of a weight several times"));
+        }
+        dims.extend(&self.dims[1..]);
+        let inner: usize = self.dims[1..].iter().product();
+        Ok(Self {
+            dims,
+            data: self.data.pick(places.iter().map(|place| place * inner..(place + 1) * inner)),
+            ..self.clone()
+        })
+    }
+
+    /// The places from `start` to `end` along an axis, both counted from the end if negative.
+    fn range(&self, axis: usize, start: i64, end: i64) -> Self {
+        let size = self.dims[axis];
+        let place = |x: i64| (if x < 0 { x.saturating_add(size as i64) } else { x }).clamp(0, size as i64) as usize;
+        let (start, end) = (place(start), place(end).max(place(start)));
+        let inner: usize = self.dims[axis + 1..].iter().product();
+        let outer: usize = self.dims[..axis].iter().product();
+        let parts = (0..outer).map(|block| (block * size + start) * inner..(block * size + end) * inner);
+        let mut dims = self.dims.clone();
+        dims[axis] = end - start;
+        Self { dims, data: self.data.pick(parts), ..self.clone() }
+    }
+
     /// Dimension `i` becomes what dimension `order[i]` was.
     pub fn transposed(self, order: &[usize]) -> Self {
         let strides: Vec<usize> = order.iter().map(|axis| self.dims[axis + 1..].iter().product()).collect();
@@ -111,6 +167,11 @@ pub(super) fn fold(node: &NodeProto, inputs: &[Option<&Constant>], fact: Option<
     if let Some(tensor) = node.attribute("value").and_then(|a| a.t.as_ref()).filter(|_| node.op_type == "Constant") {
         return Constant::read(tensor, false);
     }
+    if let (Some(Some(table)), Some(Some(index)), "Gather") = (inputs.first(), inputs.get(1), node.op_type.as_str())
+        && table.weight.is_some()
+    {
+        return table.rows(node.int_or("axis", 0), index).map(Some);
+    }
     if let Some(known) = fact.and_then(Constant::of_fact) {
         return Ok(Some(known));
     }
@@ -130,6 +191,26 @@ pub(super) fn fold(node: &NodeProto, inputs: &[Option<&Constant>], fact: Option<
             seen.sort_unstable();
             seen.into_iter().eq(0..first.dims.len()).then(|| first.clone().transposed(&order))
         }
+        "Slice" => {
+            let ints = |place: usize| inputs.get(place).copied().flatten().and_then(Constant::ints);
+            let of = |place: usize, name: &str| ints(place).or_else(|| node.ints(name)).map(<[i64]>::to_vec);
+            match (of(1, "starts"), of(2, "ends"), of(3, "axes"), ints(4)) {
+                (Some(starts), Some(ends), axes, steps) if steps.is_none_or(|steps| steps.iter().all(|s| *s == 1)) => {
+                    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+                    let mut part = first.clone();
+                    for ((start, end), axis) in starts.iter().zip(ends).zip(axes) {
+                        let Some(axis) = axis_of(axis, part.dims.len()) else { return Ok(None) };
+                        part = part.range(axis, *start, end);
+                    }
+                    Some(part)
+                }
+                _ => None,
+            }
+        }
+        "Gather" => match inputs.get(1).copied().flatten() {
+            Some(index) => Some(first.rows(node.int_or("axis", 0), index)?),
+            None => None,
+        },
         "Sqrt" => Some(map(first, f32::sqrt)),
         "Neg" => Some(map(first, |x| -x)),
         "Exp" => Some(map(first, f32::exp)),

@@ -25,6 +25,28 @@ impl<'a> Importer<'a> {
         self.put(node, view)
     }
 
+    /// `Where(mask, number, x)`: a number in the places of a mask that is 1 or 0, and in the others `x`, or another number.
+    pub(super) fn choice(&mut self, node: &'a NodeProto) -> Result<()> {
+        // Infinity times zero is no number.
+        let number = |importer: &Self, place: usize| {
+            importer.constant(node, place).and_then(Constant::scalar).map(|value| value.clamp(f32::MIN, f32::MAX))
+        };
+        let one = |value: f32| Constant { dims: Vec::new(), data: Data::Floats(vec![value]), weight: None };
+        let put = number(self, 1).ok_or_else(|| Error::bad_input("what it puts is not one number"))?;
+        let mask = self.view(node, 0)?;
+        let keeps = self.with_constant(BinaryKind::Sub, &mask, &one(1.0), true)?;
+        let kept = match number(self, 2) {
+            Some(other) => self.with_constant(BinaryKind::Mul, &keeps, &one(other), false)?,
+            None => {
+                let x = self.view(node, 2)?;
+                self.both(BinaryKind::Mul, &x, &keeps)?
+            }
+        };
+        let put = self.with_constant(BinaryKind::Mul, &mask, &one(put), false)?;
+        let view = self.both(BinaryKind::Add, &kept, &put)?;
+        self.put(node, view)
+    }
+
     pub(super) fn expand(&mut self, node: &'a NodeProto) -> Result<()> {
         let sizes = self.sizes(&node.output[0])?;
         if let Some(constant) = self.constant(node, 0).cloned() {

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::Start;
 use super::constant::Constant;
 use super::node::Importer;
+use super::texts::{self, Texts};
 use super::value::Item;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Result};
 use crate::graph::onnx::inspect::facts;
-use crate::graph::onnx::proto::{GraphProto, ModelProto, NodeProto};
+use crate::graph::onnx::proto::{DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::graph::onnx::shape::{self, Dim, Facts};
 use crate::graph::onnx::{OutputSpec, Select, cut, default_opset};
 use crate::graph::{Graph, Origin, ValueId};
@@ -26,7 +27,17 @@ pub struct Tail {
     /// The tensors that cross, as the cut model names them.
     crossing: Vec<String>,
     frontier: Vec<OutputSpec>,
-    outputs: Vec<String>,
+    outputs: Vec<Output>,
+    /// Of a network of texts.
+    texts: Option<Texts>,
+}
+
+/// An output of the trained part.
+#[derive(Debug, Clone)]
+struct Output {
+    name: String,
+    /// Whether it is the mean of the tokens of the tensor.
+    pooled: bool,
 }
 
 /// Where the trained part begins.
@@ -35,6 +46,8 @@ enum Begin {
     Tensor(String),
     /// At the nodes whose scope has this name.
     Block(String),
+    /// At the first weights.
+    Weights,
 }
 
 impl Tail {
@@ -50,11 +63,38 @@ impl Tail {
         let begin = begin(model.graph.as_ref().unwrap_or(&empty), train_from)?;
         let model = cut(model, outputs)?;
         let facts = facts(&model, row)?;
-        let outputs = outputs.iter().map(|spec| spec.name.clone()).collect();
-        Self::of_cut(model, facts, outputs, &begin, train_from)
+        let outputs = outputs.iter().map(|spec| Output { name: spec.name.clone(), pooled: false }).collect();
+        Self::of_cut(model, facts, outputs, &begin, train_from, None)
     }
 
-    fn of_cut(model: ModelProto, facts: Facts, outputs: Vec<String>, begin: &Begin, shown: &str) -> Result<Self> {
+    /// [`Tail::find`] in a network of texts; without `train_from` it is trained from its first weights on. A mean of
+    /// tokens becomes one of those that are no padding, and an output of every token is followed by its mask, named as
+    /// it with [`MASK`](texts::MASK) behind.
+    ///
+    /// # Errors
+    /// Those of [`Tail::find`]; an output that cannot be told from padding.
+    pub fn of_texts(model: ModelProto, outputs: &[OutputSpec], train_from: Option<&str>, texts: Texts) -> Result<Self> {
+        let empty = GraphProto::default();
+        let begin = match train_from {
+            Some(from) => begin(model.graph.as_ref().unwrap_or(&empty), from)?,
+            None => Begin::Weights,
+        };
+        let (specs, pooled) = texts::without_means(outputs, &texts)?;
+        let mut model = cut(model, &specs)?;
+        texts::drop_guards(&mut model);
+        let facts = facts(&model, Some(&[texts.tokens]))?;
+        let outputs = specs.into_iter().zip(pooled).map(|(spec, pooled)| Output { name: spec.name, pooled }).collect();
+        Self::of_cut(model, facts, outputs, &begin, train_from.unwrap_or("its inputs"), Some(texts))
+    }
+
+    fn of_cut(
+        model: ModelProto,
+        facts: Facts,
+        outputs: Vec<Output>,
+        begin: &Begin,
+        shown: &str,
+        texts: Option<Texts>,
+    ) -> Result<Self> {
         let opset = default_opset(&model)?;
         let graph = model.graph.as_ref().ok_or_else(|| Error::failed("the cut model has no graph"))?;
         let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
@@ -63,11 +103,23 @@ impl Tail {
         if let Begin::Tensor(tensor) = begin {
             reached.insert(tensor);
         }
+        // In a network of texts, weights and what is made of them.
+        let weight = |t: &&TensorProto| t.data_type() == DataType::Float && t.element_count().is_ok_and(|n| n > 1);
+        let mut weighty: HashSet<&str> = graph.initializer.iter().filter(weight).map(|t| t.name.as_str()).collect();
         let mut nodes = Vec::new();
         for (i, node) in graph.node.iter().enumerate() {
+            // How many tokens there are is known.
+            if texts.is_some() && node.is("Shape") {
+                continue;
+            }
             let runs = node.input.iter().any(|name| dynamic.contains(name.as_str()));
+            let weighs = texts.is_none() || node.input.iter().any(|name| weighty.contains(name.as_str()));
+            if weighs {
+                weighty.extend(node.output.iter().map(String::as_str));
+            }
             let starts = match begin {
-                Begin::Block(block) => runs && in_block(node, block),
+                Begin::Block(block) => runs && weighs && in_block(node, block),
+                Begin::Weights => runs && weighs,
                 Begin::Tensor(_) => false,
             };
             if runs {
@@ -79,8 +131,8 @@ impl Tail {
             }
         }
         let trained = |name: &String| nodes.iter().any(|i| graph.node[*i].output.contains(name));
-        if !outputs.iter().any(trained) {
-            let of: Vec<String> = outputs.iter().map(|name| format!("`{name}`")).collect();
+        if !outputs.iter().any(|output| trained(&output.name)) {
+            let of: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
             return Err(Error::bad_input(format!(
                 "{} does not depend on `{shown}`, so nothing would be trained",
                 of.join(" and ")
@@ -106,7 +158,7 @@ impl Tail {
                 open.extend(graph.node[*i].input.iter().map(String::as_str));
             }
         }
-        open.extend(outputs.iter().map(String::as_str));
+        open.extend(outputs.iter().map(|output| output.name.as_str()));
         let mut seen = HashSet::new();
         let mut next = 0;
         while let Some(name) = open.get(next).copied() {
@@ -119,14 +171,23 @@ impl Tail {
                 continue;
             }
             match maker {
-                Some(i) if !dynamic.contains(name) => {
+                Some(i) if !dynamic.contains(name) && !(texts.is_some() && has_batch(&facts, name)) => {
+                    wanted.insert(i);
+                    if !(texts.is_some() && graph.node[i].is("Shape")) {
+                        open.extend(graph.node[i].input.iter().map(String::as_str));
+                    }
+                }
+                _ if sized(name) => {}
+                // What a choice is made by crosses, for the numbers chosen may be infinite.
+                Some(i) if texts.is_some() && texts::chooses(&graph.node[i], &dynamic) => {
                     wanted.insert(i);
                     open.extend(graph.node[i].input.iter().map(String::as_str));
                 }
-                _ if sized(name) => {}
                 _ => crossing.push(name.into()),
             }
         }
+        let mask = texts.as_ref().and_then(|texts| texts.mask.as_ref());
+        crossing.extend(mask.filter(|mask| !crossing.contains(mask)).cloned().into_iter().collect::<Vec<_>>());
         let mut nodes: Vec<usize> = wanted.into_iter().collect();
         nodes.sort_unstable();
         // The tensor that the user named, by that name; others by their own. An output cannot be called like an
@@ -138,7 +199,7 @@ impl Tail {
             OutputSpec { name, tensor: tensor.into(), select: Select::All }
         };
         let frontier = crossing.iter().enumerate().map(spec).collect();
-        Ok(Self { model, opset, facts, nodes, crossing, frontier, outputs })
+        Ok(Self { model, opset, facts, nodes, crossing, frontier, outputs, texts })
     }
 
     /// The tensors that cross the cut, to be stored: the graph's inputs, in this order.
@@ -160,6 +221,10 @@ impl Tail {
     }
 
     fn row_shape(&self, tensor: &str) -> Option<Vec<usize>> {
+        // The trained part may not read it.
+        if let Some(texts) = self.texts.as_ref().filter(|texts| texts.mask.as_deref() == Some(tensor)) {
+            return Some(vec![texts.tokens]);
+        }
         self.facts.get(tensor)?.row_shape()?.into_iter().collect()
     }
 
@@ -211,16 +276,24 @@ impl Tail {
             let view = importer.views.whole(*id).map_err(plain)?;
             importer.define(name, Item::View(view));
         }
-        let kept: HashSet<&str> = self.outputs.iter().map(String::as_str).collect();
+        let kept: HashSet<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
         importer.run(&nodes, &kept).map_err(|(i, error)| (Some(self.nodes[i]), error))?;
+        let texts = self.texts.as_ref().and_then(|texts| Some((texts.tokens, texts.mask.as_ref()?)));
+        let mask = texts.and_then(|(tokens, mask)| {
+            Some((tokens, *inputs.get(self.crossing.iter().position(|name| name == mask)?)?))
+        });
         let mut ends: Vec<ValueId> = Vec::new();
-        for name in &self.outputs {
+        for Output { name, pooled } in &self.outputs {
             let view = importer.result(name).cloned();
             let view = view.ok_or_else(|| {
                 plain(Error::bad_input(format!("the output `{name}` is not computed from the sample")))
             })?;
             let mut id = importer.views.exact(&view).map_err(plain)?;
             let graph = &mut *importer.views.graph;
+            if let Some((_, mask)) = mask.filter(|_| *pooled) {
+                ends.push(texts::pool(graph, name, id, mask).map_err(plain)?);
+                continue;
+            }
             let value = &graph.values()[id.index()];
             if value.name != *name {
                 if ends.contains(&id) || !matches!(value.origin, Origin::Node(_)) {
@@ -231,6 +304,11 @@ impl Tail {
                 }
             }
             ends.push(id);
+            if let Some((tokens, mask)) = mask
+                && matches!(graph.shape(id).dims[..], [of, _] if of == tokens)
+            {
+                ends.push(texts::mask_of(graph, name, mask).map_err(plain)?);
+            }
         }
         Ok(ends)
     }
@@ -244,13 +322,16 @@ impl Tail {
 
     fn works_from(&self, tensor: &str) -> Option<()> {
         let begin = Begin::Tensor(tensor.into());
-        let tail = Self::of_cut(self.model.clone(), self.facts.clone(), self.outputs.clone(), &begin, tensor).ok()?;
-        if tail.crossing.len() > 1 {
+        let (model, outputs, texts) = (self.model.clone(), self.outputs.clone(), self.texts.clone());
+        let tail = Self::of_cut(model, self.facts.clone(), outputs, &begin, tensor, texts).ok()?;
+        // Beside it, masks cross.
+        if self.texts.is_none() && tail.crossing.len() > 1 {
             return None;
         }
         let mut graph = Graph::new();
-        let input = graph.input(tensor, &tail.row_shape(tensor)?).ok()?;
-        tail.try_build(&mut graph, &[input], Start::Pretrained).ok().map(drop)
+        let input = |name: &String| graph.input(name, &tail.row_shape(name)?).ok();
+        let inputs = tail.crossing.iter().map(input).collect::<Option<Vec<_>>>()?;
+        tail.try_build(&mut graph, &inputs, Start::Pretrained).ok().filter(|_| graph.parameter_count() > 0).map(drop)
     }
 }
 
@@ -265,6 +346,12 @@ fn in_block(node: &NodeProto, block: &str) -> bool {
     let depth = block.split('.').count();
     scopes.contains(&block)
         || depth > 1 && scopes.windows(depth).any(|inside| inside.iter().copied().eq(block.split('.')))
+}
+
+/// Whether there is one of a tensor for each sample.
+fn has_batch(facts: &Facts, tensor: &str) -> bool {
+    let first = facts.get(tensor).and_then(|fact| fact.dims.as_ref()?.first());
+    first.is_some_and(|first| first.is_batch())
 }
 
 fn begin(graph: &GraphProto, train_from: &str) -> Result<Begin> {

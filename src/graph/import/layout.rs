@@ -3,9 +3,10 @@
 use super::node::Importer;
 use super::value::View;
 use crate::base::{Error, Result};
+use crate::graph::Init;
 use crate::graph::onnx::proto::NodeProto;
 use crate::graph::onnx::shape::axis_of;
-use crate::graph::op::{Concat, Coordinates, Gather, Pad, Resize, ResizeMode, Slice};
+use crate::graph::op::{Concat, Coordinates, Embedding, Gather, Pad, Resize, ResizeMode, Slice};
 
 impl<'a> Importer<'a> {
     /// Reshape and its like: what shape inference knows of the output says how.
@@ -128,6 +129,31 @@ impl<'a> Importer<'a> {
             view.axes.remove(axis);
         }
         self.put(node, view)
+    }
+
+    /// The rows of a weight that numbers of each sample name, such as ids of tokens.
+    pub(super) fn embedding(&mut self, node: &'a NodeProto) -> Result<()> {
+        let table = self.needed(node, 0, "table")?;
+        let numbers = self.view(node, 1)?;
+        let [_, width] = table.dims[..] else {
+            return Err(Error::bad_input("its table is no matrix"));
+        };
+        if axis_of(node.int_or("axis", 0), 2) != Some(0) {
+            return Err(Error::bad_input("it takes columns of its table"));
+        }
+        let numbers = self.views.in_order(&numbers)?;
+        let table = self.weight(&table, Init::Normal(0.02), true)?;
+        let mut id = self.emit(Embedding, &[table, numbers.id])?;
+        let mut axes = numbers.axes;
+        let dims = self.views.graph.shape(id).dims.clone();
+        match width {
+            1 => {
+                id = self.views.reshape(id, dims[..dims.len() - 1].to_vec())?;
+                axes.push(Vec::new());
+            }
+            _ => axes.push(vec![dims.len()]),
+        }
+        self.put(node, View { id, axes })
     }
 
     pub(super) fn pad(&mut self, node: &'a NodeProto) -> Result<()> {

@@ -16,6 +16,7 @@
 //!   had been frozen. That suits fine-tuning with small batches; to train from the beginning, keep the BatchNorm.
 //! - LayerNorm, GELU, SiLU, hard swish and attention written out in elementary operators become one operator
 //!   each (`fuse`), so that few operators need a backward and their memory stays small.
+//! - Ids that networks of texts look up become inputs of the table's operator, and masks cross the cut (`texts`).
 //! - Transposes cost nothing until an operator needs its input in memory order (`value`).
 //!
 //! Nodes in the order of the file become operators in `node`; `constant` computes what depends on no input.
@@ -27,9 +28,11 @@ mod frontier;
 mod fuse;
 mod layout;
 mod node;
+mod texts;
 mod value;
 
 pub use frontier::Tail;
+pub use texts::{MASK, Texts};
 
 use crate::graph::Init;
 

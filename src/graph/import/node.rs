@@ -253,7 +253,9 @@ impl<'a> Importer<'a> {
             "Concat" => return self.concat(node),
             "Slice" => return self.slice(node),
             "Split" => return self.split(node),
+            "Gather" if self.constant(node, 0).is_some() => return self.embedding(node),
             "Gather" => return self.gather(node),
+            "Where" => return self.choice(node),
             other => return Err(Error::bad_input(format!("the operator `{other}` has no backward here"))),
         };
         let x = self.view(node, 0)?;
@@ -275,5 +277,8 @@ impl<'a> Importer<'a> {
 
 /// Whether an operator leaves the elements of a weight as they are.
 fn moves_only(op_type: &str) -> bool {
-    matches!(op_type, "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose")
+    matches!(
+        op_type,
+        "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Slice" | "Gather"
+    )
 }

@@ -233,7 +233,8 @@ fn append_outputs(model: &mut ModelProto, opset: i64, outputs: &[OutputSpec]) ->
         let current = renamed.get(spec.tensor.as_str()).unwrap_or(&spec.tensor).clone();
         let mut chain = Chain { graph: &mut *graph, names: &mut names, opset, prefix: &spec.name, current };
         let element = fact.map_or(DataType::Undefined, |f| f.element);
-        if matches!(element, DataType::Float16 | DataType::Bfloat16 | DataType::Double) {
+        let exact = matches!(element, DataType::Int64 | DataType::Int32 | DataType::Bool);
+        if exact || matches!(element, DataType::Float16 | DataType::Bfloat16 | DataType::Double) {
             chain.then("Cast", &[], vec![make::int("to", DataType::Float as i64)]);
         }
         chain.select(spec.select);

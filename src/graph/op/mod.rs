@@ -18,6 +18,7 @@ mod concat;
 mod conv;
 mod conv_transpose;
 mod dropout;
+mod embedding;
 mod flatten;
 mod gather;
 mod gelu;
@@ -52,6 +53,7 @@ pub use concat::Concat;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
 pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use flatten::Flatten;
 pub use gather::Gather;
 pub use gelu::Gelu;
@@ -218,6 +220,8 @@ operators! {
     Pad,
     /// Maps of another size.
     Resize,
+    /// Rows of a table by number.
+    Embedding,
     /// Chosen places of a value.
     Gather,
     /// Scaled dot-product attention.

@@ -17,7 +17,8 @@ pub struct TextSteps {
     /// Whether the tokenizer adds its special tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub special_tokens: Option<bool>,
-    /// The length to which every text is padded, for networks that take no other.
+    /// The length to which every text is padded, for networks that take no other. Where a part of the network is trained
+    /// it is that of `max_tokens` if none is given: short ones make it quick.
     #[schemars(range(min = 1, max = 65536))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<u32>,

@@ -38,7 +38,8 @@ pub struct TextPreprocess {
     /// Whether the tokenizer adds its special tokens, such as `[CLS]` and `[SEP]`.
     #[serde(default = "yes")]
     pub special_tokens: bool,
-    /// The length to which every text is padded, for networks that take no other; `null` for none.
+    /// The length to which every text is padded, for networks that take no other; `null` for none. Where a part of the
+    /// network is trained it is that of `max_tokens` if none is given.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65536))]
     pub pad_to: Option<u32>,

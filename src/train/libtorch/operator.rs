@@ -107,6 +107,11 @@ pub(super) fn compute(op: &Op, node: &Node<'_>) -> Result<Tensor> {
             let places: Vec<i64> = gather.index.iter().map(|place| *place as i64).collect();
             x.f_index_select(gather.axis as i64 + 1, &Tensor::f_from_slice(&places)?.f_to_device(x.device())?)
         }
+        Op::Embedding(_) => {
+            let last = x.size().first().map_or(0, |entries| entries - 1);
+            let places = input(1).f_to_kind(Kind::Int64)?.f_clamp(0, last)?;
+            x.f_index_select(0, &places.f_reshape([-1])?)?.f_reshape(&size(node.output, node.rows)[..])
+        }
         Op::Pad(Pad { before, after, value }) => {
             let frame = before.iter().zip(after).rev().flat_map(|(before, after)| [*before as i64, *after as i64]);
             x.f_pad(&frame.collect::<Vec<_>>()[..], "constant", f64::from(*value))
