@@ -162,6 +162,11 @@ pub trait Metric: Send {
 
     /// The value over all rows so far; 0 for none.
     fn value(&self) -> f64;
+
+    /// Bytes that it keeps of each row.
+    fn bytes_per_row(&self) -> usize {
+        0
+    }
 }
 
 #[cfg(test)]

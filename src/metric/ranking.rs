@@ -27,6 +27,10 @@ impl Ranking {
 }
 
 impl Metric for Ranking {
+    fn bytes_per_row(&self) -> usize {
+        4 * (self.width + 1)
+    }
+
     fn update(&mut self, outputs: &[f32], targets: Targets<'_>) {
         let start = self.scores.len();
         match targets {

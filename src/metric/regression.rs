@@ -19,6 +19,10 @@ impl Pairs {
 }
 
 impl Metric for Pairs {
+    fn bytes_per_row(&self) -> usize {
+        8 * self.width
+    }
+
     fn update(&mut self, outputs: &[f32], targets: Targets<'_>) {
         let Targets::Values { values, .. } = targets else { return };
         self.outputs.extend_from_slice(outputs);

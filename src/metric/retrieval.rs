@@ -98,6 +98,10 @@ impl Retrieval {
 }
 
 impl Metric for Retrieval {
+    fn bytes_per_row(&self) -> usize {
+        8 * (self.width + 1)
+    }
+
     fn update(&mut self, outputs: &[f32], targets: Targets<'_>) {
         match targets {
             Targets::Classes(classes) => {

@@ -131,7 +131,8 @@ impl StoredRows {
         let readers = columns.iter().map(|column| column.reader_of(stored, &view_of)).collect::<Result<Vec<_>>>()?;
         let mut all = Self { views: Some((views, readers)), ..self };
         let row: usize = all.readers.iter().map(RowReader::row_bytes).sum();
-        all.by_blocks |= row * all.len() > LARGE;
+        // As if all rows had views, so that the order of rows does not depend on which of them are trained on.
+        all.by_blocks |= row * all.plain * count as usize > LARGE;
         Ok(all)
     }
 

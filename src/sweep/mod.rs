@@ -19,4 +19,5 @@ pub use domain::{Distribution, Domain, Numbers};
 pub use expression::is_expression;
 pub use hyperband::EarlyTerminate;
 pub use parameter::{LudwigSpace, ParameterSpec, SweepParameter};
+pub use quantile::student_t;
 pub use space::{Dimension, Setting, Space};

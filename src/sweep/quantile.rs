@@ -108,6 +108,13 @@ pub(super) fn beta_quantile(a: f64, b: f64, p: f64) -> f64 {
     }
 }
 
+/// The number beyond which, on both sides together, Student's t with so many degrees of freedom lies with probability
+/// `outside`: t² = ν (1 − x) / x for the quantile x of the beta distribution with shapes ν/2 and 1/2.
+pub fn student_t(freedom: f64, outside: f64) -> f64 {
+    let x = beta_quantile(0.5 * freedom, 0.5, outside);
+    (freedom * (1.0 - x) / x).sqrt()
+}
+
 /// The logarithm of the gamma function for `x` above 0: Lanczos' approximation with the nine terms of g = 7.
 fn ln_gamma(x: f64) -> f64 {
     const TERMS: [f64; 9] = [
@@ -152,5 +159,22 @@ mod tests {
             assert!((beta_cdf(a, b, beta_quantile(a, b, share)) - share).abs() < 1e-12);
         }
         assert_eq!((beta_quantile(2.0, 3.0, 0.0), beta_quantile(2.0, 3.0, 1.0)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn students_t_is_that_of_scipy() {
+        // Degrees of freedom, scipy.stats.t.ppf(0.975, freedom)
+        let known = [
+            (1.0, 12.706_204_736_174_694),
+            (2.0, 4.302_652_729_749_462),
+            (4.0, 2.776_445_105_197_793_3),
+            (9.0, 2.262_157_162_798_205),
+            (29.0, 2.045_229_642_132_703),
+            (99.0, 1.984_216_951_586_417),
+            (1000.0, 1.962_339_080_826_408),
+        ];
+        for (freedom, t) in known {
+            assert!((student_t(freedom, 0.05) - t).abs() < 1e-9 * t, "{freedom}: {}", student_t(freedom, 0.05));
+        }
     }
 }

@@ -34,14 +34,12 @@ pub(super) fn statistic(
     cancel: &Cancel,
     mut values_of: impl FnMut(&mut Batch, &mut dyn FnMut(&[f32])) -> Result<()>,
 ) -> Result<[(String, Vec<f32>); 2]> {
-    let fit = &graph.fits()[fit];
-    let mut moments = Moments::new(graph.shape(fit.value).last());
+    let mut moments = Moments::of(graph, fit);
     reader.each(rows, |batch| {
         cancel.check()?;
         values_of(batch, &mut |values| moments.add(values))
     })?;
-    let (mean, inverse) = moments.finish(fit.eps)?;
-    Ok([(name(graph, fit.mean), mean), (name(graph, fit.inverse_deviation), inverse)])
+    moments.buffers(graph, fit)
 }
 
 fn name(graph: &Graph, id: ValueId) -> String {
@@ -83,7 +81,7 @@ pub(super) fn moments(values: &[f32], width: usize) -> Result<Vec<(f64, f64)>> {
 }
 
 /// Streaming mean and variance per feature, merged batch by batch (Chan, Golub and LeVeque, 1979), in f64.
-struct Moments {
+pub(super) struct Moments {
     count: f64,
     mean: Vec<f64>,
     /// The sum of squared deviations from the mean.
@@ -91,11 +89,27 @@ struct Moments {
 }
 
 impl Moments {
+    /// Of no rows yet, for the `fit`th statistic of a graph.
+    pub fn of(graph: &Graph, fit: usize) -> Self {
+        Self::new(graph.shape(graph.fits()[fit].value).last())
+    }
+
+    /// The buffers of the `fit`th statistic.
+    ///
+    /// # Errors
+    /// A feature is not finite.
+    pub fn buffers(self, graph: &Graph, fit: usize) -> Result<[(String, Vec<f32>); 2]> {
+        let fit = &graph.fits()[fit];
+        let (mean, inverse) = self.finish(fit.eps)?;
+        Ok([(name(graph, fit.mean), mean), (name(graph, fit.inverse_deviation), inverse)])
+    }
+
     fn new(width: usize) -> Self {
         Self { count: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
     }
 
-    fn add(&mut self, values: &[f32]) {
+    /// Takes rows of values.
+    pub fn add(&mut self, values: &[f32]) {
         let width = self.mean.len();
         let rows = (values.len() / width.max(1)) as f64;
         if rows == 0.0 {

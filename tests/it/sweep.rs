@@ -5,6 +5,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::project::{Project, ran};
+use super::views::VIEWS;
 
 fn settings(ranked: &Value) -> Vec<&Value> {
     ranked["settings"].as_array().unwrap().iter().map(|setting| &setting["value"]).collect()
@@ -102,25 +103,50 @@ fn repetitions_folds_and_fractions_are_in_the_table() {
     assert!(ranking.iter().all(|r| r["values"].as_array().unwrap().len() == 6 && r["interval"].is_number()));
     assert_eq!(swept["runs"], json!([]));
     assert_eq!(swept["alone"], json!({}), "all folds, seeds and shares train together");
-    // Each trial is the very run of its recipe: the same id, and the same bits.
-    let table = std::fs::read_to_string(project.path(swept["folder"].as_str().unwrap()).join("trials.jsonl")).unwrap();
-    let lines: Vec<Value> = table.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let ended: Vec<&Value> = lines.iter().filter(|line| line["event"] == "ended").collect();
+    let ended = trials(&project, &swept);
     assert_eq!(ended.len(), 12);
-    for trial in [ended[1], ended[8]] {
-        let mut words: Vec<String> = vec!["~sweep".into(), "train.epochs=5".into()];
-        for setting in trial["settings"].as_array().unwrap().iter().chain(trial["replica"].as_array().unwrap()) {
-            words.extend((setting["path"] == "data.valid").then(|| "~data.valid.fraction".into()));
-            words.push(format!("++{}={}", setting["path"].as_str().unwrap(), setting["value"]));
-        }
-        let words: Vec<&str> =
-            ["run", "sweep.yaml", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
-        let alone = project.run(&words);
-        assert_eq!(alone.code, Some(0), "{alone:?}");
-        assert_eq!(alone.json()["id"], trial["trial"], "{trial}");
-        for metric in ["valid/accuracy", "valid/loss"] {
-            assert_eq!(alone.json()["metrics"][metric], trial["metrics"][metric], "{metric} of {trial}");
-        }
+    for trial in [&ended[1], &ended[8]] {
+        is_the_run_of_its_recipe(&project, trial, &["train.epochs=5"]);
+    }
+}
+
+#[test]
+fn views_train_together_in_folds_and_shares() {
+    let project = Project::new(12);
+    let recipe = std::fs::read_to_string(project.path("recipe.yaml")).unwrap();
+    project.write("sweep.yaml", &(recipe + "\nsweep: {kfold: 3, fractions: [0.5, 1.0], keep: 0}\n"));
+    let words = [VIEWS, "train.epochs=6", "++model.neck=[{kind: standardize}]"];
+    let swept = project.run(&[&["sweep", "sweep.yaml", "--json"], &words[..]].concat());
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let swept = swept.json();
+    assert_eq!((&swept["trained"], &swept["alone"]), (&json!(6), &json!({})), "all folds and shares train together");
+    for trial in trials(&project, &swept) {
+        is_the_run_of_its_recipe(&project, &trial, &words);
+    }
+}
+
+/// The trials of a sweep's table that ended.
+fn trials(project: &Project, swept: &Value) -> Vec<Value> {
+    let table = std::fs::read_to_string(project.path(swept["folder"].as_str().unwrap()).join("trials.jsonl")).unwrap();
+    let lines = table.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["event"] == "ended").collect()
+}
+
+/// A trial of `sweep.yaml` with some words is the very run of its recipe: the same id, and the same bits.
+fn is_the_run_of_its_recipe(project: &Project, trial: &Value, words: &[&str]) {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).into()).collect();
+    words.push("~sweep".into());
+    for setting in trial["settings"].as_array().unwrap().iter().chain(trial["replica"].as_array().unwrap()) {
+        words.extend((setting["path"] == "data.valid").then(|| "~data.valid.fraction".into()));
+        words.push(format!("++{}={}", setting["path"].as_str().unwrap(), setting["value"]));
+    }
+    let words: Vec<&str> =
+        ["run", "sweep.yaml", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let alone = project.run(&words);
+    assert_eq!(alone.code, Some(0), "{alone:?}");
+    assert_eq!(alone.json()["id"], trial["trial"], "{trial}");
+    for metric in ["valid/accuracy", "valid/loss"] {
+        assert_eq!(alone.json()["metrics"][metric], trial["metrics"][metric], "{metric} of {trial}");
     }
 }
 

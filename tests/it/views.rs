@@ -2,7 +2,8 @@
 
 use super::project::Project;
 
-const VIEWS: &str = "data.augment={views: 3, ops: [{kind: random_resized_crop, scale: [0.5, 1.0]}, \
+/// Three views of each training picture.
+pub const VIEWS: &str = "data.augment={views: 3, ops: [{kind: random_resized_crop, scale: [0.5, 1.0]}, \
                      {kind: horizontal_flip}, {kind: color_jitter, brightness: 0.2}, {kind: random_erasing}]}";
 
 #[test]

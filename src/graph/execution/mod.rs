@@ -155,6 +155,13 @@ impl<F: Real> Execution<F> {
         self.max_rows
     }
 
+    /// Bytes of all its buffers: values, their gradients, what nodes keep for backward, and their room.
+    pub fn bytes(&self) -> usize {
+        let buffers = [&self.values, &self.grads, &self.saved];
+        let numbers = buffers.into_iter().flatten().map(Vec::len).sum::<usize>() + self.scratch.len();
+        numbers * mem::size_of::<F>()
+    }
+
     /// The parameters, in the order in which they were added to the graph.
     pub fn parameters(&self) -> &[ValueId] {
         &self.parameters

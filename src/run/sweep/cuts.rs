@@ -1,7 +1,7 @@
 //! What trials share below the cut: data that is read once, and a cache that is filled in one pass.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Digest, Error, KeyWriter, Result};
 use crate::data::{Dataset, Splits};
@@ -51,11 +51,6 @@ fn pass(plan: &Plan) -> Digest {
         // What is stored below a part that is trained depends on where that part ends.
         .json("tail", &backbone.tail.as_ref().map(|tail| (tail, &backbone.outputs)))
         .finish()
-}
-
-/// Whether what is stored or read depends on which rows are trained on.
-fn is_bound_to_rows(plan: &ResolvedPlan) -> bool {
-    plan.plan.augment().is_some()
 }
 
 /// There is nothing to choose by.
@@ -115,8 +110,8 @@ impl<'a> Cuts<'a> {
             }
         };
         let key = key.json("rows", &rows).json("skipped", &self.skipped.get(&own));
-        let bound = is_bound_to_rows(plan).then(|| rows_of(&plan.plan));
-        Ok(key.json("bound", &bound).finish())
+        let views = plan.plan.augment().map(|(augment, views)| (augment.ops, augment.seed, views));
+        Ok(key.json("views", &views).finish())
     }
 
     /// The plan resolved, with data that is read once.
@@ -175,14 +170,25 @@ impl<'a> Cuts<'a> {
     }
 
     /// What the plans of a group are trained on; [`Cuts::fill`] has filled it.
-    pub fn training(&mut self, plan: &ResolvedPlan, context: &Context<'_>) -> Result<Training> {
+    pub fn training(&mut self, group: &[&ResolvedPlan], context: &Context<'_>) -> Result<Training> {
+        let plan = group[0];
         if let Some(pack) = self.pack {
             return pack.training(plan, context);
         }
+        let mut seen = BTreeSet::new();
+        if plan.plan.augment().is_some() {
+            for plan in group {
+                // Whose rows cannot be told is told when they are asked for.
+                if let Ok(rows) = self.samples_of(plan, context) {
+                    seen.extend(rows.train);
+                }
+            }
+        }
+        let seen: Vec<u32> = seen.into_iter().collect();
         let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
         let resolved = self.resolve(&plan.plan, context)?;
         let (columns, _) = engine::columns(resolved, context)?;
-        Training::new(resolved, &columns, &skipped, None)
+        Training::of_trials(resolved, &columns, &skipped, &seen)
     }
 
     /// The rows of a plan of a group.
@@ -193,13 +199,15 @@ impl<'a> Cuts<'a> {
         }
         let rows = match self.pack {
             Some(pack) => pack.trial_rows(&plan.plan)?,
-            None if is_bound_to_rows(plan) => training.trial_rows(),
-            None => {
-                let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
-                training.parts_of(TrialRows::of(self.resolve(&plan.plan, context)?, &skipped)?)?
-            }
+            None => training.parts_of(self.samples_of(plan, context)?)?,
         };
         Ok(self.trial_rows.entry(key).or_insert(rows).clone())
+    }
+
+    /// The samples of a plan that is of no pack.
+    fn samples_of(&mut self, plan: &ResolvedPlan, context: &Context<'_>) -> Result<TrialRows> {
+        let skipped = self.skipped.get(&source(&plan.plan)).cloned().unwrap_or_default();
+        TrialRows::of(self.resolve(&plan.plan, context)?, &skipped)
     }
 }
 

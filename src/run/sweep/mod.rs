@@ -253,7 +253,8 @@ impl Sweep<'_> {
             groups.entry(cuts.group(&plans[&trial.id], self.context)?).or_default().push(trial);
         }
         for group in groups.values() {
-            let training = match cuts.training(&plans[&group[0].id], self.context) {
+            let of_group: Vec<_> = group.iter().map(|trial| &plans[&trial.id]).collect();
+            let training = match cuts.training(&of_group, self.context) {
                 Ok(training) => training,
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::table::{Outcome, Trial};
-use crate::sweep::{Goal, Setting};
+use crate::sweep::{Goal, Setting, student_t};
 
 /// One choice of values with what its trials gave.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,6 +14,8 @@ pub struct Ranked {
     pub mean: Option<f64>,
     /// Half of the mean's 95 % interval, where there are repetitions.
     pub interval: Option<f64>,
+    /// The mean loss on the validation rows, by which choices of one mean are told apart.
+    pub loss: Option<f64>,
     /// The metric of each repetition.
     pub values: Vec<f64>,
     /// The best epoch of each repetition.
@@ -27,9 +29,14 @@ pub struct Ranked {
     pub errors: Vec<String>,
 }
 
-/// All choices, the best first: whole ones before those given up, and failed ones last.
+/// The loss on the validation rows, which every trial measures.
+const LOSS: &str = "valid/loss";
+
+/// All choices, the best first: whole ones before those given up, and failed ones last. Of equals the one with the
+/// smaller loss on the validation rows comes first, then the one that was begun first.
 pub fn rank(trials: &[(Trial, Option<Outcome>)], metric: &str, goal: Goal) -> Vec<Ranked> {
     let mut all: Vec<Ranked> = Vec::new();
+    let mut losses: Vec<Vec<f64>> = Vec::new();
     for (trial, outcome) in trials {
         let Some(outcome) = outcome else { continue };
         let at = all.iter().position(|ranked| ranked.settings == trial.settings).unwrap_or_else(|| {
@@ -37,12 +44,14 @@ pub fn rank(trials: &[(Trial, Option<Outcome>)], metric: &str, goal: Goal) -> Ve
                 settings: trial.settings.clone(),
                 mean: None,
                 interval: None,
+                loss: None,
                 values: Vec::new(),
                 best_epochs: Vec::new(),
                 stopped: false,
                 seconds: 0.0,
                 errors: Vec::new(),
             });
+            losses.push(Vec::new());
             all.len() - 1
         });
         let ranked = &mut all[at];
@@ -50,34 +59,38 @@ pub fn rank(trials: &[(Trial, Option<Outcome>)], metric: &str, goal: Goal) -> Ve
             Outcome::Failed { error } => ranked.errors.push(error.clone()),
             Outcome::Ended { metrics, best_epoch, stopped, seconds, .. } => {
                 ranked.values.extend(metrics.get(metric));
+                losses[at].extend(metrics.get(LOSS));
                 ranked.best_epochs.push(*best_epoch);
                 ranked.stopped |= stopped;
                 ranked.seconds += seconds;
             }
         }
     }
-    for ranked in &mut all {
-        let (mean, interval) = t_interval(&ranked.values);
-        (ranked.mean, ranked.interval) = (mean, interval);
+    for (ranked, losses) in all.iter_mut().zip(&losses) {
+        (ranked.mean, ranked.interval) = t_interval(&ranked.values);
+        if ranked.mean.is_some_and(|mean| !mean.is_finite()) {
+            (ranked.mean, ranked.interval) = (None, None);
+            ranked.errors.push(format!("`{metric}` is not finite"));
+        }
+        ranked.loss = t_interval(losses).0.filter(|loss| loss.is_finite());
     }
-    let key = |ranked: &Ranked| match ranked.mean {
-        Some(mean) if mean.is_finite() => (u8::from(ranked.stopped), -goal.score(mean)),
-        _ => (2, 0.0),
+    let key = |ranked: &Ranked| {
+        let loss = ranked.loss.unwrap_or(f64::INFINITY);
+        match ranked.mean {
+            Some(mean) => (u8::from(ranked.stopped), -goal.score(mean), loss),
+            None => (2, 0.0, loss),
+        }
     };
     all.sort_by(|a, b| {
         let (a, b) = (key(a), key(b));
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2))
     });
     all
 }
 
-/// The mean of some numbers, and half of its 95 % interval by Student's t; no interval for fewer than two.
+/// The mean of some numbers, and half of its 95 % interval: by Student's t with n − 1 degrees of freedom, t · s / √n
+/// with the standard deviation s of the sample. No interval for fewer than two.
 pub fn t_interval(values: &[f64]) -> (Option<f64>, Option<f64>) {
-    // The 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom.
-    const T: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-    ];
     if values.is_empty() {
         return (None, None);
     }
@@ -87,8 +100,7 @@ pub fn t_interval(values: &[f64]) -> (Option<f64>, Option<f64>) {
         return (Some(mean), None);
     }
     let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let t = T.get(values.len() - 2).copied().unwrap_or(1.96);
-    (Some(mean), Some(t * (variance / n).sqrt()))
+    (Some(mean), Some(student_t(n - 1.0, 0.05) * (variance / n).sqrt()))
 }
 
 #[cfg(test)]
@@ -128,8 +140,30 @@ mod tests {
         let rates: Vec<f64> = ranked.iter().map(|r| r.settings[0].value.as_f64().unwrap()).collect();
         assert_eq!(rates, [0.2, 0.1, 0.3, 0.4]);
         assert_eq!(ranked[0].mean, Some(1.5));
-        assert!((ranked[0].interval.unwrap() - 12.706 * 0.5).abs() < 1e-9);
+        assert!((ranked[0].interval.unwrap() - 12.706_204_736 * 0.5).abs() < 1e-9);
         assert_eq!((ranked[1].interval, ranked[3].mean), (None, None));
         assert_eq!(ranked[3].errors, ["it failed"]);
+    }
+
+    #[test]
+    fn of_equals_the_smaller_loss_comes_first_and_then_the_earlier() {
+        let mut lines: Vec<_> = [0.1, 0.2, 0.3, 0.4].map(|lr| line(lr, 0, Some(1.0), false)).into();
+        for ((_, outcome), loss) in lines.iter_mut().zip([0.7, 0.5, 0.5, f64::NAN]) {
+            let Some(Outcome::Ended { metrics, .. }) = outcome else { unreachable!() };
+            *metrics = BTreeMap::from([("valid/accuracy".into(), 0.9), ("valid/loss".into(), loss)]);
+        }
+        let ranked = rank(&lines, "valid/accuracy", Goal::Maximize);
+        let rates: Vec<f64> = ranked.iter().map(|r| r.settings[0].value.as_f64().unwrap()).collect();
+        assert_eq!(rates, [0.2, 0.3, 0.1, 0.4]);
+    }
+
+    #[test]
+    fn intervals_are_those_of_scipy() {
+        // scipy.stats.t.interval(0.95, 4, loc=mean, scale=std(ddof=1) / sqrt(5))
+        let (mean, interval) = t_interval(&[0.91, 0.93, 0.9, 0.95, 0.92]);
+        assert!((mean.unwrap() - 0.922).abs() < 1e-12);
+        assert!((interval.unwrap() - 0.023_883_883_881).abs() < 1e-12);
+        let (mean, none) = t_interval(&[0.5]);
+        assert_eq!((mean, none), (Some(0.5), None));
     }
 }

@@ -50,6 +50,7 @@ pub enum Outcome {
     /// Well, or given up early.
     Ended {
         /// The metrics of its best epoch.
+        #[serde(with = "crate::run::sweep::table::measured")]
         metrics: BTreeMap<String, f64>,
         /// That epoch, from 1.
         best_epoch: u32,
@@ -321,6 +322,26 @@ pub mod curve {
     }
 }
 
+/// Metrics by name, in which a value that is not finite is null.
+pub mod measured {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(metrics: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(metrics.iter().map(|(name, x)| (name, x.is_finite().then_some(*x))))
+    }
+
+    /// # Errors
+    /// It is not a map of numbers.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
+        let metrics = BTreeMap::<String, Option<f64>>::deserialize(from)?;
+        Ok(metrics.into_iter().map(|(name, x)| (name, x.unwrap_or(f64::NAN))).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,11 +365,13 @@ mod tests {
         let taken = two.claim(&[trial("b"), trial("c")]).unwrap();
         assert_eq!(taken, [trial("c")]);
         one.record(&trial("a"), ended(0.5)).unwrap();
+        one.record(&trial("d"), ended(f64::INFINITY)).unwrap();
+        assert!(one.has_ended(&trial("d").id), "what is not finite is written as null");
         one.record(&trial("b"), Outcome::Failed { error: "no".into() }).unwrap();
         assert!(two.claim(&[trial("a"), trial("b")]).unwrap().is_empty());
         let mut again = Table::open(folder.path(), true).unwrap();
         assert_eq!(again.claim(&[trial("a"), trial("b")]).unwrap(), [trial("b")], "failed ones may be tried again");
-        assert_eq!(Table::open(folder.path(), false).unwrap().ended(), 2);
+        assert_eq!(Table::open(folder.path(), false).unwrap().ended(), 3);
         let first = &one.trials()[0];
         assert!(matches!(&first.1, Some(Outcome::Ended { curve, .. }) if curve[0].is_nan() && curve[1] == 0.5));
     }

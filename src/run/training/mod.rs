@@ -85,19 +85,38 @@ impl Training {
         (skipped, live): (&[usize], Option<&Context<'_>>),
         stored_rows: Option<usize>,
     ) -> Result<Self> {
+        Self::viewing(resolved, columns, (skipped, live), (stored_rows, None))
+    }
+
+    /// Like [`Self::new`], for trials that share it: each of the rows `seen`, by position among those that are kept, has
+    /// views if any have.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_trials(resolved: &Resolved, columns: &Columns, skipped: &[usize], seen: &[u32]) -> Result<Self> {
+        Self::viewing(resolved, columns, (skipped, None), (None, Some(seen)))
+    }
+
+    fn viewing(
+        resolved: &Resolved,
+        columns: &Columns,
+        (skipped, live): (&[usize], Option<&Context<'_>>),
+        (stored_rows, seen): (Option<usize>, Option<&[u32]>),
+    ) -> Result<Self> {
         let plan = &resolved.plan;
         let Sets { mut kept, mut train, mut valid, mut test, mut pool } = Sets::of(resolved, skipped)?;
         let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
+        let seen: Vec<u32> = seen.map_or_else(|| train.clone(), <[u32]>::to_vec);
         let mut rows = match live {
             Some(context) => {
                 let rows = LiveRows::new(resolved, columns, &kept, context)?;
-                Rows::Live(views.iter().fold(rows, |rows, (views, seed)| rows.with_views((&train, *views, *seed))))
+                Rows::Live(views.iter().fold(rows, |rows, (views, seed)| rows.with_views((&seen, *views, *seed))))
             }
             None => {
                 let mut rows = StoredRows::new(resolved, columns, &kept)?;
                 if let Some((views, seed)) = views {
                     let digest_of = |row: usize| resolved.digests[kept[row]];
-                    rows = rows.with_views(columns.views(), (&train, views, seed), &digest_of)?;
+                    rows = rows.with_views(columns.views(), (&seen, views, seed), &digest_of)?;
                 }
                 Rows::Stored(rows)
             }
@@ -105,12 +124,12 @@ impl Training {
         // A view has the target of its sample.
         let plain = kept.len();
         for _ in 1..views.map_or(1, |(views, _)| views) {
-            kept.extend(train.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
+            kept.extend(seen.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
         }
         let view = |(at, row): (usize, &usize)| View {
             row: *row,
             digest: resolved.digests[*row],
-            number: at.checked_sub(plain).map_or(0, |behind| (behind / train.len()) as u32 + 1),
+            number: at.checked_sub(plain).map_or(0, |behind| (behind / seen.len()) as u32 + 1),
         };
         let of_samples: Vec<View> = kept.iter().enumerate().map(view).collect();
         let kind = targets::of(plan.target);
@@ -196,11 +215,6 @@ impl Training {
     fn data_of<'a>(&'a self, train: &'a [u32], valid: &'a [u32], pool: &'a [u32]) -> Data<'a> {
         let weights = self.weights.as_deref();
         Data { features: &self.rows, targets: self.targets.targets(), train, valid, pool, weights }
-    }
-
-    /// The rows that a trial of this plan is trained on.
-    pub fn trial_rows(&self) -> TrialRows {
-        TrialRows { train: self.train.clone(), valid: self.valid.clone(), pool: self.pool.clone() }
     }
 
     /// What of the rows of this data some samples are: themselves, or the parts of them that have a target.

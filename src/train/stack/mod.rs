@@ -15,8 +15,10 @@
 //! very ones of the trainer.
 
 mod factor;
+mod fits;
 mod head;
 mod kin;
+mod memory;
 mod parts;
 mod shape;
 mod source;
@@ -90,27 +92,22 @@ fn seat<'a>(
     cancel: &Cancel,
     watch: &mut dyn Watch,
 ) -> Result<(Vec<Seat>, Vec<Source<'a>>, Vec<Shape>)> {
-    let (mut seats, mut sources, mut shapes): (Vec<Seat>, Vec<Source<'_>>, Vec<Shape>) = Default::default();
+    let (mut sources, mut shapes): (Vec<Source<'_>>, Vec<Shape>) = Default::default();
+    let mut places = Vec::new();
+    for member in members {
+        match place(member, &mut sources, &mut shapes) {
+            Ok((source, shape)) => places.push((*member, source, shape)),
+            Err(error) => watch.ended(member.number, Err(error))?,
+        }
+    }
+    fits::all(&mut sources, reader, cancel)?;
+    let mut seats = Vec::new();
     let mut known: Vec<(usize, usize, Task, TargetFacts)> = Vec::new();
-    let mut begin = |member: &&Member<'a>| -> Result<Seat> {
-        let graph = &member.graph;
-        let shape = match shapes.iter().position(|shape| shape.is_of(graph)) {
-            Some(shape) => shape,
-            None => {
-                let nothing = || Error::failed("a graph without weights came into a stack");
-                let parts = Parts::of(graph)?.ok_or_else(nothing)?;
-                shapes.push(Shape::new(graph, parts, member.config.batch_size())?);
-                shapes.len() - 1
-            }
-        };
-        let parts = &shapes[shape].parts;
-        let source = match sources.iter().position(|source| source.is_of(member, parts)) {
-            Some(source) => source,
-            None => {
-                sources.push(Source::new(member, parts, reader, cancel)?);
-                sources.len() - 1
-            }
-        };
+    let mut begin = |member: &Member<'a>, source: usize, shape: usize| -> Result<Seat> {
+        let (graph, of) = (&member.graph, &sources[source]);
+        if let Some(failure) = &of.failure {
+            return Err(Error::bad_input(failure));
+        }
         let task = member.config.recipe.loss().task();
         let facts = match known.iter().find(|(a, b, c, _)| (*a, *b, *c) == (source, shape, task)) {
             Some((.., facts)) => facts.clone(),
@@ -120,18 +117,46 @@ fn seat<'a>(
                 facts
             }
         };
-        let mut head = Head::new(member, parts, &sources[source].fitted, &facts)?;
+        let mut weights = graph.initial_weights(member.config.seed);
+        weights.0.extend(of.fitted().0);
+        if graph.fits().len() > of.shared.fits().len() {
+            weights = fits::of_weights(graph, &weights, (&member.data, of.batch_size), reader, cancel)?;
+        }
+        let mut head = Head::new(member, &shapes[shape].parts, weights, &facts)?;
         head.graph = (shapes[shape].graph() != graph).then(|| graph.clone());
         Ok(Seat { source, shape, head })
     };
-    for member in members {
-        match begin(member) {
+    for (member, source, shape) in places {
+        match begin(member, source, shape) {
             Ok(seat) => seats.push(seat),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => watch.ended(member.number, Err(error))?,
         }
     }
     Ok((seats, sources, shapes))
+}
+
+/// The source and the shape of a member, by number; those that are new are added.
+fn place<'a>(member: &Member<'a>, sources: &mut Vec<Source<'a>>, shapes: &mut Vec<Shape>) -> Result<(usize, usize)> {
+    let graph = &member.graph;
+    let shape = match shapes.iter().position(|shape| shape.is_of(graph)) {
+        Some(shape) => shape,
+        None => {
+            let nothing = || Error::failed("a graph without weights came into a stack");
+            let parts = Parts::of(graph)?.ok_or_else(nothing)?;
+            shapes.push(Shape::new(graph, parts, member.config.batch_size())?);
+            shapes.len() - 1
+        }
+    };
+    let parts = &shapes[shape].parts;
+    let source = match sources.iter().position(|source| source.is_of(member, parts)) {
+        Some(source) => source,
+        None => {
+            sources.push(Source::new(member, parts)?);
+            sources.len() - 1
+        }
+    };
+    Ok((source, shape))
 }
 
 /// All rows that any source validates on, in the order in which each has its own.

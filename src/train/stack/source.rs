@@ -2,13 +2,13 @@
 
 use super::factor::Factors;
 use super::parts::Parts;
-use crate::base::{Cancel, Result};
+use crate::base::Result;
 use crate::graph::execution::Pass;
 use crate::graph::{Arithmetic, Execution, Graph, Matrix, Weights};
 use crate::recipe::FeatureAugment;
-use crate::train::batch::{Batch, Reader};
+use crate::train::batch::Batch;
 use crate::train::order::{self, Mask};
-use crate::train::{Data, InputSpec, Member, augment, fit};
+use crate::train::{Data, InputSpec, Member, augment};
 
 /// A batch as heads read it, with targets.
 #[derive(Default)]
@@ -38,22 +38,23 @@ struct Changes {
 /// What some heads read.
 pub(super) struct Source<'a> {
     pub data: Data<'a>,
-    shared: Graph,
+    pub(super) shared: Graph,
     changes: Option<Changes>,
     arithmetic: Arithmetic,
     /// The width of what the layer that is computed for all heads at once reads, if there is one.
     layer_width: Option<usize>,
-    run: Execution<f32>,
-    pub fitted: Weights,
+    pub(super) run: Execution<f32>,
+    /// Why its statistics cannot be fitted.
+    pub failure: Option<String>,
     /// Numbers of a row of each input.
-    widths: Vec<usize>,
+    pub(super) widths: Vec<usize>,
     /// The rows to train and to validate on, where they are not all that are read.
     masks: [Option<Mask>; 2],
     /// Whether any head still reads it.
     pub is_read: bool,
     /// Rows of this source that make no batch yet.
     pending: Batch,
-    batch_size: usize,
+    pub(super) batch_size: usize,
     /// Rows and batches of an epoch, and those that were made.
     rows: usize,
     made: u64,
@@ -74,23 +75,10 @@ fn layer_width(parts: &Parts) -> Option<usize> {
 }
 
 impl<'a> Source<'a> {
-    /// What a member reads. Its statistics are fitted on its training rows.
-    pub fn new(member: &Member<'a>, parts: &Parts, reader: &mut Reader<'_>, cancel: &Cancel) -> Result<Self> {
+    /// What a member reads; its statistics are to be fitted.
+    pub fn new(member: &Member<'a>, parts: &Parts) -> Result<Self> {
         let (data, shared, batch_size) = (member.data, parts.shared.clone(), member.config.batch_size());
-        let mut run = Execution::new(&shared, &shared.initial_weights(0), batch_size, false)?;
-        for number in 0..shared.fits().len() {
-            let value = shared.fits()[number].value;
-            let found = fit::statistic(&shared, number, data.train, reader, cancel, |batch, values| {
-                with_inputs(&mut run, batch, |run, rows| {
-                    run.forward_to(value, rows, Pass::EVALUATION);
-                    values(run.value(value));
-                });
-                Ok(())
-            })?;
-            let mut weights = run.weights();
-            found.into_iter().for_each(|(name, values)| weights.insert(name, [values.len()], values));
-            run.set_weights(&weights)?;
-        }
+        let run = Execution::new(&shared, &shared.initial_weights(0), batch_size, false)?;
         let is_part = order::pool(&data, &member.config).len() != data.train.len();
         let widths: Vec<usize> = shared.inputs().iter().map(|id| shared.shape(*id).elements()).collect();
         Ok(Self {
@@ -98,7 +86,7 @@ impl<'a> Source<'a> {
             changes: changes_of(member),
             arithmetic: member.config.recipe.precision,
             layer_width: layer_width(parts),
-            fitted: run.weights(),
+            failure: None,
             run,
             pending: Batch::of(widths.iter().copied(), batch_size),
             widths,
@@ -112,6 +100,11 @@ impl<'a> Source<'a> {
             spare: Vec::new(),
             shared,
         })
+    }
+
+    /// The statistics, with all else that its part of the graph holds.
+    pub fn fitted(&self) -> Weights {
+        self.run.weights()
     }
 
     /// Whether a member reads just this.
@@ -216,7 +209,7 @@ impl<'a> Source<'a> {
 }
 
 /// Puts a batch's inputs into an execution, and takes them back afterwards for whoever reads them next.
-fn with_inputs(run: &mut Execution<f32>, batch: &mut Batch, body: impl FnOnce(&mut Execution<f32>, usize)) {
+pub(super) fn with_inputs(run: &mut Execution<f32>, batch: &mut Batch, body: impl FnOnce(&mut Execution<f32>, usize)) {
     let exchange = |run: &mut Execution<f32>, batch: &mut Batch| {
         for (i, buffer) in batch.inputs.iter_mut().enumerate() {
             let id = run.graph().inputs()[i];

@@ -139,6 +139,8 @@ fn recipes() -> Vec<Value> {
         json!({"neck": [{"kind": "masked_mean"}, {"kind": "layer_norm"}], "head": mlp(8, 0.1)}),
         json!({"neck": [{"kind": "mlp", "widths": [10], "dropout": 0.3}, {"kind": "masked_mean"}]}),
         json!({"neck": [{"kind": "transformer", "layers": 1, "heads": 2, "dropout": 0.1}, {"kind": "masked_mean"}]}),
+        json!({"neck": [{"kind": "mlp", "widths": [10]}, {"kind": "masked_mean"}, {"kind": "standardize"}]}),
+        json!({"neck": [{"kind": "masked_mean"}, {"kind": "standardize"}, {"kind": "mlp", "widths": [9]}, {"kind": "standardize"}]}),
         json!({"head": {"kind": "cosine"}, "loss": {"kind": "arcface"}}),
         json!({"parameter_groups": [{"match": "*.bias", "lr_factor": 0.3}], "head": mlp(8, 0.2), "layer_decay": 0.5}),
         json!({"early_stopping": {"patience": 1}, "epochs": 6, "optimizer": {"kind": "adam", "lr": 0.1}}),
@@ -178,7 +180,7 @@ fn folds_and_shares_are_masks_over_one_order() {
     let mut members = Vec::new();
     for (train, valid) in &parts {
         let data = Data { features: &features, targets, train, valid, pool: &all, weights: None };
-        for recipe in [0, 1, 4, 9, 11, 16] {
+        for recipe in [0, 1, 4, 9, 11, 16, 18, 19] {
             members.push(member(members.len(), &recipes[recipe], data));
         }
     }

@@ -6,7 +6,7 @@ use crate::train::Features;
 use crate::train::batch::Reader;
 
 /// Bytes of the batches that wait to be trained on.
-const BYTES: usize = 128 << 20;
+pub(super) const BYTES: usize = 128 << 20;
 
 /// Reads rows, gives each source its own of them, and calls `body` whenever enough batches wait. With `epoch` these
 /// are training rows, of which the views of that epoch are read.
