@@ -63,9 +63,11 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// A head of a member that begins with these weights, among them the statistics of features.
-    pub fn new(member: &Member<'_>, parts: &Parts, mut weights: Weights, facts: &TargetFacts) -> Result<Self> {
+    /// A head of a member, with the statistics that were fitted.
+    pub fn new(member: &Member<'_>, parts: &Parts, fitted: &Weights, facts: &TargetFacts) -> Result<Self> {
         let (config, graph) = (member.config.clone(), &member.graph);
+        let mut weights = graph.initial_weights(config.seed);
+        weights.0.extend(fitted.0.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
         fit::target_statistics(graph, facts, &mut weights)?;
         let (mut tensors, mut place) = (Vec::new(), vec![usize::MAX; graph.values().len()]);
         for (id, value) in graph.ids() {

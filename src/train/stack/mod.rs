@@ -117,12 +117,13 @@ fn seat<'a>(
                 facts
             }
         };
-        let mut weights = graph.initial_weights(member.config.seed);
-        weights.0.extend(of.fitted().0);
+        let mut fitted = of.fitted();
         if graph.fits().len() > of.shared.fits().len() {
-            weights = fits::of_weights(graph, &weights, (&member.data, of.batch_size), reader, cancel)?;
+            let mut weights = graph.initial_weights(member.config.seed);
+            weights.0.extend(fitted.0);
+            fitted = fits::of_weights(graph, &weights, (&member.data, of.batch_size), reader, cancel)?;
         }
-        let mut head = Head::new(member, &shapes[shape].parts, weights, &facts)?;
+        let mut head = Head::new(member, &shapes[shape].parts, &fitted, &facts)?;
         head.graph = (shapes[shape].graph() != graph).then(|| graph.clone());
         Ok(Seat { source, shape, head })
     };
