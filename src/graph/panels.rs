@@ -32,6 +32,17 @@ const SMALL: usize = 1 << 19;
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
 
+/// What a product is added to.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What is there.
+    There,
+    /// A number for each row.
+    Rows(&'a [f32]),
+}
+
 /// The right factor: per panel of 32 columns, its terms one after the other; what fills up the last panel is zero.
 #[derive(Debug, Default)]
 pub struct Panels {
@@ -95,12 +106,12 @@ impl Panels {
     }
 }
 
-/// `out = a · b`, or `out += a · b`, for row-major `a` and `out`, on as many threads as it is worth.
+/// `out = start + a · b`, for row-major `a` and `out`, on as many threads as it is worth.
 ///
 /// # Panics
 /// The shapes do not fit.
-pub fn product(out: &mut [f32], a: &[f32], b: &Panels, accumulate: bool) {
-    let target = Target::new(out, a, b, accumulate);
+pub fn product(out: &mut [f32], a: &[f32], b: &Panels, start: Start<'_>) {
+    let target = Target::new(out, a, b, start);
     let panels = b.columns.div_ceil(WIDTH);
     let parts = if a.len() * b.columns < SMALL { 1 } else { rayon::current_num_threads().clamp(1, panels.max(1)) };
     (0..parts).into_par_iter().for_each(|i| {
@@ -113,8 +124,8 @@ pub fn product(out: &mut [f32], a: &[f32], b: &Panels, accumulate: bool) {
 ///
 /// # Panics
 /// The shapes do not fit.
-pub fn product_alone(out: &mut [f32], a: &[f32], b: &Panels, accumulate: bool) {
-    let target = Target::new(out, a, b, accumulate);
+pub fn product_alone(out: &mut [f32], a: &[f32], b: &Panels, start: Start<'_>) {
+    let target = Target::new(out, a, b, start);
     // SAFETY: the whole of `out`, borrowed mutably.
     unsafe { target.panels(0..b.columns.div_ceil(WIDTH)) };
 }
@@ -125,14 +136,14 @@ struct Target<'a> {
     a: &'a [f32],
     rows: usize,
     b: &'a Panels,
-    accumulate: bool,
+    start: Start<'a>,
 }
 
 // SAFETY: only `product` shares a target, and its threads write disjoint columns.
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
-    fn new(out: &mut [f32], a: &'a [f32], b: &'a Panels, accumulate: bool) -> Self {
+    fn new(out: &mut [f32], a: &'a [f32], b: &'a Panels, start: Start<'a>) -> Self {
         let rows = out.len() / b.columns.max(1);
         assert!(
             a.len() == rows * b.depth && out.len() == rows * b.columns,
@@ -142,10 +153,17 @@ impl<'a> Target<'a> {
             b.columns,
             out.len()
         );
-        if b.depth == 0 && !accumulate {
-            out.fill(0.0);
+        match start {
+            Start::Rows(values) => {
+                assert_eq!(values.len(), rows, "numbers to start from");
+                if b.depth == 0 {
+                    out.chunks_exact_mut(b.columns.max(1)).zip(values).for_each(|(row, value)| row.fill(*value));
+                }
+            }
+            Start::Zero if b.depth == 0 => out.fill(0.0),
+            _ => {}
         }
-        Self { out: out.as_mut_ptr(), a, rows, b, accumulate }
+        Self { out: out.as_mut_ptr(), a, rows, b, start }
     }
 
     /// Computes the columns of some panels.
@@ -178,8 +196,17 @@ impl<'a> Target<'a> {
         let (n, first) = (self.b.columns, number * WIDTH);
         let columns = Matrix::new(self.b.panel(number), self.b.depth, WIDTH).columns(0..WIDTH.min(n - first));
         let a = Matrix::new(self.a, self.rows, self.b.depth);
+        if let Start::Rows(values) = self.start {
+            for (row, value) in values.iter().enumerate() {
+                for column in first..first + columns.column_count() {
+                    // SAFETY: as below.
+                    unsafe { *self.out.add(row * n + column) = *value };
+                }
+            }
+        }
+        let accumulate = !matches!(self.start, Start::Zero);
         // SAFETY: the columns lie inside `out`, and are nobody else's by the caller's promise.
-        unsafe { block(self.out.add(first), n, a, columns, self.accumulate) };
+        unsafe { block(self.out.add(first), n, a, columns, accumulate) };
     }
 }
 
@@ -191,7 +218,7 @@ mod avx512 {
         _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    use super::{LANES, ROWS, RUN, Target, VECTORS, WIDTH};
+    use super::{LANES, ROWS, RUN, Start, Target, VECTORS, WIDTH};
 
     /// Terms of a turn of the loop.
     const TURN: usize = 4;
@@ -212,6 +239,8 @@ mod avx512 {
         panel: *const f32,
         terms: usize,
         accumulate: bool,
+        /// Numbers that rows start from, if they do.
+        begin: Option<*const f32>,
         /// What is read next, to be fetched into the cache behind.
         next: *const f32,
     }
@@ -221,28 +250,32 @@ mod avx512 {
     /// # Safety
     /// As [`Target::panels`]; the processor has AVX-512.
     pub unsafe fn panel(target: &Target<'_>, number: usize) {
-        let Target { out, a, rows, b, accumulate } = target;
+        let Target { out, a, rows, b, start } = target;
         let (n, k, first) = (b.columns, b.depth, number * WIDTH);
         let width = WIDTH.min(n - first);
         let panel = b.panel(number).as_ptr();
         let runs = k.div_ceil(RUN);
         for run in 0..runs {
-            let (start, end) = (run * k / runs, (run + 1) * k / runs);
-            let accumulate = *accumulate || run > 0;
-            let begin = panel.wrapping_add(start * WIDTH);
+            let (from, end) = (run * k / runs, (run + 1) * k / runs);
+            let accumulate = matches!(start, Start::There) || run > 0;
+            let begin = panel.wrapping_add(from * WIDTH);
             // Every block of rows fetches its share of what comes after this run.
-            let (mut next, share) = (begin.wrapping_add((end - start) * WIDTH), (end - start) / TURN * LANES);
+            let (mut next, share) = (begin.wrapping_add((end - from) * WIDTH), (end - from) / TURN * LANES);
             for row in (0..*rows).step_by(ROWS) {
                 let height = ROWS.min(rows - row);
                 let part = Part {
                     // SAFETY: the panel's columns of these rows begin inside `out`.
                     out: unsafe { out.add(row * n + first) },
                     out_stride: n,
-                    a: a[row * k + start..].as_ptr(),
+                    a: a[row * k + from..].as_ptr(),
                     a_stride: k,
                     panel: begin,
-                    terms: end - start,
+                    terms: end - from,
                     accumulate,
+                    begin: match start {
+                        Start::Rows(values) if run == 0 => Some(values[row..].as_ptr()),
+                        _ => None,
+                    },
                     next,
                 };
                 next = next.wrapping_add(share);
@@ -305,7 +338,7 @@ mod avx512 {
     /// are nobody else's, and the processor has AVX-512.
     #[target_feature(enable = "avx512f")]
     unsafe fn kernel<const R: usize>(part: Part) {
-        let Part { out, out_stride, a, a_stride, mut panel, terms, accumulate, mut next } = part;
+        let Part { out, out_stride, a, a_stride, mut panel, terms, accumulate, begin, mut next } = part;
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
         let mut groups: [*const f32; ROWS / GROUP] =
             std::array::from_fn(|i| kept(a.wrapping_add(i * GROUP * a_stride)));
@@ -346,11 +379,18 @@ mod avx512 {
             groups = groups.map(|group| group.wrapping_add(1));
         }
         for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: rows have a number each to start from.
+            let begin = begin.map(|begin| unsafe { _mm512_set1_ps(*begin.add(r)) });
             for (v, sum) in sums.iter().enumerate() {
                 // SAFETY: 16 numbers of a row of `out`.
                 unsafe {
                     let at = out.add(r * out_stride + v * LANES);
-                    _mm512_storeu_ps(at, if accumulate { _mm512_add_ps(_mm512_loadu_ps(at), *sum) } else { *sum });
+                    let sum = match begin {
+                        Some(begin) => _mm512_add_ps(begin, *sum),
+                        None if accumulate => _mm512_add_ps(_mm512_loadu_ps(at), *sum),
+                        None => *sum,
+                    };
+                    _mm512_storeu_ps(at, sum);
                 }
             }
         }
@@ -375,8 +415,13 @@ mod tests {
         for (m, n, k) in shapes.into_iter().chain([(25, 70, 1024), (2, 100, 3), (7, 31, 40), (4, 4, 0)]) {
             let (a, b) = (numbers(m * k, 0), numbers(k * n, 1));
             let by_columns: Vec<f32> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
-            for accumulate in [false, true] {
-                let mut expected = numbers(m * n, 2);
+            let starts = numbers(m, 3);
+            for start in [Start::Zero, Start::There, Start::Rows(&starts)] {
+                let mut expected = match start {
+                    Start::Rows(starts) => starts.iter().flat_map(|x| std::iter::repeat_n(*x, n)).collect(),
+                    _ => numbers(m * n, 2),
+                };
+                let accumulate = !matches!(start, Start::Zero);
                 gemm_alone(&mut expected, Matrix::new(&a, m, k), Matrix::new(&b, k, n), accumulate);
                 for matrix in [Matrix::new(&b, k, n), Matrix::new(&by_columns, n, k).t()] {
                     let mut panels = Panels::default();
@@ -384,16 +429,16 @@ mod tests {
                     panels.pack(Matrix::new(&[1.0; 4000], 40, 100));
                     panels.pack(matrix);
                     let mut found = numbers(m * n, 2);
-                    product(&mut found, &a, &panels, accumulate);
-                    assert!(found == expected, "[{m}, {k}, {n}] {accumulate}");
+                    product(&mut found, &a, &panels, start);
+                    assert!(found == expected, "[{m}, {k}, {n}] {start:?}");
                     found = numbers(m * n, 2);
-                    product_alone(&mut found, &a, &panels, accumulate);
-                    assert!(found == expected, "[{m}, {k}, {n}] {accumulate}");
+                    product_alone(&mut found, &a, &panels, start);
+                    assert!(found == expected, "[{m}, {k}, {n}] {start:?}");
                     found = numbers(m * n, 2);
-                    let target = Target::new(&mut found, &a, &panels, accumulate);
+                    let target = Target::new(&mut found, &a, &panels, start);
                     // SAFETY: the whole of `found`.
                     (0..if k == 0 { 0 } else { n.div_ceil(WIDTH) }).for_each(|i| unsafe { target.plain(i) });
-                    assert!(found == expected, "[{m}, {k}, {n}] {accumulate}");
+                    assert!(found == expected, "[{m}, {k}, {n}] {start:?}");
                 }
             }
         }

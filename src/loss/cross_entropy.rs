@@ -155,12 +155,20 @@ impl<F: Real> Loss<F> for Ready {
             let mut log_sums = [0.0; LANES];
             vectors!({
                 for (column, from) in columns.iter_mut().zip(outputs.chunks_exact(rows)) {
-                    column[..count].copy_from_slice(&from[block * LANES..][..count]);
+                    let from = &from[block * LANES..][..count];
+                    match from.as_array() {
+                        Some(whole) => *column = *whole,
+                        None => column[..count].copy_from_slice(from),
+                    }
                 }
                 Softmax::columns(&mut columns, &mut log_sums);
                 for (column, to) in columns.iter_mut().zip(outputs.chunks_exact_mut(rows)) {
                     column.iter_mut().zip(&totals).for_each(|(g, total)| *g *= *total);
-                    to[block * LANES..][..count].copy_from_slice(&column[..count]);
+                    let to = &mut to[block * LANES..][..count];
+                    match to.as_mut_array() {
+                        Some(whole) => *whole = *column,
+                        None => to.copy_from_slice(&column[..count]),
+                    }
                 }
             });
             for (row, (y, loss)) in classes.iter().zip(losses).enumerate() {

@@ -1,7 +1,7 @@
 //! What the common layer of many heads reads, laid out once for the products of all of them.
 
 use crate::graph::bf16::{self, Left, Right};
-use crate::graph::panels::{self, Panels};
+use crate::graph::panels::{self, Panels, Start};
 use crate::graph::{Arithmetic, Matrix};
 
 /// The right factor of products.
@@ -48,12 +48,17 @@ impl Factor {
         }
     }
 
-    /// `[rows, columns]` of the product, with `a` of shape `[rows, depth]`.
-    fn product(&self, out: &mut [f32], a: &[f32], accumulate: bool, (place, room): (Place, &mut Room)) {
+    /// `start + a · factor`, `[rows, columns]`, with `a` of shape `[rows, depth]`.
+    fn product(&self, out: &mut [f32], a: &[f32], start: Start<'_>, (place, room): (Place, &mut Room)) {
         match (self, place) {
-            (Self::Fp32(panels), Place::Here) => panels::product_alone(out, a, panels, accumulate),
-            (Self::Fp32(panels), Place::Everywhere) => panels::product(out, a, panels, accumulate),
+            (Self::Fp32(panels), Place::Here) => panels::product_alone(out, a, panels, start),
+            (Self::Fp32(panels), Place::Everywhere) => panels::product(out, a, panels, start),
             (Self::Bf16(right), _) => {
+                if let Start::Rows(values) = start {
+                    let rows = out.chunks_exact_mut(right.columns().max(1));
+                    rows.zip(values).for_each(|(row, value)| row.fill(*value));
+                }
+                let accumulate = !matches!(start, Start::Zero);
                 room.pack(Matrix::new(a, out.len() / right.columns().max(1), right.depth()));
                 match place {
                     Place::Here => bf16::product_alone(out, room, right, accumulate),
@@ -85,14 +90,14 @@ impl Factors {
         factors
     }
 
-    /// What a layer of weights `[outputs, width]` gives, `[outputs, rows]`, or that added to what is there.
-    pub fn layer(&self, given: &mut [f32], weights: &[f32], accumulate: bool, place: (Place, &mut Room)) {
-        self.forward.product(given, weights, accumulate, place);
+    /// What a layer of weights `[outputs, width]` gives, `[outputs, rows]`, with the bias if it has one.
+    pub fn layer(&self, given: &mut [f32], weights: &[f32], bias: Option<&[f32]>, place: (Place, &mut Room)) {
+        self.forward.product(given, weights, bias.map_or(Start::Zero, Start::Rows), place);
     }
 
     /// The gradient of weights, `[outputs, width]`, from that of what the layer gave, `[outputs, rows]`.
     pub fn gradient(&self, gradient: &mut [f32], slopes: &[f32], place: (Place, &mut Room)) {
-        self.backward.product(gradient, slopes, false, place);
+        self.backward.product(gradient, slopes, Start::Zero, place);
     }
 
     pub fn bytes(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parts::{Layer, Parts};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, vectors};
 use crate::graph::execution::Pass;
 use crate::graph::parallel::sum_rows;
 use crate::graph::{Execution, Graph, Origin, ValueId, Weights};
@@ -278,13 +278,24 @@ impl Head {
 
 /// The sum of each of some columns of `rows` numbers, in their order.
 fn sum_columns(columns: &[f32], rows: usize, sums: &mut [f32]) {
-    sums.fill(0.0);
     // Several at a time: one sum alone waits for itself.
-    for (columns, sums) in columns.chunks(rows * 8).zip(sums.chunks_mut(8)) {
-        for row in 0..rows {
-            sums.iter_mut().enumerate().for_each(|(column, sum)| *sum += columns[column * rows + row]);
+    const SIDE: usize = 16;
+    vectors!({
+        for (columns, sums) in columns.chunks(rows * SIDE).zip(sums.chunks_mut(SIDE)) {
+            let mut own = [0.0; SIDE];
+            for from in (0..rows).step_by(SIDE) {
+                let mut turned = [[0.0; SIDE]; SIDE];
+                let count = SIDE.min(rows - from);
+                for (column, values) in columns.chunks_exact(rows).enumerate() {
+                    values[from..][..count].iter().enumerate().for_each(|(row, x)| turned[row][column] = *x);
+                }
+                for row in &turned[..count] {
+                    own.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
+                }
+            }
+            sums.copy_from_slice(&own[..sums.len()]);
         }
-    }
+    });
 }
 
 /// The parameters of a head, of which a tile may hold the layer's weights.

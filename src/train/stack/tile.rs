@@ -30,6 +30,7 @@ pub(super) struct Tile<'a> {
     /// Of the common layer: `[heads · outputs, width]`.
     weights: Vec<f32>,
     gradient: Vec<f32>,
+    biases: Vec<f32>,
     /// `[heads · outputs, rows]`: what the layer gives, then its gradient.
     given: Vec<f32>,
     room: Room,
@@ -68,6 +69,7 @@ impl<'a> Tile<'a> {
                     heads,
                     gradient: vec![0.0; weights.len()],
                     weights,
+                    biases: Vec::new(),
                     given: Vec::new(),
                     room: Room::default(),
                     place: Place::Here,
@@ -159,11 +161,10 @@ impl<'a> Tile<'a> {
         };
         let of_output = ready.batch.rows * layer.times;
         self.given.resize(self.heads.len() * layer.outputs * of_output, 0.0);
-        if layer.bias.is_some() {
-            let biases = self.heads.iter().flat_map(Head::bias);
-            self.given.chunks_exact_mut(of_output).zip(biases).for_each(|(given, bias)| given.fill(*bias));
-        }
-        factors.layer(&mut self.given, &self.weights, layer.bias.is_some(), (self.place, &mut self.room));
+        self.biases.clear();
+        self.heads.iter().for_each(|head| self.biases.extend_from_slice(head.bias()));
+        let biases = layer.bias.map(|_| &self.biases[..]);
+        factors.layer(&mut self.given, &self.weights, biases, (self.place, &mut self.room));
     }
 
     /// The loss and the gradient of what the layer gave for a head that has nothing else, where that has a quicker way.
