@@ -156,18 +156,18 @@ impl<F: Real> Loss<F> for Ready {
             vectors!({
                 for (column, from) in columns.iter_mut().zip(outputs.chunks_exact(rows)) {
                     let from = &from[block * LANES..][..count];
-                    match from.as_array() {
-                        Some(whole) => *column = *whole,
-                        None => column[..count].copy_from_slice(from),
+                    match <&Lanes<F>>::try_from(from) {
+                        Ok(whole) => *column = *whole,
+                        Err(_) => column[..count].copy_from_slice(from),
                     }
                 }
                 Softmax::columns(&mut columns, &mut log_sums);
                 for (column, to) in columns.iter_mut().zip(outputs.chunks_exact_mut(rows)) {
                     column.iter_mut().zip(&totals).for_each(|(g, total)| *g *= *total);
                     let to = &mut to[block * LANES..][..count];
-                    match to.as_mut_array() {
-                        Some(whole) => *whole = *column,
-                        None => to.copy_from_slice(&column[..count]),
+                    match <&mut Lanes<F>>::try_from(&mut *to) {
+                        Ok(whole) => *whole = *column,
+                        Err(_) => to.copy_from_slice(&column[..count]),
                     }
                 }
             });

@@ -8,6 +8,7 @@ pub mod calibration;
 pub mod check;
 mod feature_augment;
 pub mod foreign;
+mod gather;
 pub mod layers;
 mod load;
 mod ludwig;

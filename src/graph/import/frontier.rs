@@ -171,7 +171,7 @@ impl Tail {
                 continue;
             }
             match maker {
-                Some(i) if !dynamic.contains(name) && !(texts.is_some() && has_batch(&facts, name)) => {
+                Some(i) if !(dynamic.contains(name) || texts.is_some() && has_batch(&facts, name)) => {
                     wanted.insert(i);
                     if !(texts.is_some() && graph.node[i].is("Shape")) {
                         open.extend(graph.node[i].input.iter().map(String::as_str));
