@@ -2,7 +2,8 @@
 //!
 //! Errors and [problems](problem), [shapes and dtypes](tensor), [digests](digest) and stable keys,
 //! [atomic files](mod@file), [progress events](progress), [counter-based random numbers](random),
-//! [cancellation](cancel), [loops](vectors) for wide vectors, and the [folders](home) caft keeps things in.
+//! [cancellation](cancel), [text](visible()) of others made safe to show, [loops](vectors) for wide vectors, and the
+//! [folders](home) caft keeps things in.
 
 pub mod cancel;
 mod cubic;
@@ -17,6 +18,7 @@ pub mod random;
 pub mod suggest;
 pub mod tensor;
 pub mod vectors;
+mod visible;
 
 pub use cancel::Cancel;
 pub use cubic::cubic;
@@ -27,3 +29,4 @@ pub use problem::{Place, Problem, Problems};
 pub use progress::{Event, Progress};
 pub use tensor::DType;
 pub(crate) use vectors::vectors;
+pub use visible::{is_unseen, visible, visible_line};

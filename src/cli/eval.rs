@@ -13,13 +13,15 @@ use crate::base::suggest::did_you_mean;
 use crate::data::DataConfig;
 use crate::metric::MetricName;
 use crate::recipe::Overrides;
+use crate::run::pack::{self, is_pack};
 use crate::run::{EvalRequest, directory, evaluate};
 
 /// Measure a finished run, or an exported file, on labelled data: the run's own test rows, other data, or a folder
 /// of classes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run (its folder, its id, or its recipe's name), or a file that `caft export` wrote.
+    /// The run (its folder, its id, or its recipe's name), a file that `caft export` wrote, or one that `caft pack
+    /// --with-activations` wrote, to measure on the rows inside.
     run: String,
     /// A folder with one folder per class; or changes to the run's recipe, such as `data.test.path=DIR`.
     #[arg(value_name = "FOLDER|KEY=VALUE")]
@@ -45,8 +47,13 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
-        let request = EvalRequest { data: self.config()?, metrics: self.metrics.clone() };
-        let evaluated = evaluate(&self.run, request, &context)?;
+        let evaluated = if is_pack(Path::new(&self.run)) && self.data.is_empty() && self.data_of.is_none() {
+            let opened = pack::open(Path::new(&self.run), &context)?;
+            pack::evaluate(&opened, self.metrics.clone(), &context)?
+        } else {
+            let request = EvalRequest { data: self.config()?, metrics: self.metrics.clone() };
+            evaluate(&self.run, request, &context)?
+        };
         if globals.json {
             print_json(&evaluated)?;
         } else {

@@ -35,12 +35,12 @@ mod surroundings;
 mod sweep;
 pub mod table;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
-use crate::base::Error;
+use crate::base::{Error, visible};
 
 /// Fine-tune pretrained models from a YAML recipe, on stored activations.
 #[derive(Debug, Parser)]
@@ -179,17 +179,18 @@ pub fn draw_error(error: &anyhow::Error) {
     say(&text);
 }
 
-/// Writes text to standard error as it is; a closed standard error is nobody's loss.
+/// Writes text to standard error, without what a terminal would obey; a closed standard error is nobody's loss.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let _ = std::io::stderr().lock().write_all(visible(text).as_bytes());
 }
 
-/// Writes text to standard output as it is.
+/// Writes text to standard output: as it is, but for what a terminal would obey where that is one.
 ///
 /// # Errors
 /// Those of standard output; a closed pipe ends the program quietly.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { visible(text) } else { text.into() };
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::base::progress::{Event, Progress, Unit};
+use crate::base::visible;
 
 /// How often a pipe hears of work that goes on.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -50,6 +51,7 @@ impl Terminal {
         if self.verbosity == Verbosity::Quiet {
             return;
         }
+        let text = visible(text);
         match work {
             Some(work) if self.bars => work.bar.suspend(|| eprintln!("{text}")),
             _ => eprintln!("{text}"),

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Globals;
 use super::surroundings::Surroundings;
 use super::table::Table;
-use crate::base::{Error, file};
+use crate::base::{Error, file, visible_line};
 use crate::engine::exchange::Place;
 use crate::recipe::foreign::{NamedKind, Review};
 use crate::recipe::shipped;
@@ -47,7 +47,7 @@ enum Action {
         name: Option<String>,
     },
     /// Fetch a recipe that somebody shares, after saying what it would read, fetch and write. One that names a path of
-    /// this machine is refused; commands no recipe can name.
+    /// this machine or a host of its own network is refused, also as a value of its sweep; commands no recipe can name.
     Pull {
         /// Where it is: an address as of `push`; the recipe's name may stand behind it, after a `/`.
         address: String,
@@ -97,7 +97,10 @@ impl Args {
                     super::print_json(&index.recipes)?;
                 } else {
                     let mut table = Table::new(["name", "what it is"]);
-                    index.recipes.into_iter().for_each(|listed| table.row([listed.name, listed.about]));
+                    index
+                        .recipes
+                        .into_iter()
+                        .for_each(|listed| table.row([listed.name, visible_line(&listed.about).into_owned()]));
                     super::print(&table.to_string())?;
                 }
             }
@@ -191,17 +194,19 @@ fn shared(address: &str) -> crate::base::Result<(Place, Option<String>)> {
 }
 
 /// What a recipe would do, in a few lines.
-fn reviewed(review: &Review) -> String {
+pub(super) fn reviewed(review: &Review) -> String {
     let mut text = String::new();
     for named in &review.names {
         let what = match named.kind {
             NamedKind::Fetched if named.pinned => "fetches",
             NamedKind::Fetched => "fetches, whatever is there then,",
+            NamedKind::Backbone => "fetches, for the backbone,",
+            NamedKind::Inward => "fetches from this machine's own network",
             NamedKind::Engine => "uses the engine",
             NamedKind::BelowRoot => "reads below `data.root`",
             NamedKind::Path => "reads the path",
         };
-        text += &format!("  {what} {} ({})\n", named.address, named.key);
+        text += &format!("  {what} {} ({})\n", named.address, visible_line(&named.key));
     }
     text += &match review.is_part {
         true => "  names neither a backbone nor data: extend it in a recipe of your own\n".to_string(),

@@ -5,21 +5,25 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::recipe::reviewed;
 use super::runs::RunsDir;
 use super::surroundings::Surroundings;
 use super::table::Table;
-use super::{Globals, load, print, print_json};
-use crate::base::{Error, file};
+use super::{Globals, load, print, print_json, say};
+use crate::base::{Error, file, visible_line};
+use crate::recipe::foreign::Review;
 use crate::run::directory;
 use crate::run::lock::{LOCK, Lock, Origin};
-use crate::run::reproduce::{ReproduceRequest, Reproduced, reproduce};
+use crate::run::pack::{self, is_pack};
+use crate::run::reproduce::{ReproduceRequest, Reproduced, reproduce, reproduce_packed};
 
 /// Repeat a run from its `caft.lock`: fetch or rebuild what it was made of, check every digest, train, and compare. On
 /// the same kind of machine, with the same program, results must be the same bit for bit; elsewhere metrics must agree
 /// within a tolerance. Says what differs when they do not, and then ends with exit code 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run (its folder, its id, or its recipe's name), or a `caft.lock`.
+    /// The run (its folder, its id, or its recipe's name), a `caft.lock`, or a file that `caft pack --with-activations`
+    /// wrote, to train on the activations inside.
     run: String,
     /// Where the data are on this machine, such as `data.train.path=DIR`: changes to the locked recipe.
     #[arg(value_name = "KEY=VALUE")]
@@ -51,7 +55,14 @@ impl Args {
     /// # Errors
     /// There is no such run or lock; those of the run's stages.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
-        let lock = self.lock()?;
+        let here = Surroundings::new(globals, self.offline)?;
+        let context = here.context(&self.place.runs_dir);
+        let path = Path::new(&self.run);
+        let opened = is_pack(path).then(|| pack::open(path, &context)).transpose()?;
+        let lock = match &opened {
+            Some(opened) => opened.lock()?,
+            None => self.lock()?,
+        };
         if lock.recipe.is_null() {
             return Err(Error::bad_input("the lock has no recipe: it was written by an older caft")
                 .hint("run the recipe again, and reproduce that run")
@@ -66,23 +77,44 @@ impl Args {
         // Left behind, it does no harm.
         let _ = std::fs::remove_dir_all(&folder);
         let planned = planned?;
-        let here = Surroundings::new(globals, self.offline)?;
-        let context = here.context(&self.place.runs_dir);
+        let recipe = planned.loaded.to_yaml();
+        // A lock by itself may be anybody's.
+        if path.is_file() && opened.is_none() && !globals.quiet && !globals.json {
+            say(&format!("the recipe of `{}`\n{}", path.display(), reviewed(&Review::of(&recipe, &self.run)?)));
+        }
         let request = ReproduceRequest {
             lock: &lock,
             plan: &planned.plan,
-            recipe: &planned.loaded.to_yaml(),
+            recipe: &recipe,
+            unchanged: self.overrides.is_empty(),
             anyway: self.anyway,
             tolerance: self.tolerance,
             rechecked: self.recheck as usize,
         };
-        let reproduced = reproduce(&request, &context)?;
+        let reproduced = match &opened {
+            Some(opened) => reproduce_packed(&request, opened, &context),
+            None => reproduce(&request, &context).map_err(|error| self.elsewhere(error)),
+        }?;
         if globals.json {
             print_json(&reproduced)?
         } else {
             print(&shown(&reproduced))?
         }
         Ok(if reproduced.agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// What a file that is not there most likely means.
+    fn elsewhere(&self, error: Error) -> Error {
+        match &error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                let run = visible_line(&self.run).into_owned();
+                Error::bad_input(format!("what the lock of `{run}` names is not all here")).because(error).hint(format!(
+                    "if it is elsewhere, say where: `caft reproduce {run} data.train.path=DIR`, or `data.root=DIR`, or \
+                     `model.backbone.onnx=FILE`"
+                ))
+            }
+            _ => error,
+        }
     }
 
     fn lock(&self) -> Result<Lock> {
@@ -120,6 +152,10 @@ fn shown(reproduced: &Reproduced) -> String {
         let found = metric.found.map_or_else(|| "—".to_string(), |found| format!("{found:.6}"));
         let verdict = if metric.agrees { "" } else { "differs" };
         table.row([metric.name.clone(), format!("{:.6}", metric.wanted), found, verdict.into()]);
+    }
+    if let Some([locked, found]) = &reproduced.weights {
+        let verdict = if locked == found || !reproduced.bitwise { "" } else { "differs" };
+        table.row(["weights".into(), locked.short(8), found.short(8), verdict.into()]);
     }
     text += &table.to_string();
     text += &match (reproduced.bitwise, reproduced.agrees, reproduced.same_weights) {

@@ -18,6 +18,7 @@ use crate::run::report::to_mlflow;
 use crate::run::skipped::SKIPPED;
 use crate::run::{self, Finished};
 use crate::sample::Modality;
+use crate::track::mlflow::{self, Sent};
 
 /// Run a recipe: compute what is not stored yet, train, evaluate.
 #[derive(Debug, clap::Args)]
@@ -64,6 +65,7 @@ impl Args {
         if self.multirun {
             return super::sweep::Args::of_run(&self.recipe, &self.overrides, self.offline, &self.place).run(globals);
         }
+        self.mlflow.as_deref().map(mlflow::check).transpose()?;
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
         let opened = if is_pack(&self.recipe) { Some(pack::open(&self.recipe, &context)?) } else { None };
@@ -90,8 +92,15 @@ impl Args {
         if let Some(server) = &self.mlflow {
             // The run is finished and kept whatever the server says.
             match to_mlflow(&finished.record, server) {
-                Ok(page) => super::say(&format!("sent to {page}\n")),
-                Err(error) => super::draw_error(&error.into()),
+                Ok(Sent { page, files: 0 }) => super::say(&format!("sent to {page}\n")),
+                Ok(Sent { page, files }) => super::say(&format!("sent to {page} with {files} files\n")),
+                Err(error) => {
+                    let path = &finished.record.path;
+                    super::say(&format!(
+                        "the run is finished and kept in {path}, but not sent; the same command sends it\n"
+                    ));
+                    super::draw_error(&error.into());
+                }
             }
         }
         if globals.json {

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::filter::{self, Condition};
+use super::filter::{self, Condition, Named};
 use super::surroundings::Surroundings;
-use super::table::Table;
-use super::{Globals, print, print_json};
+use super::table::TextTable;
+use super::{Globals, print, print_json, say};
 use crate::report::evaluation::Evaluation;
 use crate::run::record::{RunRecord, Status};
+use crate::run::settings::plain;
 use crate::run::{directory, report};
 
 /// List runs with their main metric, the newest first; or show one.
@@ -27,6 +28,9 @@ pub struct Args {
     /// The least first by a metric, a field of `--json`, or a key of the recipe.
     #[arg(long, value_name = "NAME")]
     sort: Option<String>,
+    /// With `--sort` the greatest first.
+    #[arg(long, requires = "sort")]
+    descending: bool,
     #[command(flatten)]
     place: RunsDir,
 }
@@ -65,21 +69,24 @@ impl Args {
         let runs = &self.place.runs_dir;
         let conditions: Vec<Condition> =
             self.conditions.iter().map(|text| text.parse()).collect::<crate::base::Result<_>>()?;
-        let mut records = directory::list(runs)?;
+        let (records, damaged) = directory::list_all(runs)?;
         let all = records.len();
-        let holds = |record: &RunRecord, c: &Condition| c.holds(filter::value_of(record, c.name()).as_ref());
-        records.retain(|record| conditions.iter().all(|condition| holds(record, condition)));
-        if let Some(name) = &self.sort {
-            filter::sort(&mut records, name);
+        if !globals.quiet {
+            damaged.iter().for_each(|error| say(&format!("warning: {error}; this run is left out\n")));
         }
+        let mut records = filter::chosen(records.into_iter().map(Named::new).collect(), &conditions)?;
+        if let Some(name) = self.sort.as_ref().filter(|_| !records.is_empty()) {
+            filter::sort(&mut records, name, self.descending)?;
+        }
+        let shown: Vec<&str> = conditions.iter().map(Condition::name).chain(self.sort.as_deref()).collect();
         if globals.json {
-            print_json(&records)?;
+            print_json(&records.iter().map(|run| &run.record).collect::<Vec<_>>())?;
         } else if records.is_empty() && all > 0 {
             print(&format!("none of {all} runs in `{}` is so\n", runs.display()))?;
         } else if records.is_empty() {
             print(&format!("no runs in `{}`; `caft run configs/quickstart.yaml` makes one\n", runs.display()))?;
         } else {
-            print(&table(&records).to_string())?;
+            print(&table(&records, &shown).to_string())?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -141,21 +148,45 @@ fn confusion(evaluation: &Evaluation) -> String {
     text
 }
 
-fn table(records: &[RunRecord]) -> Table<8> {
-    let mut table = Table::new(["name", "id", "status", "metric", "computed", "reused", "time", "path"]);
-    for record in records {
-        table.row([
+/// The runs, with what they say by the names that were asked for.
+fn table(runs: &[Named], asked: &[&str]) -> TextTable {
+    let own = ["name", "id", "status", "metric"];
+    let mut names: Vec<&str> = Vec::new();
+    asked.iter().for_each(|name| {
+        if !own.contains(name) && !names.contains(name) {
+            names.push(name)
+        }
+    });
+    let of_cost = ["computed", "reused", "time", "path"];
+    let headings = own.iter().chain(&names).chain(&of_cost).map(|heading| (*heading).to_string());
+    let mut table = TextTable::new(headings.collect());
+    for run in runs {
+        let record = &run.record;
+        let mut row = vec![
             record.name.clone(),
             record.id.short(8),
             status(record.status).into(),
             main_metric(record).unwrap_or_default(),
+        ];
+        row.extend(names.iter().map(|name| run.value(name).map(|value| in_short(&value)).unwrap_or_default()));
+        row.extend([
             record.activations.computed.to_string(),
             record.activations.reused.to_string(),
             format!("{:.1} s", record.stages.values().sum::<f64>()),
             record.path.clone(),
         ]);
+        table.row(row);
     }
     table
+}
+
+/// A value in few digits.
+fn in_short(value: &serde_json::Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) if number == 0.0 || (1e-3..1e5).contains(&number.abs()) => format!("{number:.4}"),
+        Some(number) => format!("{number:.3e}"),
+        None => plain(value),
+    }
 }
 
 fn status(status: Status) -> &'static str {

@@ -115,6 +115,18 @@ impl Loaded {
     }
 }
 
+/// A tree with a value at a path of keys, as a sweep sets it: a map is the whole value of its key.
+pub(super) fn with_value(tree: &Node, path: &[String], value: &serde_json::Value) -> Node {
+    let mut layers = Layers::default();
+    layers.push(tree.clone());
+    if value.is_object() {
+        let path: Vec<Segment> = path.iter().cloned().map(Segment::Key).collect();
+        layers.remove(&path);
+    }
+    layers.push_values([(path.to_vec(), Node::from_json(value, &tree.origin))]);
+    layers.merge()
+}
+
 /// Loads a recipe: a file, or the name or path of one that is part of the program.
 ///
 /// # Errors

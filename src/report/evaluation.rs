@@ -6,6 +6,8 @@ use crate::metric::{argmax, average_precision, regression};
 
 /// Up to this many classes the confusion matrix is shown, and a curve per class.
 const MOST_SHOWN: usize = 40;
+/// With more classes, so many pairs of classes that are taken for each other.
+const CONFUSED: usize = 40;
 /// Points of a curve.
 const POINTS: usize = 64;
 /// Bins of the calibration, as in `calibration_error`.
@@ -18,6 +20,8 @@ pub struct Evaluation {
     pub split: String,
     /// Rows by `[true class][predicted class]`; absent with many classes.
     pub confusion: Option<Vec<Vec<u64>>>,
+    /// Where the matrix is absent: true and predicted class of the most wrong rows, with their number, the most first.
+    pub confused: Vec<(u32, u32, u64)>,
     /// Each class.
     pub classes: Vec<Class>,
     /// Precision against recall: of all classes against the rest together, and of each class where there
@@ -96,6 +100,7 @@ impl Evaluation {
         let (calibration, calibration_error) = calibration(&rows, truth);
         Self {
             split: split.into(),
+            confused: if n > MOST_SHOWN { confused(&counts) } else { Vec::new() },
             confusion: (n <= MOST_SHOWN).then_some(counts),
             classes,
             precision_recall: curves,
@@ -130,8 +135,28 @@ impl Evaluation {
             curves.insert(0, Curve { class: "all labels".into(), points: curve(&all) });
         }
         let split = split.into();
-        Self { split, confusion: None, classes, precision_recall: curves, calibration, calibration_error }
+        Self {
+            split,
+            confusion: None,
+            confused: Vec::new(),
+            classes,
+            precision_recall: curves,
+            calibration,
+            calibration_error,
+        }
     }
+}
+
+/// The pairs of different classes that most rows are of.
+fn confused(counts: &[Vec<u64>]) -> Vec<(u32, u32, u64)> {
+    let of_class = |(y, row): (usize, &Vec<u64>)| {
+        let pairs = row.iter().enumerate().filter(move |(p, count)| *p != y && **count > 0);
+        pairs.map(|(p, count)| (y as u32, p as u32, *count)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<(u32, u32, u64)> = counts.iter().enumerate().flat_map(of_class).collect();
+    all.sort_by_key(|(y, p, count)| (std::cmp::Reverse(*count), *y, *p));
+    all.truncate(CONFUSED);
+    all
 }
 
 /// Predicted against true numbers.
@@ -261,6 +286,17 @@ mod tests {
         close(evaluation.calibration_error, metric(MetricName::CalibrationError));
         let right: u64 = (0..3).map(|c| evaluation.confusion.as_ref().unwrap()[c][c]).sum();
         close(right as f64 / 60.0, metric(MetricName::Accuracy));
+    }
+
+    #[test]
+    fn of_many_classes_the_most_confused_are_named() {
+        let names: Vec<String> = (0..41).map(|i| format!("c{i}")).collect();
+        // Classes 7 and 8 are both taken for 9, the first twice as often.
+        let truth = [7, 7, 8, 9];
+        let probabilities: Vec<f32> = truth.iter().flat_map(|_| (0..41).map(|c| f32::from(u8::from(c == 9)))).collect();
+        let found = Evaluation::new("test", &names, &probabilities, &truth);
+        assert!(found.confusion.is_none());
+        assert_eq!(found.confused, [(7, 9, 2), (8, 9, 1)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::git::Repository;
 use crate::base::suggest::nearest;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, is_unseen};
 
 /// The forms of an address, for messages and docs.
 pub const FORMS: &str = "a path, `hf:owner/repo/path@revision`, `hf:datasets/owner/repo/path@revision`, \
@@ -81,6 +81,17 @@ impl Address {
         path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
     }
 
+    /// The host that it names, if it names one.
+    pub fn host(&self) -> Option<&str> {
+        let url = match self {
+            Self::Https { url } | Self::Git { repository: Repository { url, .. }, .. } => url,
+            _ => return None,
+        };
+        let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+        let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+        Some(host(server)).filter(|host| !host.is_empty())
+    }
+
     /// A path made relative to the folder of the file that names it; other forms stay as they are.
     #[must_use]
     pub fn relative_to(self, folder: &Path) -> Self {
@@ -99,8 +110,8 @@ impl FromStr for Address {
         if text.is_empty() {
             return Err(bad("an address is empty".into()));
         }
-        if text.len() > LONGEST || text.contains(|c: char| c.is_control()) {
-            return Err(bad(format!("an address has control characters or more than {LONGEST} bytes")));
+        if text.len() > LONGEST || text.contains(is_unseen) {
+            return Err(bad(format!("an address has characters that are not seen, or more than {LONGEST} bytes")));
         }
         let Some((scheme, rest)) = text.split_once(':') else {
             return Ok(Self::Path(text.into()));
@@ -386,7 +397,8 @@ mod tests {
             ("pip:package==1.0 --index-url", "not an exact version"),
             ("pip:package==1.0#/etc/passwd", "empty part"),
             ("pip:package==1.0#a/../../b", "may not be a part"),
-            ("a\nb", "control characters"),
+            ("a\nb", "not seen"),
+            ("hf:o/r/\u{202e}gnp.x", "not seen"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.to_string().contains(part), "{text}: {error}");

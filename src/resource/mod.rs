@@ -29,3 +29,4 @@ pub use pip::{Build, Wheel};
 pub use settings::Settings;
 pub use sha256::Sha256;
 pub use store::StoredFile;
+pub use url::is_inward;

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::lock::{Difference, LOCK, Lock};
 use super::record::RunRecord;
-use super::report;
-use crate::base::{Result, file};
+use super::settings;
+use crate::base::Result;
 
 /// What differs between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunDiff {
     /// Their folders.
     pub runs: [String; 2],
-    /// Keys of the recipe with what each run says; the samples' places are among them.
+    /// Keys of either recipe with the values of both runs, defaults too; the samples' places are among them.
     pub recipe: Vec<Changed<String>>,
     /// Digests, versions and machines that differ. Empty where a run has no lock, because it is not finished.
     pub made_of: Vec<Difference>,
@@ -37,11 +38,17 @@ pub struct Changed<T> {
 /// # Errors
 /// A file is damaged.
 pub fn diff(a: &RunRecord, b: &RunRecord) -> Result<RunDiff> {
-    let settings = |record: &RunRecord| -> Result<BTreeMap<String, String>> {
-        let path = Path::new(&record.path).join("recipe.yaml");
-        Ok(report::settings(&file::read_text(&path, 64 << 20)?))
+    let [from_a, from_b] = [a, b].map(|record| settings::said(Path::new(&record.path)));
+    let [plan_a, plan_b] = [a, b].map(|record| settings::filled_in(Path::new(&record.path)));
+    // Where a recipe says nothing, what the plan filled in.
+    let value = |said: &BTreeMap<String, Value>, filled: &BTreeMap<String, Value>, name: &String| {
+        said.get(name).or_else(|| filled.get(name)).filter(|value| !value.is_null()).map(settings::plain)
     };
-    let recipe = pairs(&settings(a)?, &settings(b)?);
+    let names: BTreeSet<&String> = from_a.keys().chain(from_b.keys()).collect();
+    let recipe = names.into_iter().map(|name| Changed {
+        name: name.clone(),
+        values: [value(&from_a, &plan_a, name), value(&from_b, &plan_b, name)],
+    });
     let lock = |record: &RunRecord| {
         let path = Path::new(&record.path).join(LOCK);
         path.exists().then(|| Lock::read(&path)).transpose()
@@ -49,7 +56,7 @@ pub fn diff(a: &RunRecord, b: &RunRecord) -> Result<RunDiff> {
     let made_of = lock(a)?.zip(lock(b)?).map(|(a, b)| a.differences(&b)).unwrap_or_default();
     Ok(RunDiff {
         runs: [a.path.clone(), b.path.clone()],
-        recipe: recipe.into_iter().filter(|changed| changed.values[0] != changed.values[1]).collect(),
+        recipe: recipe.filter(|changed| changed.values[0] != changed.values[1]).collect(),
         made_of,
         metrics: pairs(&a.metrics, &b.metrics),
     })

@@ -89,15 +89,28 @@ pub fn read_record(directory: &Path) -> Result<RunRecord> {
 /// # Errors
 /// The folder exists and cannot be read.
 pub fn list(runs: &Path) -> Result<Vec<RunRecord>> {
-    let mut found = Vec::new();
+    list_all(runs).map(|(found, _)| found)
+}
+
+/// As [`list`], with what is wrong with the runs whose record cannot be read.
+///
+/// # Errors
+/// Those of [`list`].
+pub fn list_all(runs: &Path) -> Result<(Vec<RunRecord>, Vec<Error>)> {
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for name in subfolders(runs)? {
         for run in subfolders(&name)? {
             let attempts = subfolders(&run)?;
-            found.extend(std::iter::once(run).chain(attempts).filter_map(|path| read_record(&path).ok()));
+            for path in std::iter::once(run).chain(attempts).filter(|path| path.join(RECORD).exists()) {
+                match read_record(&path) {
+                    Ok(record) => found.push(record),
+                    Err(error) => damaged.push(error),
+                }
+            }
         }
     }
     found.sort_by(|a, b| b.started_secs.cmp(&a.started_secs).then_with(|| a.path.cmp(&b.path)));
-    Ok(found)
+    Ok((found, damaged))
 }
 
 /// The run that a word names: a path to its directory, an id (or its beginning, at least 4 digits), or a

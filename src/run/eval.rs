@@ -88,7 +88,10 @@ pub fn evaluate(word: &str, request: EvalRequest, context: &Context<'_>) -> Resu
 }
 
 /// The metrics asked for, or the run's own.
-fn metrics(plan: &ResolvedPlan, asked: Vec<MetricName>) -> Result<Vec<MetricName>> {
+///
+/// # Errors
+/// One is of something else than the run's outputs.
+pub(super) fn metrics(plan: &ResolvedPlan, asked: Vec<MetricName>) -> Result<Vec<MetricName>> {
     let task = plan.plan.train.loss().task();
     match asked.iter().find(|metric| !metric.fits(task)) {
         Some(metric) => {

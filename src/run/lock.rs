@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::contents::Contents;
 use crate::base::{Digest, Error, Result, file};
 use crate::graph::bf16::Units;
 use crate::graph::parallel::CHUNK;
@@ -38,6 +39,9 @@ pub struct Lock {
     pub numeric_class: String,
     /// Digest of the dataset's manifest: ordered rows, targets, splits.
     pub dataset: Digest,
+    /// What the dataset is made of, each by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
     /// Rows of each split.
     #[serde(default)]
     pub rows: BTreeMap<String, usize>,
@@ -169,7 +173,11 @@ pub struct Difference {
 
 impl Lock {
     /// What a repetition would be made of, before it runs: without columns, metrics and weights.
-    pub fn of(plan: &ResolvedPlan, rows: BTreeMap<String, usize>, recipe: serde_json::Value) -> Self {
+    pub fn of(
+        plan: &ResolvedPlan,
+        (contents, rows): (Option<Contents>, BTreeMap<String, usize>),
+        recipe: serde_json::Value,
+    ) -> Self {
         let seeds = &plan.plan.seeds;
         Self {
             id: plan.id(),
@@ -180,6 +188,7 @@ impl Lock {
             towers: plan.towers.iter().map(|tower| tower.weights).collect(),
             numeric_class: plan.numeric_class.clone(),
             dataset: plan.dataset,
+            contents,
             rows,
             classes: plan.classes.clone(),
             columns: BTreeMap::new(),
@@ -208,7 +217,15 @@ impl Lock {
         let shown = |seeds: &BTreeMap<String, u64>| {
             seeds.iter().map(|(name, seed)| format!("{name} {seed}")).collect::<Vec<_>>().join(", ")
         };
-        differ(Origin::Data, "rows, targets and splits", short(&self.dataset), short(&other.dataset));
+        if self.dataset != other.dataset {
+            let (what, a, b) = match (&self.contents, &other.contents) {
+                (Some(a), Some(b)) => {
+                    a.first_difference(b).unwrap_or(("order or weights of rows", self.dataset, other.dataset))
+                }
+                _ => ("rows, targets and splits", self.dataset, other.dataset),
+            };
+            differ(Origin::Data, what, short(&a), short(&b));
+        }
         let rows = |lock: &Self| {
             lock.rows.iter().map(|(split, rows)| format!("{rows} {split}")).collect::<Vec<_>>().join(", ")
         };
@@ -241,6 +258,43 @@ impl Lock {
             all.push(Difference { origin: Origin::Recipe, what: "what is asked for", values });
         }
         all
+    }
+
+    /// Whether the stored activations have other keys, though they are of the same network, rows and settings.
+    pub fn other_columns(&self, other: &Self) -> Option<Difference> {
+        let shown = |columns: &BTreeMap<String, Digest>| {
+            columns.iter().map(|(name, key)| format!("{name} {}", key.short(16))).collect::<Vec<_>>().join(", ")
+        };
+        let is_other = self.id == other.id && !self.columns.is_empty() && self.columns != other.columns;
+        // Another program may make keys otherwise.
+        let origin = if self.tool == other.tool { Origin::Engine } else { Origin::Version };
+        is_other.then(|| Difference {
+            origin,
+            what: "keys of stored activations",
+            values: [shown(&self.columns), shown(&other.columns)],
+        })
+    }
+
+    /// Whether the id is not that of the digests and of the recipe beside it, whose plan, as resolved today, is `plan`.
+    /// Says nothing of a lock of another program, whose ids may be made otherwise, or of one whose id is made of more
+    /// than it holds.
+    pub fn contradicts(&self, plan: &ResolvedPlan) -> bool {
+        let of_data = plan.calibration.is_some() || !plan.towers.is_empty();
+        let of_weights = plan.plan.model.backbone.tail.is_some();
+        let unknown = (of_data && plan.dataset != self.dataset) || (of_weights && plan.weights != self.weights);
+        let towers: Vec<Digest> = plan.towers.iter().map(|tower| tower.weights).collect();
+        if self.tool != Tool::this() || unknown || towers != self.towers {
+            return false;
+        }
+        let said = ResolvedPlan {
+            weights: self.weights,
+            tokenizer: self.tokenizer,
+            dataset: self.dataset,
+            numeric_class: self.numeric_class.clone(),
+            runtime: self.runtime.clone(),
+            ..plan.clone()
+        };
+        said.id() != self.id
     }
 
     /// Writes the lock into a run directory.
@@ -277,6 +331,7 @@ mod tests {
             towers: Vec::new(),
             numeric_class: "ort-cpu".into(),
             dataset: Digest::of(b"dataset"),
+            contents: None,
             rows: BTreeMap::from([("train".into(), 3)]),
             classes: vec!["a".into(), "b".into()],
             columns: BTreeMap::from([("cls".into(), Digest::of(b"cls"))]),
@@ -301,6 +356,23 @@ mod tests {
         b.tool.caft = "9".into();
         let origins: Vec<Origin> = a.differences(&b).iter().map(|d| d.origin).collect();
         assert_eq!(origins, [Origin::Data, Origin::Version, Origin::Hardware]);
+        let told = |a: &Lock, b: &Lock| a.differences(b).first().map(|d| d.what);
+        let contents = |samples: &[u8], targets: &[u8], splits: &[u8]| {
+            Some(Contents { samples: Digest::of(samples), targets: Digest::of(targets), splits: Digest::of(splits) })
+        };
+        let (mut a, mut b) = (lock(), lock());
+        b.dataset = Digest::of(b"more");
+        assert_eq!(told(&a, &b), Some("rows, targets and splits"));
+        a.contents = contents(b"s", b"t", b"p");
+        for (others, what) in [
+            (contents(b"x", b"y", b"z"), "contents of samples"),
+            (contents(b"s", b"y", b"z"), "targets"),
+            (contents(b"s", b"t", b"z"), "splits"),
+            (contents(b"s", b"t", b"p"), "order or weights of rows"),
+        ] {
+            b.contents = others;
+            assert_eq!(told(&a, &b), Some(what));
+        }
         let (a, mut b) = (lock(), lock());
         b.trainer = Some("libtorch 2.13.0".into());
         let values = ["caft's own".to_string(), "libtorch 2.13.0".to_string()];

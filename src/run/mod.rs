@@ -6,6 +6,7 @@
 mod activations;
 mod calibration;
 mod confusion;
+pub mod contents;
 mod context;
 pub mod cost;
 pub mod diff;
@@ -36,6 +37,7 @@ pub mod reproduce;
 mod resolve;
 mod rows;
 pub mod search;
+pub mod settings;
 mod share;
 pub mod skipped;
 pub mod sweep;
@@ -60,6 +62,7 @@ use crate::base::progress::Event;
 use crate::base::{Digest, Error, Result, file};
 use crate::plan::{PLAN, Plan};
 use crate::recipe::Precision;
+use contents::Contents;
 use directory::RunDirectory;
 use lock::Lock;
 use record::{Activations, RunRecord, Status};
@@ -208,6 +211,6 @@ fn lock(
         columns: columns.keys().collect(),
         metrics: record.metrics.clone(),
         checkpoint: Some(checkpoint),
-        ..Lock::of(&resolved.plan, resolved.rows_of_splits(), recipe)
+        ..Lock::of(&resolved.plan, (Some(Contents::of(resolved)), resolved.rows_of_splits()), recipe)
     })
 }

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::contents::Contents;
 use super::context::Context;
 use super::lock::{Difference, LOCK, Lock, Origin};
+use super::pack::{self, Opened};
 use super::record::RunRecord;
 use super::{Finished, Rechecked, recheck, resolve, run};
-use crate::base::Result;
+use crate::base::{Digest, Error, Result};
 use crate::plan::Plan;
 use crate::recipe::Backend;
 
@@ -22,7 +24,9 @@ pub struct ReproduceRequest<'a> {
     pub plan: &'a Plan,
     /// That recipe as YAML.
     pub recipe: &'a str,
-    /// Whether to run although data or engine are not those of the lock.
+    /// Whether that recipe is the lock's own, with nothing changed.
+    pub unchanged: bool,
+    /// Whether to run although data or engine are not those of the lock, or the lock contradicts itself.
     pub anyway: bool,
     /// How far a metric may be from the lock's where the machine is of another kind: absolute for values up to 1, else
     /// relative.
@@ -61,6 +65,8 @@ pub struct Reproduced {
     pub metrics: Vec<MetricRepeated>,
     /// Whether the trained weights are the same bit for bit, where the lock knows them.
     pub same_weights: Option<bool>,
+    /// The digests of the trained weights: the lock's, and what came out.
+    pub weights: Option<[Digest; 2]>,
     /// Stored activations that were computed again.
     pub rechecked: Vec<Rechecked>,
 }
@@ -68,54 +74,92 @@ pub struct Reproduced {
 /// Repeats a run.
 ///
 /// # Errors
-/// Those of the run's stages.
+/// The lock contradicts itself; those of the run's stages.
 pub fn reproduce(request: &ReproduceRequest<'_>, context: &Context<'_>) -> Result<Reproduced> {
     let ReproduceRequest { lock, plan, recipe, .. } = *request;
     let resolved = resolve(plan, context)?;
-    let now = Lock::of(&resolved.plan, resolved.rows_of_splits(), lock.recipe.clone());
+    let rows = (Some(Contents::of(&resolved)), resolved.rows_of_splits());
+    let now = Lock::of(&resolved.plan, rows, lock.recipe.clone());
+    if request.unchanged && !request.anyway && lock.contradicts(&resolved.plan) {
+        return Err(Error::bad_input(format!(
+            "the lock contradicts itself: its digests and its recipe are not those of the run `{}` that it names",
+            lock.id.short(16)
+        ))
+        .hint("it was edited or is damaged; take the `caft.lock` of the run's folder, or say `--anyway` to compare with it"));
+    }
     drop(resolved);
-    let differences = lock.differences(&now);
-    let is_other = |d: &Difference| matches!(d.origin, Origin::Data | Origin::Engine | Origin::Recipe);
-    let bitwise = differences.is_empty() && plan.train.backend == Backend::Embedded;
-    let tolerance = if bitwise { 0.0 } else { request.tolerance };
-    let mut reproduced = Reproduced {
-        agrees: false,
-        run: None,
-        differences,
-        bitwise,
-        tolerance,
-        metrics: Vec::new(),
-        same_weights: None,
-        rechecked: Vec::new(),
-    };
-    if reproduced.differences.iter().any(is_other) && !request.anyway {
+    let mut reproduced = Reproduced::begin(request, &now);
+    if reproduced.is_of_another() && !request.anyway {
         return Ok(reproduced);
     }
     let Finished { record, .. } = run(plan, recipe, context, true)?;
     if request.rechecked > 0 {
         reproduced.rechecked = recheck(plan, context, request.rechecked)?;
     }
-    compare(&mut reproduced, lock, &record)?;
-    reproduced.run = Some(record.path);
+    reproduced.compare(lock, record)?;
     Ok(reproduced)
 }
 
-/// Compares what came out with the lock.
-fn compare(reproduced: &mut Reproduced, lock: &Lock, record: &RunRecord) -> Result<()> {
-    let (bitwise, tolerance) = (reproduced.bitwise, reproduced.tolerance);
-    let metric = |(name, wanted): (&String, &f64)| {
-        let found = record.metrics.get(name).copied();
-        let agrees = found.is_some_and(|found| agrees(*wanted, found, bitwise, tolerance));
-        MetricRepeated { name: name.clone(), wanted: *wanted, found, agrees }
-    };
-    reproduced.metrics = lock.metrics.iter().map(metric).collect();
-    let checkpoint = Lock::read(&Path::new(&record.path).join(LOCK))?.checkpoint;
-    reproduced.same_weights = lock.checkpoint.map(|wanted| checkpoint == Some(wanted));
-    let weights = !bitwise || reproduced.same_weights.unwrap_or(true);
-    let activations = reproduced.rechecked.iter().all(Rechecked::is_good);
-    let is_same = !reproduced.differences.iter().any(|d| matches!(d.origin, Origin::Data | Origin::Engine));
-    reproduced.agrees = is_same && weights && activations && reproduced.metrics.iter().all(|metric| metric.agrees);
-    Ok(())
+/// Repeats a packed run on the activations that are packed with it; nothing is computed again of those.
+///
+/// # Errors
+/// The pack has no activations; those of training.
+pub fn reproduce_packed(request: &ReproduceRequest<'_>, opened: &Opened, context: &Context<'_>) -> Result<Reproduced> {
+    let ReproduceRequest { lock, plan, recipe, .. } = *request;
+    let resolved = opened.resolve(plan)?;
+    let now = Lock::of(&resolved, (lock.contents, lock.rows.clone()), lock.recipe.clone());
+    let mut reproduced = Reproduced::begin(request, &now);
+    if reproduced.is_of_another() && !request.anyway {
+        return Ok(reproduced);
+    }
+    let Finished { record, .. } = pack::train(opened, plan, recipe, context, true)?;
+    reproduced.compare(lock, record)?;
+    Ok(reproduced)
+}
+
+impl Reproduced {
+    /// What is known before the run.
+    fn begin(request: &ReproduceRequest<'_>, now: &Lock) -> Self {
+        let differences = request.lock.differences(now);
+        let bitwise = differences.is_empty() && request.plan.train.backend == Backend::Embedded;
+        Self {
+            agrees: false,
+            run: None,
+            differences,
+            bitwise,
+            tolerance: if bitwise { 0.0 } else { request.tolerance },
+            metrics: Vec::new(),
+            same_weights: None,
+            weights: None,
+            rechecked: Vec::new(),
+        }
+    }
+
+    /// Whether what would run is not what the lock names.
+    fn is_of_another(&self) -> bool {
+        self.differences.iter().any(|d| matches!(d.origin, Origin::Data | Origin::Engine | Origin::Recipe))
+    }
+
+    /// Compares what came out with the lock.
+    fn compare(&mut self, lock: &Lock, record: RunRecord) -> Result<()> {
+        let found = Lock::read(&Path::new(&record.path).join(LOCK))?;
+        self.differences.extend(lock.other_columns(&found));
+        let (bitwise, tolerance) = (self.bitwise, self.tolerance);
+        let metric = |(name, wanted): (&String, &f64)| {
+            let found = record.metrics.get(name).copied();
+            let agrees = found.is_some_and(|found| agrees(*wanted, found, bitwise, tolerance));
+            MetricRepeated { name: name.clone(), wanted: *wanted, found, agrees }
+        };
+        self.metrics = lock.metrics.iter().map(metric).collect();
+        self.weights = lock.checkpoint.zip(found.checkpoint).map(|(wanted, found)| [wanted, found]);
+        self.same_weights = lock.checkpoint.map(|wanted| found.checkpoint == Some(wanted));
+        let weights = !bitwise || self.same_weights.unwrap_or(true);
+        let activations = self.rechecked.iter().all(Rechecked::is_good);
+        let is_same = !self.differences.iter().any(|d| matches!(d.origin, Origin::Data | Origin::Engine));
+        self.agrees = is_same && weights && activations && self.metrics.iter().all(|metric| metric.agrees);
+        self.run = Some(record.path);
+        Ok(())
+    }
 }
 
 fn agrees(wanted: f64, found: f64, bitwise: bool, tolerance: f64) -> bool {

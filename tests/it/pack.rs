@@ -55,6 +55,13 @@ fn a_packed_run_trains_and_predicts_without_backbone_and_data() {
     }
     let other = project.run(&["run", "w.caft-run", "data.valid.fraction=0.5", "--json"]).json();
     assert_ne!(other["id"], ran["id"], "another part of the packed training rows: another run");
+    let repeated = project.run(&["reproduce", "w.caft-run", "--json"]);
+    assert_eq!((repeated.code, &repeated.json()["bitwise"]), (Some(0), &true.into()), "{repeated:?}");
+    let measured = project.run(&["eval", "w.caft-run", "--json"]);
+    assert_eq!(measured.json()["metrics"]["accuracy"], ran["metrics"]["test/accuracy"], "{measured:?}");
+    // Its page says what was predicted, though there is nothing to see of the rows.
+    let page = std::fs::read_to_string(project.path(&run).join("report.html")).unwrap();
+    assert!(page.contains("\"confusion\":[[") && page.contains("row 0 of the pack"), "the page of a packed run");
     // What is in a pack never stands in for what this machine would compute.
     assert!(!project.path("home/cache").exists());
 
@@ -154,6 +161,11 @@ fn recipes_are_shared_and_taken_over_after_saying_what_they_name() {
     project.write("shared/recipes.yaml", &index.replace(&of(&recipe), &of(&evil)));
     let refused = project.run(&["recipe", "pull", "shared"]);
     assert!(refused.code == Some(2) && refused.stderr.contains("leads out of `data.root`"), "{refused:?}");
+    let swept = format!("{recipe}sweep: {{parameters: {{data.root: {{values: [/etc, /home]}}}}}}\n");
+    project.write("shared/cells.yaml", &swept);
+    project.write("shared/recipes.yaml", &index.replace(&of(&recipe), &of(&swept)));
+    let refused = project.run(&["recipe", "pull", "shared"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("`/etc` is a path"), "{refused:?}");
 }
 
 #[test]

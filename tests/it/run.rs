@@ -56,6 +56,22 @@ fn a_recipe_runs_is_found_finished_and_shares_its_activations() {
     let sorted = project.run(&["runs", "--sort", "train.optimizer.lr", "--json"]).json();
     assert_eq!(sorted[0]["id"], other["id"]);
     assert_eq!(project.run(&["runs", "--where", "lr"]).code, Some(2));
+    let told = |words: &[&str], part: &str| {
+        let told = project.run(&[&["runs"], words].concat());
+        assert!(told.code == Some(2) && told.stderr.contains(part), "{told:?}");
+    };
+    told(&["--where", "test/acuracy>0.5"], "did you mean `test/accuracy`?");
+    told(&["--where", "status=finishd"], "did you mean `finished`?");
+    told(&["--where", "test/accuracy>high"], "is not a number");
+    told(&["--sort", "train.optimiser.lr"], "did you mean `train.optimizer.lr`?");
+    // What the recipe left to the defaults is there too, and what was asked for is shown.
+    let by_default =
+        project.run(&["runs", "--where", "train.backend=embedded", "--sort", "train.optimizer.lr", "--descending"]);
+    assert!(by_default.code == Some(0) && by_default.stdout.contains("TRAIN.OPTIMIZER.LR"), "{by_default:?}");
+    assert_eq!(by_default.stdout.lines().count(), 4, "{by_default:?}");
+    project.write("runs/warmth/0badbadbadbadbad/run.json", "{\"name\": \"war");
+    let damaged = project.run(&["runs"]);
+    assert!(damaged.code == Some(0) && damaged.stderr.contains("is damaged; this run is left out"), "{damaged:?}");
 }
 
 #[test]

@@ -25,8 +25,8 @@ const number = (x) => {
 const broad = (wanted) => Math.min(wanted, Math.max(300, document.documentElement.clientWidth - 56));
 const short = (x) => String(Number(x.toPrecision(4)));
 
-function ticks(low, high, count) {
-  const raw = (high - low) / count || 1;
+function ticks(low, high, count, whole) {
+  const raw = whole ? Math.max(1, (high - low) / count) : (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
   const all = [];
@@ -35,7 +35,7 @@ function ticks(low, high, count) {
 }
 
 // A frame with axes; `x` and `y` map data to the picture.
-function frame({ label, xs, ys, xLabel, yLabel, xTicks, yTicks, width = broad(460), height = 260 }) {
+function frame({ label, xs, ys, xLabel, yLabel, xTicks, yTicks, whole, width = broad(460), height = 260 }) {
   const span = ([low, high]) => (high > low ? [low, high] : [low - 0.5, high + 0.5]);
   const [x0, x1] = span(xs), [y0, y1] = span(ys);
   const left = 46, right = 8, top = 8, bottom = 34;
@@ -46,7 +46,7 @@ function frame({ label, xs, ys, xLabel, yLabel, xTicks, yTicks, width = broad(46
     svg.append(element("svg:line", { x1: left, x2: width - right, y1: y(t), y2: y(t), class: "axis" }));
     svg.append(element("svg:text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, short(t)));
   }
-  for (const [t, text] of xTicks || ticks(x0, x1, 5).map((t) => [t, short(t)])) {
+  for (const [t, text] of xTicks || ticks(x0, x1, 5, whole).map((t) => [t, short(t)])) {
     svg.append(element("svg:text", { x: x(t), y: height - bottom + 15, "text-anchor": t === x1 && xTicks ? "end" : "middle" }, text));
   }
   svg.append(element("svg:text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xLabel));
@@ -54,7 +54,8 @@ function frame({ label, xs, ys, xLabel, yLabel, xTicks, yTicks, width = broad(46
   return { svg, x, y };
 }
 
-const extent = (values) => [Math.min(...values), Math.max(...values)];
+// Not by spreading, which a long list is too much for.
+const extent = (values) => values.reduce(([low, high], x) => [x < low ? x : low, x > high ? x : high], [Infinity, -Infinity]);
 
 const legend = (names, n) => element("div", { class: "legend" }, ...names.map((name, i) => {
   const dot = element("i", {});
@@ -68,8 +69,8 @@ function lines(label, series, options = {}) {
   const all = whole.flatMap((s) => s.points);
   if (!all.length) return null;
   const ys = options.ys || extent(all.flatMap((p) => [p[1] - (p[2] || 0), p[1] + (p[2] || 0)]));
-  const { xLabel = "", yLabel, xTicks, width, height } = options;
-  const { svg, x, y } = frame({ label, xs: options.xs || extent(all.map((p) => p[0])), ys, xLabel, yLabel, xTicks, width, height });
+  const { xLabel = "", yLabel, xTicks, whole: wholeNumbers, width, height } = options;
+  const { svg, x, y } = frame({ label, xs: options.xs || extent(all.map((p) => p[0])), ys, xLabel, yLabel, xTicks, whole: wholeNumbers, width, height });
   if (options.diagonal) svg.append(element("svg:line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }));
   whole.forEach((s, i) => {
     const path = s.points.map((p, k) => `${k ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
@@ -108,23 +109,27 @@ function table(caption, headings, rows, options = {}) {
     button.closest("th").setAttribute("aria-sort", down ? "descending" : "ascending");
     fill(ordered);
   };
+  // A heading stands where its cells do.
+  const isText = (cell) => cell instanceof Node || typeof cell === "string" || (cell !== null && typeof cell === "object" && cell.class === "text");
   const head = headings.map((heading, column) => {
-    if (options.fixed) return element("th", { scope: "col" }, heading);
+    const side = rows.length && rows.every((row) => row[column] === null || isText(row[column])) ? "text" : null;
+    if (options.fixed) return element("th", { scope: "col", class: side }, heading);
     const button = element("button", { type: "button", title: "sort", onclick: () => sort(column, button) }, heading);
-    return element("th", { scope: "col" }, button);
+    return element("th", { scope: "col", class: side }, button);
   });
   fill(rows);
-  const node = element("table", {}, element("thead", {}, element("tr", {}, ...head)), body);
-  if (caption) node.prepend(element("caption", { class: "quiet" }, caption));
-  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption || headings.join(", ") }, node);
+  const label = caption || headings.filter(Boolean).join(", ");
+  const node = element("table", { "aria-label": label }, element("thead", {}, element("tr", {}, ...head)), body);
+  const scroll = element("div", { class: rows.length > 40 ? "scroll long" : "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
+  return element("div", { class: "tabled" }, caption ? element("p", { class: "quiet" }, caption) : null, scroll);
 }
 
 // Points with a tip on hover, and by the arrow keys once the picture has the focus.
 function scatter(label, points, names, describe, axes, options = {}) {
   const both = extent(points.flatMap((p) => [p.x, p.y]));
   const [xs, ys] = options.diagonal ? [both, both] : [extent(points.map((p) => p.x)), extent(points.map((p) => p.y))];
-  const width = broad(760);
-  const { svg, x, y } = frame({ label, xs, ys, xLabel: axes[0], yLabel: axes[1], width, height: Math.min(480, width) });
+  const width = broad(options.width || 760);
+  const { svg, x, y } = frame({ label, xs, ys, xLabel: axes[0], yLabel: axes[1], width, height: Math.min(480, Math.round(width * 0.8)) });
   svg.setAttribute("tabindex", 0);
   svg.setAttribute("role", "application");
   if (options.diagonal) svg.append(element("svg:line", { x1: x(both[0]), y1: y(both[0]), x2: x(both[1]), y2: y(both[1]), class: "diagonal" }));
@@ -162,12 +167,13 @@ function scatter(label, points, names, describe, axes, options = {}) {
   svg.addEventListener("pointermove", nearest);
   svg.addEventListener("pointerdown", nearest);
   svg.addEventListener("pointerleave", () => show(-1));
+  svg.addEventListener("blur", () => show(-1));
   svg.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") show(-1);
     if (!step) return;
     event.preventDefault();
-    show((at + step + points.length) % points.length);
+    show((Math.max(at, step > 0 ? -1 : 0) + step + points.length) % points.length);
   });
   return figure;
 }

@@ -1,6 +1,8 @@
 // The sections of one run.
 const percent = (x) => (x === null || x === undefined ? "–" : `${(100 * x).toFixed(1)} %`);
 const seconds = (x) => (x < 120 ? `${x.toFixed(1)} s` : `${(x / 60).toFixed(1)} min`);
+// A measure with as many digits as the others beside it.
+const measure = (x) => (x === null || x === undefined ? null : Number.isInteger(x) && Math.abs(x) < 10 ? { text: x.toFixed(4), value: x } : x);
 const figures = (...all) => element("div", { class: "grid" }, ...all);
 
 function tiles(run) {
@@ -8,7 +10,7 @@ function tiles(run) {
   const total = Object.values(run.cost.stages).reduce((a, b) => a + b, 0);
   const main = run.main_metric && run.metrics[run.main_metric];
   const all = [
-    run.main_metric && [run.main_metric, number(main)],
+    run.main_metric && [run.main_metric, measure(main)?.text ?? number(main)],
     ["backbone passes made", number(computed)],
     ["backbone passes saved", number(reused)],
     ["wall time", seconds(total)],
@@ -31,13 +33,13 @@ function curves(run) {
     const quantity = curve.name.split("/").slice(1).join("/") || curve.name;
     groups.set(quantity, [...(groups.get(quantity) || []), curve]);
   }
-  return [...groups].map(([quantity, series]) => lines(quantity, series, { xLabel: "epoch" })).filter(Boolean);
+  return [...groups].map(([quantity, series]) => lines(series.length > 1 ? quantity : series[0].name, series, { xLabel: "epoch", whole: true })).filter(Boolean);
 }
 
 function metrics(run) {
   const splits = ["train", "valid", "test"].filter((s) => Object.keys(run.metrics).some((m) => m.startsWith(`${s}/`)));
   const names = [...new Set(Object.keys(run.metrics).map((m) => m.split("/").slice(1).join("/")))];
-  const rows = names.map((name) => [name, ...splits.map((split) => run.metrics[`${split}/${name}`] ?? null)]);
+  const rows = names.map((name) => [name, ...splits.map((split) => measure(run.metrics[`${split}/${name}`]))]);
   return table("metrics", ["metric", ...splits], rows);
 }
 
@@ -51,7 +53,7 @@ function confusion(classes, counts) {
 }
 
 function perClass(evaluation) {
-  const rows = evaluation.classes.map((c) => [c.name, c.support, c.precision, c.recall, c.f1, c.average_precision]);
+  const rows = evaluation.classes.map((c) => [c.name, c.support, measure(c.precision), measure(c.recall), measure(c.f1), measure(c.average_precision)]);
   return table("per class", ["class", "rows", "precision", "recall", "F1", "average precision"], rows);
 }
 
@@ -65,7 +67,7 @@ function calibration(evaluation) {
 function gallery(title, note, examples, { thumbnails, texts }) {
   if (!examples.length) return null;
   const cards = examples.map((e) => element("div", { class: "card", tabindex: 0 },
-    thumbnails[e.row] ? element("img", { src: thumbnails[e.row], alt: e.origin, loading: "lazy" }) : null,
+    thumbnails[e.row] ? element("img", { src: thumbnails[e.row], alt: e.origin, decoding: "async" }) : null,
     texts[e.row] ? element("blockquote", {}, texts[e.row]) : null,
     element("div", {}, element("b", { class: e.label === e.predicted ? null : "bad" }, e.predicted), e.probability === null ? "" : ` ${percent(e.probability)}`),
     element("div", {}, "labelled ", element("b", {}, e.label), e.label_probability === null ? "" : ` ${percent(e.label_probability)}`),
@@ -76,6 +78,7 @@ function gallery(title, note, examples, { thumbnails, texts }) {
 function classification(run, evaluation, section) {
   section.append(element("h3", {}, `${evaluation.split} rows`));
   if (evaluation.confusion) section.append(confusion(run.classes, evaluation.confusion));
+  if (evaluation.confused.length) section.append(table(`classes taken for others most often, of ${run.classes.length}`, ["true", "predicted", "rows"], evaluation.confused.map(([y, p, count]) => [run.classes[y], run.classes[p], count])));
   section.append(perClass(evaluation));
   const curves = evaluation.precision_recall.map((curve) => ({ name: curve.class, points: curve.points }));
   section.append(figures(
@@ -106,7 +109,7 @@ function fit(run, f) {
     element("div", {}, `${f.name}: ${number(point.x)}`),
     element("div", {}, `predicted ${number(point.y)}`),
   ];
-  return scatter(`${f.name}, ${f.rows} ${f.split} rows: error ${number(f.rmse)} (root mean square), R² ${number(f.r2)}`, points, [f.name], describe, ["true", "predicted"], { diagonal: true });
+  return scatter(`${f.name}, ${f.rows} ${f.split} rows: error ${number(f.rmse)} (root mean square), R² ${number(f.r2)}`, points, [f.name], describe, ["true", "predicted"], { diagonal: true, width: 460 });
 }
 
 function engine(run) {
@@ -141,14 +144,14 @@ function runSection(run) {
 // Several runs side by side: what differs between their recipes, and their metrics.
 function comparison(runs) {
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))];
-  const differing = keys.filter((key) => new Set(runs.map((run) => run.settings[key] ?? "")).size > 1);
+  const differing = keys.sort().filter((key) => new Set(runs.map((run) => run.settings[key] ?? "")).size > 1);
   const metricNames = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))].sort();
   const headings = ["", ...runs.map((run) => `${run.name} ${run.id.slice(0, 8)}`)];
   const section = element("section", { id: "comparison" }, element("h2", {}, "side by side"));
-  section.append(table("metrics", headings, metricNames.map((m) => [m, ...runs.map((run) => run.metrics[m] ?? null)])));
+  section.append(table("metrics", headings, metricNames.map((m) => [m, ...runs.map((run) => measure(run.metrics[m]))])));
   section.append(table("what differs in the recipes", headings, differing.map((key) => [key, ...runs.map((run) => run.settings[key] ?? "–")])));
   const quantities = [...new Set(runs.flatMap((run) => run.curves.map((c) => c.name)))];
   section.append(figures(...quantities.map((name) => lines(name, runs.flatMap((run) => run.curves.filter((c) => c.name === name)
-    .map((c) => ({ name: `${run.name} ${run.id.slice(0, 8)}`, points: c.points }))), { xLabel: "epoch" })).filter(Boolean)));
+    .map((c) => ({ name: `${run.name} ${run.id.slice(0, 8)}`, points: c.points }))), { xLabel: "epoch", whole: true })).filter(Boolean)));
   return section;
 }

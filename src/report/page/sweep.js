@@ -115,11 +115,11 @@ function importance(sweep) {
 }
 
 function trialCurves(sweep, colourOf) {
-  const shown = sweep.trials.map((trial, k) => ({ trial, k, points: trial.curve.filter((p) => p[1] !== null) })).filter((t) => t.points.length > 1).slice(0, 600);
+  const shown = sweep.trials.map((trial, k) => ({ trial, k, points: trial.curve.filter((p) => p[1] !== null) })).filter((t) => t.points.length > 1).slice(0, 5000);
   if (!shown.length) return null;
   const all = shown.flatMap((t) => t.points);
   const width = broad(960);
-  const { svg, x, y } = frame({ label: `${sweep.metric} of ${shown.length} trials by epoch; arrow keys go through them, the best first`, xs: extent(all.map((p) => p[0])), ys: extent(all.map((p) => p[1])), xLabel: "epoch", width, height: Math.min(380, width) });
+  const { svg, x, y } = frame({ label: `${sweep.metric} of ${shown.length} trials by epoch; arrow keys go through them, the best first`, xs: extent(all.map((p) => p[0])), ys: extent(all.map((p) => p[1])), xLabel: "epoch", whole: true, width, height: Math.min(380, width) });
   const lines = element("svg:g", {});
   svg.append(lines);
   const marks = shown.map((t) => element("svg:path", { d: t.points.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join(""), fill: "none", stroke: colourOf(t.trial), class: "trial" }));
@@ -133,7 +133,7 @@ function trialCurves(sweep, colourOf) {
     return best;
   };
   const tip = element("div", { class: "tip", role: "status", "aria-live": "polite" });
-  const figure = element("figure", {}, element("figcaption", {}, `${sweep.metric} by epoch`), svg, tip);
+  const figure = element("figure", {}, element("figcaption", {}, `${sweep.metric} by epoch${shown.length < sweep.trials.length ? `, of the ${shown.length} of ${sweep.trials.length} trials that have several` : ""}`), svg, tip);
   lit(figure, svg, marks, width, near, (k) => describeTrial(sweep, shown[k].trial, shown[k].k), tip);
   return figure;
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, below, files_of_run};
+use super::manifest::{ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, below, files_of_run};
 use crate::base::{Cancel, Digest, Error, Home, Result, file};
 use crate::data::TargetKind;
 use crate::engine::pack as packed_engine;
@@ -124,6 +124,14 @@ impl Opened {
         Home::at(&self.folder)
     }
 
+    /// The lock of the packed run.
+    ///
+    /// # Errors
+    /// Its folder was changed since it was opened.
+    pub fn lock(&self) -> Result<Lock> {
+        Lock::read(&self.folder.join("run").join(LOCK))
+    }
+
     /// The plan of the packed run.
     pub(super) fn plan(&self) -> Result<ResolvedPlan> {
         ResolvedPlan::read(&self.folder.join("run"))
@@ -237,18 +245,6 @@ fn check_rows(rows: &Rows, manifest: &Manifest, plan: &ResolvedPlan) -> Result<(
         return bad("a split names a row twice, or one that there is not");
     }
     Ok(())
-}
-
-impl PackedTargets {
-    /// Rows.
-    pub(super) fn len(&self, width: usize) -> usize {
-        match self {
-            Self::Classes(classes) => classes.len(),
-            Self::MultiLabel(labels) => labels.len(),
-            Self::Values(values) => values.len() / width.max(1),
-            Self::Pairs(samples) => samples.len() / width.max(1),
-        }
-    }
 }
 
 fn copy_run(from: &Path, to: &Path) -> Result<()> {

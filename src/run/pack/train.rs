@@ -2,18 +2,21 @@
 
 use std::path::Path;
 
-use super::{Opened, PackedTargets, Rows};
+use super::manifest::{PackedTargets, Rows};
+use super::open::Opened;
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::cache::Store;
 use crate::data::{SetConfig, Splits, Targets};
+use crate::graph::Weights;
 use crate::plan::{PLAN, Plan, ResolvedPlan};
+use crate::run::contents::Contents;
 use crate::run::context::Context;
 use crate::run::directory::{self, RunDirectory};
 use crate::run::lock::Lock;
 use crate::run::record::{RunRecord, Status};
 use crate::run::rows::StoredRows;
 use crate::run::training::{BEST, CHECKPOINT, Training, TrialRows};
-use crate::run::{Finished, main_metric, report};
+use crate::run::{Finished, confusion, main_metric, report};
 
 /// Runs a plan on the activations of a pack, or finds that it is finished. `recipe` is the merged recipe as YAML. The
 /// run's id is the one that it has where backbone and data are.
@@ -26,7 +29,7 @@ pub fn train(opened: &Opened, plan: &Plan, recipe: &str, context: &Context<'_>, 
     if let Some(record) = directory::finished(&context.runs, &plan.name, &id).filter(|_| !fresh) {
         // The packed run itself comes without its page, which may be large.
         if !Path::new(&record.path).join(report::REPORT).exists() {
-            report::write_from_files(&record)?;
+            page(opened, &resolved, &record, context)?;
         }
         return Ok(Finished { record, was_there: true });
     }
@@ -75,12 +78,23 @@ fn stages(
         columns: opened.manifest.columns.iter().map(|column| (column.input.clone(), column.key)).collect(),
         metrics: record.metrics.clone(),
         checkpoint: Some(Digest::of_file(&directory.file(CHECKPOINT).join(BEST))?),
-        ..Lock::of(resolved, counts, serde_yaml::from_str(recipe).unwrap_or_default())
+        ..Lock::of(resolved, (opened.contents(resolved)?, counts), serde_yaml::from_str(recipe).unwrap_or_default())
     };
     lock.write(directory.path())?;
-    report::write_from_files(record)?;
+    confusion::write(&training, &weights, &resolved.classes, directory)?;
+    report::write_of_pack(record, resolved, (&training, &weights))?;
     record.status = Status::Finished;
     record.write(directory.path())
+}
+
+/// Writes the page of a run that is finished.
+fn page(opened: &Opened, resolved: &ResolvedPlan, record: &RunRecord, context: &Context<'_>) -> Result<()> {
+    if opened.manifest.columns.is_empty() {
+        return report::write_from_files(record).map(drop);
+    }
+    let training = opened.training(resolved, context)?;
+    let (weights, _) = Weights::load(&Path::new(&record.path).join(CHECKPOINT).join(BEST))?;
+    report::write_of_pack(record, resolved, (&training, &weights)).map(drop)
 }
 
 impl Opened {
@@ -121,6 +135,12 @@ impl Opened {
         }
         resolved.plan = plan.clone();
         Ok(resolved)
+    }
+
+    /// What the packed run's data are made of, as its lock says, where a plan takes all of them alike.
+    fn contents(&self, resolved: &ResolvedPlan) -> Result<Option<Contents>> {
+        let lock = self.lock()?;
+        Ok(lock.contents.filter(|_| lock.dataset == resolved.dataset))
     }
 
     /// What a plan of this pack is trained on.

@@ -1,5 +1,7 @@
 //! Gathers what a report shows of a run: its files, and predictions made anew from the stored activations.
 
+mod extent;
+mod features;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -8,36 +10,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::context::Context;
 use super::engine::{self, Columns};
-use super::record::RunRecord;
+use super::lock::LOCK;
+use super::record::{RECORD, RunRecord};
 use super::resolve::{Resolved, resolve};
+use super::settings;
 use super::training::{BEST, CHECKPOINT, Training};
 use crate::base::{Result, file};
 use crate::graph::Weights;
-use crate::plan::ResolvedPlan;
+use crate::plan::{PLAN, ResolvedPlan};
 use crate::recipe::StoreMode;
 use crate::report::evaluation::Evaluation;
-use crate::report::projection::Method;
 use crate::report::{Cost, Curve, Engine, Parity, Report, Run};
 use crate::track;
-use crate::track::mlflow::{self, MlflowRun};
+use crate::track::mlflow::{self, MlflowRun, Sent};
+pub use extent::Extent;
 use rows::Rows;
-
-/// How much a report shows.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// How features are projected.
-    pub method: Method,
-    /// Rows that are projected at most.
-    pub points: usize,
-    /// Rows in each gallery at most.
-    pub examples: usize,
-}
-
-impl Default for Extent {
-    fn default() -> Self {
-        Self { method: Method::default(), points: 300, examples: 24 }
-    }
-}
 
 /// The page's file name in a run directory.
 pub const REPORT: &str = "report.html";
@@ -78,13 +65,33 @@ pub(super) fn write(
     Ok(path)
 }
 
+/// Writes the page of a run that was trained on the activations of a pack, whose samples are not there.
+///
+/// # Errors
+/// Those of the cache and of the file system.
+pub(super) fn write_of_pack(
+    record: &RunRecord,
+    plan: &ResolvedPlan,
+    (training, weights): (&Training, &Weights),
+) -> Result<PathBuf> {
+    let mut run = from_files(record)?;
+    run.notes.push("Of a pack: its rows are known by number, and there are no samples to show.".into());
+    run.engine = Engine { facts: facts(record, plan, None), parity: Vec::new() };
+    let rows = Rows::of_pack(&plan.classes, training, weights)?;
+    rows.show(&mut run, &Extent::default())?;
+    rows.track(&run, Path::new(&record.path), weights)?;
+    let path = Path::new(&record.path).join(REPORT);
+    file::write_bytes(&path, page(vec![run])?.as_bytes())?;
+    Ok(path)
+}
+
 /// Writes the page of a run of which nothing but its own files is here.
 ///
 /// # Errors
 /// Those of the file system.
 pub(super) fn write_from_files(record: &RunRecord) -> Result<PathBuf> {
     let mut run = from_files(record)?;
-    run.notes.push("Of a pack: there are no samples to show.".into());
+    run.notes.push("Of a pack without activations: there are no rows to show.".into());
     let path = Path::new(&record.path).join(REPORT);
     file::write_bytes(&path, page(vec![run])?.as_bytes())?;
     Ok(path)
@@ -107,7 +114,8 @@ pub fn page(runs: Vec<Run>) -> Result<String> {
 fn from_files(record: &RunRecord) -> Result<Run> {
     let directory = Path::new(&record.path);
     let recipe = file::read_text(&directory.join("recipe.yaml"), 64 << 20).unwrap_or_default();
-    let settings = settings(&recipe);
+    let settings =
+        settings::of_recipe(&recipe).iter().map(|(key, value)| (key.clone(), settings::plain(value))).collect();
     let mut curves: BTreeMap<String, Vec<(u64, Option<f64>)>> = BTreeMap::new();
     for line in track::read(directory)? {
         for (name, value) in line.values {
@@ -129,11 +137,11 @@ fn from_files(record: &RunRecord) -> Result<Run> {
     })
 }
 
-/// Sends a finished run to the experiment of its name on an MLflow server, and gives the run's address there.
+/// Sends a finished run to the experiment of its name on an MLflow server.
 ///
 /// # Errors
 /// Those of [`mlflow::send`]; damaged files of the run directory.
-pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<String> {
+pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<Sent> {
     let run = from_files(record)?;
     let last = run.curves.iter().flat_map(|curve| curve.points.last()).map(|(step, _)| *step).max().unwrap_or(0);
     let curves = run
@@ -142,6 +150,10 @@ pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<String> {
         .flat_map(|curve| curve.points.iter().filter_map(|(step, value)| Some((curve.name.clone(), *step, (*value)?))));
     let results = run.metrics.iter().map(|(name, value)| (format!("final/{name}"), last, *value));
     let metrics = curves.chain(results).filter(|(_, _, value)| value.is_finite()).collect();
+    let checkpoint = format!("{CHECKPOINT}/{BEST}");
+    let names = [REPORT, "recipe.yaml", PLAN, LOCK, RECORD, "metrics.jsonl", "confusion.json", &checkpoint];
+    let folder = Path::new(&record.path);
+    let files = names.into_iter().map(|name| (name.to_string(), folder.join(name))).filter(|(_, path)| path.is_file());
     let run = MlflowRun {
         name: format!("{} {}", run.name, record.id.short(8)),
         id: record.id.to_string(),
@@ -149,29 +161,9 @@ pub fn to_mlflow(record: &RunRecord, server: &str) -> Result<String> {
         seconds: record.stages.values().sum(),
         parameters: run.settings.into_iter().collect(),
         metrics,
+        files: files.collect(),
     };
     mlflow::send(server, &record.name, &run)
-}
-
-/// Every value of a recipe's YAML by the path of its key, such as `train.optimizer.lr`.
-pub(super) fn settings(recipe: &str) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    if let Ok(value) = serde_yaml::from_str::<serde_json::Value>(recipe) {
-        flatten("", &value, &mut settings);
-    }
-    settings
-}
-
-fn flatten(path: &str, value: &serde_json::Value, settings: &mut BTreeMap<String, String>) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (key, value) in map {
-                flatten(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, settings);
-            }
-        }
-        serde_json::Value::String(text) => drop(settings.insert(path.into(), text.clone())),
-        other => drop(settings.insert(path.into(), other.to_string())),
-    }
 }
 
 /// What the stored rows say under the run's weights.
@@ -218,24 +210,30 @@ fn stored(
 }
 
 fn engine_facts(record: &RunRecord, resolved: &Resolved, columns: &Columns) -> Engine {
-    let plan = &resolved.plan.plan;
-    let outputs: Vec<&str> = resolved.plan.cut().iter().map(|output| output.name.as_str()).collect();
-    let facts = [
-        ("backbone", plan.model.backbone.name.clone()),
-        ("outputs", outputs.join(", ")),
-        ("precision", plan.engine.precision.name().to_string()),
-        ("provider", resolved.source.engine.choice.info.name.to_string()),
-        ("runtime", resolved.plan.runtime.clone()),
-        ("stored as", plan.cache.dtype.name().to_string()),
-        ("weights", resolved.plan.weights.to_string()),
-    ];
     let checks = columns.manifest().checks.iter();
     let parity = checks.flat_map(|checks| &checks.parity).map(|parity| Parity {
         output: parity.output.clone(),
         cosine: parity.cosine,
         max_difference: parity.max_difference,
     });
+    let provider = resolved.source.engine.choice.info.name;
+    Engine { facts: facts(record, &resolved.plan, Some(provider)), parity: parity.collect() }
+}
+
+/// What the activations were made by.
+fn facts(record: &RunRecord, resolved: &ResolvedPlan, provider: Option<&str>) -> BTreeMap<String, String> {
+    let plan = &resolved.plan;
+    let outputs: Vec<&str> = resolved.cut().iter().map(|output| output.name.as_str()).collect();
+    let facts = [
+        ("backbone", plan.model.backbone.name.clone()),
+        ("outputs", outputs.join(", ")),
+        ("precision", plan.engine.precision.name().to_string()),
+        ("provider", provider.map_or_else(|| resolved.numeric_class.clone(), str::to_string)),
+        ("runtime", resolved.runtime.clone()),
+        ("stored as", plan.cache.dtype.name().to_string()),
+        ("weights", resolved.weights.to_string()),
+    ];
     let mut facts: BTreeMap<String, String> = facts.map(|(name, value)| (name.to_string(), value)).into();
     facts.extend(record.precision_cost_in_words().map(|words| ("precision's cost".to_string(), words)));
-    Engine { facts, parity: parity.collect() }
+    facts
 }

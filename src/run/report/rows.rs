@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rayon::prelude::*;
 
-use super::Extent;
+use super::extent::Extent;
+use super::features::features;
 use crate::base::Result;
 use crate::graph::{Task, Weights};
 use crate::metric::argmax;
@@ -21,7 +22,6 @@ use crate::run::training::Training;
 use crate::sample::Sample;
 use crate::sample::image::thumbnail;
 use crate::track::{ResultEvents, write_embeddings};
-use crate::train::Features;
 
 /// Outputs of a split that are looked at, at most: of more rows evenly taken ones.
 const OUTPUTS: usize = 10_000_000;
@@ -29,8 +29,6 @@ const OUTPUTS: usize = 10_000_000;
 const EMBEDDED: usize = 1000;
 /// The longer side of a thumbnail in pixels.
 const SIDE: u32 = 96;
-/// A row of features of more numbers than this is averaged over its places before it is projected.
-const WIDE: usize = 8192;
 /// Characters of a text that are shown.
 const LETTERS: usize = 280;
 /// Into so many parts values are cut, to colour rows by them.
@@ -40,7 +38,10 @@ const FITTED: usize = 2000;
 
 /// The rows of a run with its outputs for them.
 pub struct Rows<'a> {
-    resolved: &'a Resolved,
+    /// The names of the classes, labels or values.
+    names: &'a [String],
+    /// The data; those of a pack are not there.
+    resolved: Option<&'a Resolved>,
     training: &'a Training,
     /// Split and position of every row that is looked at.
     rows: Vec<(&'static str, u32)>,
@@ -62,6 +63,22 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// Those of the cache.
     pub fn new(resolved: &'a Resolved, training: &'a Training, weights: &Weights) -> Result<Self> {
+        Self::of((&resolved.plan.classes, Some(resolved)), training, weights)
+    }
+
+    /// Predicts the rows of a pack, of which there are activations and targets alone.
+    ///
+    /// # Errors
+    /// Those of the cache.
+    pub fn of_pack(names: &'a [String], training: &'a Training, weights: &Weights) -> Result<Self> {
+        Self::of((names, None), training, weights)
+    }
+
+    fn of(
+        (names, resolved): (&'a [String], Option<&'a Resolved>),
+        training: &'a Training,
+        weights: &Weights,
+    ) -> Result<Self> {
         let width = training.width().max(1);
         let most = (OUTPUTS / width).max(1000);
         let splits = training.splits();
@@ -72,7 +89,7 @@ impl<'a> Rows<'a> {
             splits.iter().flat_map(|(split, rows)| some(rows).into_iter().map(|row| (*split, row))).collect();
         let positions: Vec<u32> = rows.iter().map(|(_, position)| *position).collect();
         let outputs = training.predictions(weights, &positions)?;
-        Ok(Self { resolved, training, rows, outputs, width })
+        Ok(Self { names, resolved, training, rows, outputs, width })
     }
 
     /// The rows of a classifier with their classes; none of others.
@@ -93,7 +110,7 @@ impl<'a> Rows<'a> {
 
     /// What was predicted of classes or labels, split by split.
     pub fn evaluations(&self) -> Vec<Evaluation> {
-        let names = &self.resolved.plan.classes;
+        let names = self.names;
         let mut all = Vec::new();
         for split in ["test", "valid", "train"] {
             let (outputs, positions) = self.of_split(split);
@@ -132,8 +149,8 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// Those of the cache.
     pub fn show(&self, run: &mut Run, extent: &Extent) -> Result<()> {
-        let names = &self.resolved.plan.classes;
-        run.classes.clone_from(names);
+        let names = self.names;
+        run.classes = names.to_vec();
         for (split, rows) in self.training.splits() {
             let looked_at = self.rows.iter().filter(|(of, _)| *of == split).count();
             if looked_at < rows.len() {
@@ -211,7 +228,7 @@ impl<'a> Rows<'a> {
         let mut all = Vec::new();
         for split in ["test", "valid", "train"] {
             let (outputs, positions) = self.of_split(split);
-            for (i, name) in self.resolved.plan.classes.iter().enumerate().filter(|_| !positions.is_empty()) {
+            for (i, name) in self.names.iter().enumerate().filter(|_| !positions.is_empty()) {
                 let found: Vec<f32> = outputs.iter().skip(i).step_by(self.width).copied().collect();
                 let truth: Vec<f32> = positions.iter().map(|position| values[position * self.width + i]).collect();
                 let rows: Vec<usize> = positions.iter().map(|&position| self.training.kept[position]).collect();
@@ -223,7 +240,7 @@ impl<'a> Rows<'a> {
 
     /// What rows are coloured by.
     fn marks(&self) -> Marks {
-        let names = self.resolved.plan.classes.clone();
+        let names = self.names.to_vec();
         let positions = self.rows.iter().map(|(_, position)| *position as usize);
         match &self.training.targets {
             Kept::Classes(classes) => {
@@ -290,7 +307,7 @@ impl<'a> Rows<'a> {
 
     /// The samples of a row, of every tower.
     fn samples(&self, row: usize) -> impl Iterator<Item = &Sample> {
-        let towers = std::iter::once(self.resolved).chain(&self.resolved.others);
+        let towers = self.resolved.into_iter().flat_map(|first| std::iter::once(first).chain(&first.others));
         towers.filter_map(move |tower| tower.dataset.rows.get(row)).flat_map(|row| row.samples.iter())
     }
 
@@ -323,7 +340,10 @@ impl<'a> Rows<'a> {
     }
 
     fn origin(&self, row: usize) -> String {
-        self.resolved.dataset.rows[row].origin.to_string()
+        match self.resolved {
+            Some(resolved) => resolved.dataset.rows[row].origin.to_string(),
+            None => format!("row {row} of the pack"),
+        }
     }
 
     /// What TensorBoard shows of the result, beside the curves.
@@ -362,57 +382,4 @@ fn spread(values: &[f32], at: usize, width: usize) -> f32 {
     let count = of_value().count().max(1) as f64;
     let mean = of_value().sum::<f64>() / count;
     (of_value().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32
-}
-
-/// The activations of some rows side by side, `[rows, width]`. Wide ones are averaged over their places first: tokens
-/// `[tokens, width]` over the tokens, maps `[channels, height, width]` over height and width.
-fn features(rows: &dyn Features, positions: &[usize]) -> Result<Vec<f32>> {
-    let mut parts: Vec<(usize, Vec<f32>)> = Vec::new();
-    for (input, spec) in rows.inputs().iter().enumerate() {
-        let elements = spec.elements();
-        let mut values = vec![0.0; elements * positions.len()];
-        // A row at a time: whole maps of many rows would be large.
-        for (values, position) in values.chunks_exact_mut(elements.max(1)).zip(positions) {
-            rows.read(input, &[*position], values)?;
-        }
-        parts.push(match spec.shape[..] {
-            [tokens, width] if elements > WIDE => (width, averaged(&values, tokens, width, width, 1)),
-            [channels, height, width] if elements > WIDE => {
-                (channels, averaged(&values, height * width, channels, 1, height * width))
-            }
-            _ => (elements, values),
-        });
-    }
-    let joined = (0..positions.len())
-        .flat_map(|row| parts.iter().flat_map(move |(width, values)| values[row * width..][..*width].iter().copied()));
-    Ok(joined.collect())
-}
-
-/// The mean over `places` of each of `width` numbers, in rows of `places · width`.
-fn averaged(values: &[f32], places: usize, width: usize, place_stride: usize, stride: usize) -> Vec<f32> {
-    let mean =
-        |row: &[f32], at: usize| (0..places).map(|p| row[at * stride + p * place_stride]).sum::<f32>() / places as f32;
-    values.chunks_exact(places * width).flat_map(|row| (0..width).map(move |at| mean(row, at))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::train::InMemory;
-
-    #[test]
-    fn wide_features_are_averaged_over_their_places() {
-        let tokens: Vec<f32> = (0..4 * 4096).map(|i| (i / 4096) as f32).collect();
-        let maps: Vec<f32> = (0..2 * 100 * 100).map(|i| (i / 10_000) as f32).collect();
-        let rows = InMemory::new(1)
-            .with("tokens", &[4, 4096], tokens)
-            .unwrap()
-            .with("map", &[2, 100, 100], maps)
-            .unwrap()
-            .with("cls", &[1], vec![7.0])
-            .unwrap();
-        let values = features(&rows, &[0]).unwrap();
-        assert_eq!(values.len(), 4096 + 2 + 1);
-        assert_eq!((values[0], values[4095], &values[4096..]), (1.5, 1.5, &[0.0, 1.0, 7.0][..]));
-    }
 }

@@ -1,0 +1,242 @@
+//! Packing a finished run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zip::write::{SimpleFileOptions, ZipWriter};
+use zip::{CompressionMethod, DateTime};
+
+use super::manifest::{
+    FORMAT, MANIFEST, Manifest, PackedColumn, PackedFile, PackedTargets, ROWS, Rows, below, files_of_run,
+};
+use crate::base::progress::{Event, Unit, work};
+use crate::base::{DType, Digest, Error, Home, Result, file};
+use crate::cache::{Column, Store};
+use crate::data::Targets;
+use crate::engine::pack as packed_engine;
+use crate::engine::verify::Scratch;
+use crate::plan::ResolvedPlan;
+use crate::run::calibration;
+use crate::run::context::Context;
+use crate::run::engine::{self, Columns, Source};
+use crate::run::record::RunRecord;
+use crate::run::resolve::{Resolved, resolve};
+
+/// Rows that are copied at a time.
+const BLOCK: usize = 256;
+
+/// What goes into a pack beside the run itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PackRequest {
+    /// The rows of the cache, so that others train without backbone and data.
+    pub activations: bool,
+    /// The engines, so that others predict without the backbone's source.
+    pub engines: bool,
+}
+
+/// Packs a finished run into a file, which appears whole or not at all.
+///
+/// # Errors
+/// Activations of a run that trains a part of its backbone, or of views; some are not stored any more; those of the
+/// file system.
+pub fn pack(record: &RunRecord, request: PackRequest, to: &Path, context: &Context<'_>) -> Result<Manifest> {
+    let directory = Path::new(&record.path);
+    let plan = ResolvedPlan::read(directory)?;
+    let scratch = Scratch::beside(to)?;
+    let mut manifest = Manifest {
+        format: FORMAT,
+        name: record.name.clone(),
+        id: record.id,
+        caft: env!("CARGO_PKG_VERSION").into(),
+        columns: Vec::new(),
+        files: BTreeMap::new(),
+    };
+    let mut paths: BTreeMap<String, PathBuf> = files_of_run()
+        .into_iter()
+        .map(|name| (format!("run/{name}"), directory.join(name)))
+        .filter(|(_, path)| path.exists())
+        .collect();
+    if request.engines {
+        pack_engines(&plan, &scratch, &mut paths, context)?;
+    }
+    if request.activations {
+        pack_rows(&plan, &scratch, (&mut manifest, &mut paths), context)?;
+    }
+    for (name, path) in &paths {
+        let bytes = fs::metadata(path).map_err(Error::io("read", path))?.len();
+        manifest.files.insert(name.clone(), PackedFile { bytes, digest: Digest::of_file(path)? });
+    }
+    let text = serde_yaml::to_string(&manifest).map_err(|e| Error::failed("a pack does not serialise").because(e))?;
+    file::write_atomic(to, |out| {
+        let mut zip = ZipWriter::new(out);
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default())
+            .large_file(true);
+        zip.start_file(MANIFEST, options).map_err(io::Error::other)?;
+        io::Write::write_all(&mut zip, text.as_bytes())?;
+        for (name, path) in &paths {
+            zip.start_file(name, options).map_err(io::Error::other)?;
+            io::copy(&mut File::open(path)?, &mut zip)?;
+        }
+        zip.finish().map_err(io::Error::other)?;
+        Ok(())
+    })?;
+    Ok(manifest)
+}
+
+fn pack_engines(
+    plan: &ResolvedPlan,
+    scratch: &Scratch,
+    paths: &mut BTreeMap<String, PathBuf>,
+    context: &Context<'_>,
+) -> Result<()> {
+    if plan.plan.model.backbone.tail.is_some() {
+        return Err(Error::bad_input("a part of the backbone is trained, and an engine alone does not predict then")
+            .hint("`caft export` writes the whole network as one file"));
+    }
+    let fields = plan.plan.model.towers.keys().map(|field| Some(field.as_str()));
+    let fields: Vec<Option<&str>> = if plan.towers.is_empty() { vec![None] } else { fields.collect() };
+    for (number, (plan, field)) in std::iter::once(plan).chain(&plan.towers).zip(fields).enumerate() {
+        let source = Source::fetch(&plan.plan, context)?;
+        let built = engine::build_engine(plan, &source, &|| calibration::again(plan, field, context), context)?;
+        let name = format!("engine-{number}.{}", packed_engine::ENDING);
+        let path = scratch.file(&name);
+        packed_engine::pack(&built, context.fetcher().digests()?, &path)?;
+        paths.insert(name, path);
+    }
+    Ok(())
+}
+
+fn pack_rows(
+    plan: &ResolvedPlan,
+    scratch: &Scratch,
+    (manifest, paths): (&mut Manifest, &mut BTreeMap<String, PathBuf>),
+    context: &Context<'_>,
+) -> Result<()> {
+    if plan.plan.model.backbone.tail.is_some() {
+        return Err(Error::bad_input("a part of the backbone is trained, which needs the backbone itself")
+            .hint("pack the run without its activations"));
+    }
+    if plan.plan.augment().is_some() {
+        return Err(Error::bad_input("activations of several views are not packed")
+            .hint("pack the run without its activations"));
+    }
+    let resolved = resolve(&plan.plan, context)?;
+    if resolved.plan.dataset != plan.dataset || resolved.plan.weights != plan.weights {
+        return Err(Error::bad_input("the data or the backbone of this run changed since")
+            .hint("run the recipe again, and pack that run"));
+    }
+    let (columns, _) = engine::columns(&resolved, context)?;
+    let towers: Vec<(&Resolved, &Columns)> =
+        std::iter::once((&resolved, &columns)).chain(resolved.others.iter().zip(columns.others())).collect();
+    let is_stored = |row: &usize| {
+        towers.iter().all(|(tower, columns)| columns.iter().all(|(_, column)| column.contains(&tower.digests[*row])))
+    };
+    let all: Vec<u32> = [&resolved.dataset.splits.train, &resolved.dataset.splits.valid, &resolved.dataset.splits.test]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    let mut wanted: Vec<usize> = all.iter().map(|row| *row as usize).collect();
+    wanted.sort_unstable();
+    let kept: Vec<usize> = wanted.iter().copied().filter(is_stored).collect();
+    let lacking = wanted.len() - kept.len();
+    if kept.is_empty() {
+        return Err(Error::bad_input("the activations of this run are not stored any more")
+            .hint("`caft run --fresh` with its recipe computes them"));
+    }
+    if lacking > 0 {
+        let what = format!("{lacking} of {} rows have no stored activations and are left out", wanted.len());
+        context.progress.event(Event::Warning(what));
+    }
+    let home = Home::at(scratch.path());
+    let store = Store::open(&home)?;
+    for (sample, (tower, columns)) in towers.iter().enumerate() {
+        let digests: Vec<Digest> = kept.iter().map(|&row| tower.digests[row]).collect();
+        for (input, column) in columns.iter() {
+            let spec = column.spec();
+            // Integers with scales do not come back as the same integers; the values they stand for do.
+            let dtype = if spec.dtype == DType::I8 { DType::F32 } else { spec.dtype };
+            let packed = PackedColumn {
+                input: input.to_string(),
+                sample,
+                key: spec.key,
+                row_shape: spec.row_shape.clone(),
+                ragged: spec.ragged,
+                dtype,
+            };
+            copy(column, &digests, &store.column(&packed.spec(&manifest.name), context.progress)?, context)?;
+            manifest.columns.push(packed);
+        }
+    }
+    for path in below(store.folder())? {
+        let name = path.strip_prefix(scratch.path()).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        if name.ends_with(".safetensors") {
+            paths.insert(name, path);
+        }
+    }
+    let mut position = vec![None; resolved.digests.len()];
+    kept.iter().zip(0..).for_each(|(&row, at)| position[row] = Some(at));
+    let split = |rows: &[u32]| rows.iter().filter_map(|&row| position[row as usize]).collect::<Vec<u32>>();
+    let targets = match &resolved.dataset.targets {
+        Targets::Classes { of_row, .. } => PackedTargets::Classes(kept.iter().map(|&row| of_row[row]).collect()),
+        Targets::MultiLabel { of_row, .. } => {
+            PackedTargets::MultiLabel(kept.iter().map(|&row| of_row[row].clone()).collect())
+        }
+        Targets::Values { names, of_row } => {
+            let width = names.len();
+            PackedTargets::Values(kept.iter().flat_map(|&row| &of_row[row * width..][..width]).copied().collect())
+        }
+        Targets::Pairs { names, of_row } => {
+            let fields = names.len();
+            PackedTargets::Pairs(kept.iter().flat_map(|&row| &of_row[row * fields..][..fields]).copied().collect())
+        }
+        Targets::Masks { .. } => {
+            return Err(
+                Error::bad_input("masks are not packed with activations").hint("pack the run without its activations")
+            );
+        }
+    };
+    let splits = &resolved.dataset.splits;
+    let rows = Rows {
+        digests: towers.iter().map(|(tower, _)| kept.iter().map(|&row| tower.digests[row]).collect()).collect(),
+        targets,
+        weights: resolved.dataset.weights.as_ref().map(|weights| kept.iter().map(|&row| weights[row]).collect()),
+        train: split(&splits.train),
+        valid: split(&splits.valid),
+        test: split(&splits.test),
+    };
+    let path = scratch.file(ROWS);
+    let text = serde_json::to_vec(&rows).map_err(|e| Error::failed("rows do not serialise").because(e))?;
+    file::write_bytes(&path, &text)?;
+    paths.insert(ROWS.into(), path);
+    Ok(())
+}
+
+/// Copies the rows of some samples from one column to another, each once.
+fn copy(from: &Column, digests: &[Digest], to: &Column, context: &Context<'_>) -> Result<()> {
+    let mut seen = HashSet::new();
+    let distinct: Vec<Digest> = digests.iter().copied().filter(|digest| seen.insert(*digest)).collect();
+    let reader = from.reader(&distinct)?;
+    let mut writer = to.writer()?;
+    let width = reader.row_shape().iter().product::<usize>().max(1);
+    let mut done = 0;
+    work(context.progress, "packing activations", Some(distinct.len() as u64), Unit::Samples, || -> Result<()> {
+        for block in (0..distinct.len()).collect::<Vec<usize>>().chunks(BLOCK) {
+            context.cancel.check()?;
+            for &row in block {
+                let items = reader.lengths().map_or(1, |lengths| lengths[row] as usize);
+                let mut values = vec![0.0; items * width];
+                reader.read(&[row], &mut values)?;
+                writer.push(distinct[row], &values)?;
+            }
+            done += block.len() as u64;
+            context.progress.event(Event::WorkAdvanced { done, detail: String::new() });
+        }
+        Ok(())
+    })?;
+    writer.finish().map(drop)
+}
