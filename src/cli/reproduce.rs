@@ -57,8 +57,8 @@ impl Args {
     pub fn run(&self, globals: &Globals) -> Result<ExitCode> {
         let here = Surroundings::new(globals, self.offline)?;
         let context = here.context(&self.place.runs_dir);
-        let path = Path::new(&self.run);
-        let opened = is_pack(path).then(|| pack::open(path, &context)).transpose()?;
+        let asked = Path::new(&self.run);
+        let opened = is_pack(asked).then(|| pack::open(asked, &context)).transpose()?;
         let lock = match &opened {
             Some(opened) => opened.lock()?,
             None => self.lock()?,
@@ -79,8 +79,8 @@ impl Args {
         let planned = planned?;
         let recipe = planned.loaded.to_yaml();
         // A lock by itself may be anybody's.
-        if path.is_file() && opened.is_none() && !globals.quiet && !globals.json {
-            say(&format!("the recipe of `{}`\n{}", path.display(), reviewed(&Review::of(&recipe, &self.run)?)));
+        if asked.is_file() && opened.is_none() && !globals.quiet && !globals.json {
+            say(&format!("the recipe of `{}`\n{}", asked.display(), reviewed(&Review::of(&recipe, &self.run)?)));
         }
         let request = ReproduceRequest {
             lock: &lock,
