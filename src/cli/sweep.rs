@@ -166,14 +166,33 @@ fn shown(swept: &Swept) -> String {
     if ranking.len() > SHOWN {
         let _ = writeln!(text, "… and {} more; `--json` prints all", ranking.len() - SHOWN);
     }
+    let mut failures: Vec<(&str, usize)> = Vec::new();
+    for error in ranking.iter().filter(|ranked| ranked.mean.is_none()).filter_map(|ranked| ranked.errors.first()) {
+        match failures.iter_mut().find(|(known, _)| known == error) {
+            Some((_, count)) => *count += 1,
+            None => failures.push((error, 1)),
+        }
+    }
     let failed = ranking.iter().filter(|ranked| ranked.mean.is_none()).count();
-    let failures = if failed > 0 { format!(", {failed} choices failed") } else { String::new() };
-    let _ = writeln!(text, "{} trials trained, {} were there before{failures}", swept.trained, swept.reused);
+    let trials = if swept.trained == 1 { "trial" } else { "trials" };
+    let _ = write!(text, "{} {trials} trained, {} were there before", swept.trained, swept.reused);
+    let _ = match failed {
+        0 => writeln!(text),
+        1 => writeln!(text, ", 1 choice failed:"),
+        _ => writeln!(text, ", {failed} choices failed:"),
+    };
+    for (error, count) in failures.iter().take(5) {
+        let _ = writeln!(text, "  {count} with: {error}");
+    }
+    if failures.len() > 5 {
+        let _ = writeln!(text, "  … and {} other errors; `--json` prints all", failures.len() - 5);
+    }
     if let Some(target) = swept.reached {
         let _ = writeln!(text, "no more were tried: `{}` has reached its target of {target}", swept.metric);
     }
     for (why, count) in swept.alone.iter().filter(|_| swept.trained > 1) {
-        let _ = writeln!(text, "  {count} of them by itself, not together with others: {why}");
+        let themselves = if *count == 1 { "itself" } else { "themselves" };
+        let _ = writeln!(text, "  {count} of them by {themselves}, not together with others: {why}");
     }
     if let Some(best) = &swept.best {
         let _ = writeln!(text, "the best as a recipe: {}", best.display());
@@ -194,7 +213,7 @@ fn row(ranked: &Ranked, paths: &[&str], repeated: bool) -> Vec<String> {
     let mut cells = vec![metric];
     cells.extend(repeated.then(|| ranked.values.len().to_string()));
     for path in paths {
-        let setting = ranked.settings.iter().find(|setting| setting.path == *path);
+        let setting = ranked.settings.iter().chain(&ranked.others).find(|setting| setting.path == *path);
         cells.push(setting.map_or_else(String::new, |setting| match setting.value.as_f64() {
             Some(number) if setting.value.is_f64() => short(number),
             _ => setting.in_words(),
@@ -204,22 +223,39 @@ fn row(ranked: &Ranked, paths: &[&str], repeated: bool) -> Vec<String> {
     let more = if ranked.best_epochs.len() > 3 { ", …" } else { "" };
     cells.push(epochs.join(", ") + more);
     cells.push(format!("{:.2} s", ranked.seconds));
-    cells.push(match ranked.errors.first() {
-        Some(error) => error.chars().take(80).collect(),
-        None if ranked.stopped => "given up".into(),
-        None => String::new(),
+    cells.push(match ranked.errors.len() {
+        _ if ranked.mean.is_none() => String::new(),
+        0 if ranked.stopped => "given up".into(),
+        0 => String::new(),
+        failed => format!("{failed} more failed"),
     });
     cells
 }
 
-/// Four digits, the way people write them.
+/// Four digits without needless zeros, the way people write them.
 fn short(x: f64) -> String {
-    if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) { format!("{x:.3e}") } else { format!("{x:.4}") }
+    let trimmed = |digits: &str| match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => digits.to_string(),
+    };
+    if x == 0.0 || (1e-3..1e5).contains(&x.abs()) {
+        let places = (3 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 6) as usize;
+        return trimmed(&format!("{x:.places$}"));
+    }
+    let text = format!("{x:.3e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{}e{exponent}", trimmed(digits))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [0.01, 1e-4, 0.0123456, 12345.6, 0.5, 0.0, 2.5e6, -0.1].map(short);
+        assert_eq!(shown, ["0.01", "1e-4", "0.01235", "12346", "0.5", "0", "2.5e6", "-0.1"]);
+    }
 
     #[test]
     fn words_that_vary_become_parameters() {

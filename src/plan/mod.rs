@@ -66,6 +66,12 @@ pub struct Seeds {
     pub augment: u64,
 }
 
+/// The paths of what a recipe says of the steps of training, if its head is solved without any: a sweep of heads leaves
+/// these out for such a head.
+pub fn needless_steps(recipe: &crate::recipe::Recipe) -> Vec<String> {
+    rules::needless_steps(recipe)
+}
+
 impl Plan {
     /// What views are made with, and how many of each training sample there are with the plain one, where there
     /// are several.

@@ -77,17 +77,20 @@ impl Provenance {
 impl Loaded {
     /// This recipe with some keys set, as words of the command line would set them, but that a map is the whole value
     /// of its key: a changed `kind` replaces its whole map. What is wrong with a value is told at the place that `written` has in the
-    /// recipe, such as `sweep.parameters.lr`. The `sweep` section is left out.
+    /// recipe, such as `sweep.parameters.lr`. The `sweep` section is left out, and so are the keys `without`.
     ///
     /// # Errors
     /// As [`load`]; a path that goes into a list.
-    pub fn with(&self, settings: &[Varied<'_>]) -> Result<Self> {
+    pub fn with(&self, settings: &[Varied<'_>], without: &[String]) -> Result<Self> {
         let Provenance { file, tree } = &self.provenance;
         let mut problems = Problems::new(format!("{file} is not a valid recipe"));
         let mut base = tree.clone();
         base.as_map_mut().map(|map| map.shift_remove("sweep"));
         let mut layers = Layers::default();
         layers.push(base);
+        for path in without.iter().filter_map(|path| KeyPath::parse(path)) {
+            layers.remove(&path.0);
+        }
         // A map is the whole value, not a change to what was there.
         for varied in settings.iter().filter(|varied| varied.value.is_object()) {
             KeyPath::parse(varied.path).map(|path| layers.remove(&path.0));
@@ -106,6 +109,13 @@ impl Loaded {
             Checked::Whole(loaded) => Ok(*loaded),
             Checked::Part => Err(Error::bad_input(format!("`{file}` names neither a backbone nor data"))),
         }
+    }
+
+    /// The value of a key: as it was written, else what it is without being said.
+    pub fn value(&self, path: &str) -> Option<serde_json::Value> {
+        let keys = KeyPath::parse(path)?.keys()?;
+        let find = |root: &serde_json::Value| keys.iter().try_fold(root, |value, key| value.get(key)).cloned();
+        find(&self.merged).or_else(|| find(&serde_json::to_value(&self.recipe).ok()?)).filter(|value| !value.is_null())
     }
 
     /// The merged recipe as YAML, for a run's directory. Loading it gives the same recipe.

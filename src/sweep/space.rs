@@ -18,15 +18,17 @@ pub struct Setting {
 
 impl Setting {
     /// Its value in few words: `mlp hidden=[64]` of a kind with its settings, `fold 3 of 5`, else as in JSON, texts
-    /// without quotes.
+    /// without quotes and lists with spaces.
     pub fn in_words(&self) -> String {
         words(&self.value)
     }
 }
 
 fn words(value: &Value) -> String {
-    let Value::Object(map) = value else {
-        return value.as_str().map_or_else(|| value.to_string(), String::from);
+    let map = match value {
+        Value::Object(map) => map,
+        Value::Array(list) => return format!("[{}]", list.iter().map(words).collect::<Vec<_>>().join(", ")),
+        other => return other.as_str().map_or_else(|| other.to_string(), String::from),
     };
     if let Some(fold) = map.get("fold") {
         let part = |key: &str| fold[key].as_u64();

@@ -1,5 +1,6 @@
 //! `caft sweep` as a user sees it.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -181,6 +182,77 @@ fn processes_that_share_a_sweep_repeat_no_trial_and_end_together() {
     assert_eq!(trained.iter().sum::<u64>(), 40, "{trained:?}");
     assert!(ended.iter().all(|one| one.json()["ranking"] == ended[0].json()["ranking"]));
     assert_eq!(ended[0].json()["runs"].as_array().unwrap().len(), 3);
+    let lines = trials(&project, &ended[0].json());
+    let distinct: BTreeSet<&str> = lines.iter().map(|line| line["trial"].as_str().unwrap()).collect();
+    assert_eq!((lines.len(), distinct.len()), (40, 40), "each trial ended once");
+}
+
+#[test]
+fn a_killed_sweep_goes_on_and_repeats_no_trial_that_ended() {
+    let project = Project::new(8);
+    project.run(&["run", "recipe.yaml", "train.epochs=1"]);
+    // Short trials end while long ones go on.
+    let words = ["sweep", "recipe.yaml", "train.epochs=1,4000", "lr=1e-4,1e-3,1e-2", "--keep", "0", "--json"];
+    let mut first = project.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let table = || {
+        let folders = std::fs::read_dir(project.path("runs/warmth")).into_iter().flatten().flatten();
+        let tables = folders.map(|folder| folder.path().join("trials.jsonl")).filter(|table| table.is_file());
+        tables.map(|table| std::fs::read_to_string(table).unwrap()).collect::<String>()
+    };
+    while !table().contains("\"event\":\"ended\"") {
+        assert!(first.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let before = table().matches("\"event\":\"ended\"").count() as u64;
+    assert!((1..6).contains(&before), "{before} of 6 ended");
+    let mut words = words;
+    words[2] = "train.epochs=1,2";
+    let other = project.run(&words).json();
+    assert_eq!((&other["reused"], &other["trained"]), (&json!(before), &json!(6 - 3)), "what was killed is not there");
+    let lines = trials(&project, &other);
+    let distinct: BTreeSet<&str> = lines.iter().map(|line| line["trial"].as_str().unwrap()).collect();
+    assert_eq!(lines.len(), distinct.len(), "no trial ended twice");
+    words[2] = "train.epochs=1,2,3";
+    let wider = project.run(&words).json();
+    assert_eq!((&wider["reused"], &wider["trained"]), (&json!(lines.len()), &json!(3)));
+}
+
+#[test]
+fn outputs_that_a_model_does_not_have_fail_alone() {
+    let project = Project::new(8);
+    let words = ["sweep", "recipe.yaml", "train.epochs=2", "outputs=[/Flatten_output_0],[nothing]", "--keep", "0"];
+    let swept = project.run(&words);
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    assert!(swept.stdout.contains("1 choice failed") && swept.stdout.contains("no tensor `nothing`"), "{swept:?}");
+    let all = project.run(&["sweep", "recipe.yaml", "outputs=[none],[nothing]"]);
+    assert!(all.code == Some(2) && all.stderr.contains("no tensor"), "{all:?}");
+}
+
+#[test]
+fn heads_that_are_solved_stand_beside_those_that_take_steps() {
+    let project = Project::new(8);
+    let words = [
+        "sweep",
+        "recipe.yaml",
+        "model.head={kind: linear},{kind: ridge},{kind: nearest_mean}",
+        "lr=1e-3,1e-2",
+        "--json",
+    ];
+    let swept = project.run(&words);
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let swept = swept.json();
+    let ranking = swept["ranking"].as_array().unwrap();
+    // What is said of steps is no value of a head that takes none.
+    assert_eq!((ranking.len(), &swept["trained"]), (4, &json!(4)), "{swept}");
+    assert!(ranking.iter().all(|ranked| ranked["mean"].is_number()), "{swept}");
+    assert_eq!(project.run(&words).json()["trained"], 0);
+    for run in swept["runs"].as_array().unwrap() {
+        let record = std::fs::read_to_string(project.path(run.as_str().unwrap()).join("run.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        assert!(ranking.iter().any(|ranked| ranked["mean"] == record["metrics"]["valid/accuracy"]), "{record}");
+    }
 }
 
 #[test]

@@ -59,6 +59,24 @@ pub(super) fn solved_heads_take_no_steps(check: &mut Check<'_>) {
         let message = format!("has parameters to train, but `{head}` is solved without steps; take `standardize`");
         check.problem("model.neck", message);
     }
+    for key in steps(&check.recipe.train) {
+        let message = format!(
+            "is for heads that are trained by steps; `{head}` is solved at once (delete the key with `~train.{key}`)"
+        );
+        check.problem(&format!("train.{key}"), message);
+    }
+}
+
+/// The paths of what a recipe says of steps, if its head takes none.
+pub(super) fn needless_steps(recipe: &Recipe) -> Vec<String> {
+    match build::head(recipe).solved() {
+        Some(_) => steps(&recipe.train).into_iter().map(|key| format!("train.{key}")).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The keys of the section that say how steps are taken, where it says something.
+fn steps(train: &TrainConfig) -> Vec<String> {
     let keys = |train: &TrainConfig| match serde_json::to_value(train) {
         Ok(serde_json::Value::Object(keys)) => keys,
         other => unreachable!("a section is a JSON object, not {other:?}"),
@@ -66,14 +84,9 @@ pub(super) fn solved_heads_take_no_steps(check: &mut Check<'_>) {
     let usual = keys(&TrainConfig::default());
     // Of seeds one holds rows out to choose with.
     let read = ["seed", "order_seed", "backend", "device", "fraction"];
-    for (key, value) in keys(&check.recipe.train) {
-        if !read.contains(&key.as_str()) && usual.get(&key) != Some(&value) {
-            let message = format!(
-                "is for heads that are trained by steps; `{head}` is solved at once (delete the key with `~train.{key}`)"
-            );
-            check.problem(&format!("train.{key}"), message);
-        }
-    }
+    let said =
+        keys(train).into_iter().filter(|(key, value)| !read.contains(&key.as_str()) && usual.get(key) != Some(value));
+    said.map(|(key, _)| key).collect()
 }
 
 pub(super) fn full_batches_stand_alone(check: &mut Check<'_>) {

@@ -149,11 +149,9 @@ impl<'a> Cuts<'a> {
             let key = source(&plan.plan);
             let all = &outputs[&pass(&plan.plan)];
             let names: Vec<String> = all.iter().map(|output| output.name.clone()).collect();
-            let filled = self.filled.entry(key).or_default();
-            if names.iter().all(|name| filled.contains(name)) {
+            if self.filled.get(&key).is_some_and(|filled| names.iter().all(|name| filled.contains(name))) {
                 continue;
             }
-            filled.extend(names);
             let mut wide = plan.plan.clone();
             wide.model.backbone.outputs = all.clone();
             let resolved = self.resolve(&wide, context)?;
@@ -164,9 +162,27 @@ impl<'a> Cuts<'a> {
             let (columns, _) = context.stage("engine", || engine::columns(resolved, context))?;
             let (outcome, _) = context.stage("activations", || fill::fill(resolved, &columns, None, context))?;
             let bad = skipped::rows(&outcome.skipped, resolved)?;
+            self.filled.entry(key).or_default().extend(names);
             self.skipped.entry(key).or_default().extend(bad);
         }
         Ok(())
+    }
+
+    /// Why each of some plans has no engine of its own, such as outputs that the model does not have; none of a plan that
+    /// has.
+    ///
+    /// # Errors
+    /// An interruption.
+    pub fn unfit(&mut self, plans: &[&ResolvedPlan], context: &Context<'_>) -> Result<Vec<Option<Error>>> {
+        let one = |plan: &&ResolvedPlan| {
+            let columns = self.resolve(&plan.plan, context).and_then(|resolved| engine::columns(resolved, context));
+            match columns {
+                Ok(_) => Ok(None),
+                Err(Error::Interrupted) => Err(Error::Interrupted),
+                Err(error) => Ok(Some(error)),
+            }
+        };
+        plans.iter().map(one).collect()
     }
 
     /// What the plans of a group are trained on; [`Cuts::fill`] has filled it.

@@ -118,15 +118,27 @@ pub fn sweep(request: &Request<'_>, context: &Context<'_>) -> Result<Swept> {
 }
 
 impl Sweep<'_> {
-    /// The recipe with some keys set.
+    /// The recipe with some keys set. Where the head is one of them and is solved, without what is said of steps.
     fn vary(&self, settings: &[Setting]) -> Result<Loaded> {
+        let loaded = self.set(settings, &[])?;
+        let is_of_head = |setting: &Setting| setting.path == "model.head" || setting.path.starts_with("model.head.");
+        if !settings.iter().any(is_of_head) {
+            return Ok(loaded);
+        }
+        match plan::needless_steps(&loaded.recipe) {
+            needless if needless.is_empty() => Ok(loaded),
+            needless => self.set(&applying(settings, &needless), &needless),
+        }
+    }
+
+    fn set(&self, settings: &[Setting], without: &[String]) -> Result<Loaded> {
         let written = |path: &str| {
             let of_space = self.space.dimensions.iter().find(|d| d.path == path).map(|d| d.written.as_str());
             of_space.unwrap_or(if path == "data.valid" { "sweep.kfold" } else { "sweep.repeat" })
         };
         let varied: Vec<Varied<'_>> =
             settings.iter().map(|s| Varied { path: &s.path, value: &s.value, written: written(&s.path) }).collect();
-        self.loaded.with(&varied)
+        self.loaded.with(&varied, without)
     }
 
     /// The plan with some keys set.
@@ -177,7 +189,8 @@ impl Sweep<'_> {
         }
         table.refresh()?;
         let reached = self.target().filter(|_| self.has_reached(&table));
-        let ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
+        let mut ranking = ranking::rank(&table.trials(), &self.metric, self.goal);
+        self.complete(&mut ranking);
         let Self { metric, goal, .. } = self;
         // Processes that share a sweep end at one time; the later ones find the runs of the best there.
         let (best, runs, report) = table.exclusively(|| {
@@ -187,6 +200,24 @@ impl Sweep<'_> {
         })?;
         let (metric, goal) = (metric.clone(), *goal);
         Ok(Swept { folder, metric, goal, ranking, trained, reused, alone, reached, best, runs, report })
+    }
+
+    /// Adds what choices have of keys that only others vary.
+    fn complete(&self, ranking: &mut [Ranked]) {
+        /// More than anyone looks at.
+        const MOST: usize = 1000;
+        let mut paths: Vec<String> = Vec::new();
+        for setting in ranking.iter().flat_map(|ranked| &ranked.settings) {
+            if !paths.contains(&setting.path) {
+                paths.push(setting.path.clone());
+            }
+        }
+        for ranked in ranking.iter_mut().filter(|ranked| ranked.settings.len() < paths.len()).take(MOST) {
+            let Ok(loaded) = self.vary(&ranked.settings) else { continue };
+            let unsaid = paths.iter().filter(|path| ranked.settings.iter().all(|setting| setting.path != **path));
+            let given = unsaid.filter_map(|path| Some(Setting { path: path.clone(), value: loaded.value(path)? }));
+            ranked.others = given.collect();
+        }
     }
 
     /// The metric that is to be reached.
@@ -215,6 +246,13 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let Candidate { settings, replica } = candidate;
         let all: Vec<Setting> = settings.iter().chain(&replica).cloned().collect();
+        // What does not apply to a trial is not one of its values.
+        let needless = match self.set(&all, &[]) {
+            Ok(loaded) if settings.len() > 1 => plan::needless_steps(&loaded.recipe),
+            _ => Vec::new(),
+        };
+        let is_of_head = |setting: &Setting| setting.path.starts_with("model.head");
+        let settings = if settings.iter().any(is_of_head) { applying(&settings, &needless) } else { settings };
         let resolve = |plan: Plan| cuts.plan(&plan, self.context);
         let trial = |id| Trial { id, space: self.space.digest(), settings: settings.clone(), replica: replica.clone() };
         match self.plan(&all).and_then(resolve) {
@@ -246,8 +284,7 @@ impl Sweep<'_> {
         table: &mut Table,
         alone: &mut BTreeMap<String, usize>,
     ) -> Result<()> {
-        let wanted: Vec<_> = trials.iter().map(|trial| &plans[&trial.id]).collect();
-        cuts.fill(&wanted, self.context)?;
+        let trials = &self.fill(trials, plans, cuts, table)?;
         let mut groups: BTreeMap<Digest, Vec<&Trial>> = BTreeMap::new();
         for trial in trials {
             groups.entry(cuts.group(&plans[&trial.id], self.context)?).or_default().push(trial);
@@ -279,6 +316,35 @@ impl Sweep<'_> {
             self.train_group(&able, &training, plans, table, alone)?;
         }
         Ok(())
+    }
+
+    /// Fills the cache for some trials, and gives those of them that can be trained. One whose outputs the model does not
+    /// have, or whose backbone does not run, is a failed trial, unless all are.
+    fn fill(
+        &self,
+        trials: &[Trial],
+        plans: &BTreeMap<Digest, ResolvedPlan>,
+        cuts: &mut Cuts<'_>,
+        table: &mut Table,
+    ) -> Result<Vec<Trial>> {
+        let of = |trials: &[Trial]| -> Vec<&ResolvedPlan> { trials.iter().map(|trial| &plans[&trial.id]).collect() };
+        let error = match cuts.fill(&of(trials), self.context) {
+            Ok(()) => return Ok(trials.to_vec()),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => error,
+        };
+        let unfit = cuts.unfit(&of(trials), self.context)?;
+        let (good, bad): (Vec<_>, Vec<_>) = trials.iter().zip(unfit).partition(|(_, why)| why.is_none());
+        if good.is_empty() || bad.is_empty() {
+            return Err(error);
+        }
+        for (trial, why) in bad {
+            let error = why.as_ref().map(one_line).unwrap_or_default();
+            table.record(trial, Outcome::Failed { error })?;
+        }
+        let good: Vec<Trial> = good.into_iter().map(|(trial, _)| trial.clone()).collect();
+        cuts.fill(&of(&good), self.context)?;
+        Ok(good)
     }
 
     fn train_group(
@@ -380,8 +446,24 @@ fn outcome(result: Result<Ended>, metric: &str) -> Outcome {
     }
 }
 
-/// An error with its cause in one line.
+/// Those of some settings that are not of keys that are left out.
+fn applying(settings: &[Setting], without: &[String]) -> Vec<Setting> {
+    let is_below = |path: &str, of: &String| {
+        path.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    settings.iter().filter(|setting| !without.iter().any(|of| is_below(&setting.path, of))).cloned().collect()
+}
+
+/// An error with its cause in one line; of problems the first, and how many more there are.
 fn one_line(error: &Error) -> String {
+    if let Error::Invalid(problems) = error
+        && let Some(first) = problems.list.first()
+    {
+        let more = problems.list.len() - 1;
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let path = if first.path.is_empty() { String::new() } else { format!("`{}`: ", first.path) };
+        return format!("{path}{}{more}", first.message).split_whitespace().collect::<Vec<_>>().join(" ");
+    }
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -10,6 +10,9 @@ use crate::sweep::{Goal, Setting, student_t};
 pub struct Ranked {
     /// The values.
     pub settings: Vec<Setting>,
+    /// What it has of keys that only other choices vary.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Setting>,
     /// The mean of the sweep's metric over its repetitions; `None` if none ended well.
     pub mean: Option<f64>,
     /// Half of the mean's 95 % interval, where there are repetitions.
@@ -42,6 +45,7 @@ pub fn rank(trials: &[(Trial, Option<Outcome>)], metric: &str, goal: Goal) -> Ve
         let at = all.iter().position(|ranked| ranked.settings == trial.settings).unwrap_or_else(|| {
             all.push(Ranked {
                 settings: trial.settings.clone(),
+                others: Vec::new(),
                 mean: None,
                 interval: None,
                 loss: None,
