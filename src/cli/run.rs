@@ -70,7 +70,11 @@ impl Args {
         let context = here.context(&self.place.runs_dir);
         let opened = if is_pack(&self.recipe) { Some(pack::open(&self.recipe, &context)?) } else { None };
         let recipe = opened.as_ref().map_or_else(|| self.recipe.clone(), |opened| opened.recipe());
-        let planned = load::load(&recipe, &self.overrides)?;
+        let planned = load::load(&recipe, &self.overrides).inspect_err(|_| {
+            if let Some(word) = self.overrides.iter().find(|word| super::sweep::varies(word)) {
+                super::say(&format!("`{word}` gives several values; `--multirun` or `caft sweep` tries each\n"));
+            }
+        })?;
         if planned.loaded.recipe.sweep.is_some() {
             let recipe = self.recipe.display();
             return Err(Error::bad_input(format!("`{recipe}` is a sweep"))

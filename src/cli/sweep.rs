@@ -114,10 +114,17 @@ impl Args {
     }
 }
 
+/// Whether a word gives its key several values.
+pub(super) fn varies(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(key, value)| {
+        is_expression(value) && !key.trim_start_matches('+').starts_with("sweep.") && !key.starts_with('~')
+    })
+}
+
 /// A word whose value varies becomes a parameter of the sweep.
 fn swept_word(word: &str) -> String {
     match word.split_once('=') {
-        Some((key, value)) if is_expression(value) && !key.starts_with("sweep.") && !key.starts_with('~') => {
+        Some((key, value)) if varies(word) => {
             let key = key.trim_start_matches('+');
             let value = serde_json::Value::from(value);
             format!("sweep.parameters.{}={value}", key_segment(key))
