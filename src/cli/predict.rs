@@ -12,7 +12,7 @@ use super::surroundings::Surroundings;
 use super::table::Table;
 use super::{Globals, print};
 use crate::base::{Error, file};
-use crate::postprocess::Answer;
+use crate::postprocess::{Answer, PixelClasses};
 use crate::run::{Predicted, Predictor, inputs};
 
 /// More than this is not read of a file of lines.
@@ -33,10 +33,13 @@ pub struct Args {
     /// The file that predictions are written to; standard output by default.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The folder that masks are written to, of a run on masks: 8-bit grey PNG files of class numbers, as large as the
-    /// network's input, named after their pictures.
+    /// The folder that masks are written to, of a run on masks: 8-bit grey PNG files of class numbers, named after their
+    /// pictures.
     #[arg(long, value_name = "FOLDER")]
     masks: Option<PathBuf>,
+    /// The size of masks.
+    #[arg(long, value_enum, default_value_t = Size::Original, requires = "masks")]
+    size: Size,
     /// Never touch the network: use what was fetched before.
     #[arg(long)]
     offline: bool,
@@ -53,6 +56,15 @@ pub struct Words {
     /// A file with one more input in each line, or `-` for the standard input.
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
+}
+
+/// The size of masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Size {
+    /// That of each picture; what a crop keeps from the network is 255.
+    Original,
+    /// What the model gives, as an exported file does.
+    Model,
 }
 
 /// How a list is written.
@@ -113,8 +125,14 @@ impl Args {
         let mut text = String::new();
         let (mut all, mut begun) = (Vec::new(), None);
         for block in words.chunks(BLOCK) {
-            for one in predictor.predict(&predictor.samples(block)?, block, &context)? {
-                masks.as_mut().map_or(Ok(()), |masks| masks.write(&one))?;
+            let samples = predictor.samples(block)?;
+            for (one, samples) in predictor.predict(&samples, block, &context)?.into_iter().zip(&samples) {
+                if let (Some(masks), Some(Answer::Pixels(pixels)), Some(picture)) =
+                    (&mut masks, &one.answer, samples.first())
+                {
+                    let own = (self.size == Size::Original).then(|| predictor.in_own_size(picture, pixels));
+                    masks.write(&one.input, own.transpose()?.as_ref().unwrap_or(pixels))?;
+                }
                 match self.format {
                     _ if globals.json => all.push(one),
                     Written::Table => all.push(one),
@@ -175,9 +193,8 @@ struct MaskFiles<'a> {
 
 impl MaskFiles<'_> {
     /// Writes the mask of a picture, under the picture's name.
-    fn write(&mut self, one: &Predicted) -> Result<()> {
-        let Some(Answer::Pixels(mask)) = &one.answer else { return Ok(()) };
-        let stem = Path::new(&one.input).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    fn write(&mut self, picture: &str, mask: &PixelClasses) -> Result<()> {
+        let stem = Path::new(picture).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.folder.join(format!("{stem}.png"));
         if !self.names.insert(stem) {
             let what = format!("two pictures would have the mask `{}`", path.display());

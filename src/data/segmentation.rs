@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +10,14 @@ use super::image_folder::{entries, is_picture};
 use super::load::{Found, Read, Set, SetPlace, inside};
 use super::targets::Mask;
 use super::{Field, Row, TargetKind, Targets};
+use crate::base::suggest::did_you_mean;
 use crate::base::{Digest, Error, Problems, Result};
+use crate::sample::image::mask::Meaning;
 use crate::sample::{Modality, Sample};
 
-/// Pictures in one folder and a mask for each in another, of the same name but for the ending: a grey picture of the same
-/// size whose values are class numbers. With a `root` alone the sets are its folders `train`, `valid` (or `val`,
-/// `validation`) and `test`.
+/// Pictures in one folder and a mask for each in another, of the same name but for the ending: a picture of the same size
+/// whose pixels are classes, by the values of a grey one, by the indices of a PNG with a palette, or by `colors`. With a
+/// `root` alone the sets are its folders `train`, `valid` (or `val`, `validation`) and `test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Segmentation {
@@ -22,29 +25,72 @@ pub struct Segmentation {
     pub images: String,
     /// The folder of the masks.
     pub masks: String,
-    /// The names of the classes, in the order of their numbers from 0.
+    /// The names of the classes, in the order of their numbers from 0; those of `colors` if they are not given.
     pub names: Vec<String>,
     /// The value of pixels of no class, which neither train nor count; `null` for none.
-    pub void: Option<u8>,
+    pub void: Option<u16>,
+    /// The red, green and blue of each class's pixels, by the class's name; `void` is the colour of no class.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub colors: IndexMap<String, [u8; 3]>,
 }
+
+/// The key of the colour of no class.
+const NO_CLASS: &str = "void";
 
 impl Default for Segmentation {
     fn default() -> Self {
-        Self { images: "images".into(), masks: "masks".into(), names: Vec::new(), void: Some(255) }
+        let (images, masks) = ("images".into(), "masks".into());
+        Self { images, masks, names: Vec::new(), void: Some(255), colors: IndexMap::new() }
+    }
+}
+
+impl Segmentation {
+    /// The names of the classes.
+    fn classes(&self) -> Vec<String> {
+        if self.names.is_empty() {
+            return self.colors.keys().filter(|name| *name != NO_CLASS).cloned().collect();
+        }
+        self.names.clone()
+    }
+
+    fn meaning(&self) -> Meaning {
+        let names = self.classes();
+        Meaning {
+            classes: names.len(),
+            void: self.void,
+            colors: names.iter().filter_map(|name| self.colors.get(name)).copied().collect(),
+            void_color: self.colors.get(NO_CLASS).copied().filter(|_| !names.contains(&NO_CLASS.to_string())),
+        }
     }
 }
 
 impl Read for Segmentation {
     fn check(&self, problems: &mut Problems) {
-        if !(2..=255).contains(&self.names.len()) {
-            let count = self.names.len();
+        let names = self.classes();
+        if !(2..=255).contains(&names.len()) {
+            let count = names.len();
             problems.push(None, "data.names", format!("there are {count}; masks need the names of 2 to 255 classes"));
         }
-        if let Some(twice) = self.names.iter().enumerate().find(|(i, name)| self.names[..*i].contains(name)) {
+        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
             problems.push(None, "data.names", format!("`{}` is there twice", twice.1));
         }
-        if self.void.is_some_and(|void| usize::from(void) < self.names.len()) {
-            problems.push(None, "data.void", "is the number of a class");
+        if self.colors.is_empty() {
+            if self.void.is_some_and(|void| usize::from(void) < names.len()) {
+                problems.push(None, "data.void", "is the number of a class");
+            }
+            return;
+        }
+        for name in names.iter().filter(|name| !self.colors.contains_key(*name)) {
+            problems.push(None, "data.colors", format!("the class `{name}` has no colour"));
+        }
+        for (i, (name, color)) in self.colors.iter().enumerate() {
+            if *name != NO_CLASS && !names.contains(name) {
+                let guess = did_you_mean(name, names.iter().map(String::as_str));
+                problems.push(None, format!("data.colors.{name}"), format!("is none of `data.names`{guess}"));
+            }
+            if let Some((other, _)) = self.colors[..i].iter().find(|(_, other)| *other == color) {
+                problems.push(None, format!("data.colors.{name}"), format!("is the colour of `{other}`"));
+            }
         }
     }
 
@@ -81,7 +127,7 @@ impl Read for Segmentation {
             }
         }
         let fields = vec![Field { name: "image".into(), modality: Modality::Image }];
-        let targets = Targets::Masks { names: self.names.clone(), void: self.void, of_row: masks };
+        let targets = Targets::Masks { names: self.classes(), meaning: self.meaning(), of_row: masks };
         Ok(Set { fields, rows, targets, marks: Vec::new(), left_out: Vec::new() })
     }
 }
@@ -101,5 +147,12 @@ mod tests {
         assert_eq!(count(serde_json::json!({"names": ["a", "b"]})), 0);
         assert_eq!(count(serde_json::json!({})), 1);
         assert_eq!(count(serde_json::json!({"names": ["a", "a"], "void": 1})), 2);
+        let colors = |colors: serde_json::Value| count(serde_json::json!({"names": ["a", "b"], "colors": colors}));
+        assert_eq!(colors(serde_json::json!({"a": [0, 0, 0], "b": [1, 0, 0], "void": [2, 0, 0]})), 0);
+        assert_eq!(colors(serde_json::json!({"a": [0, 0, 0], "c": [0, 0, 0]})), 3);
+        let named = serde_json::json!({"colors": {"a": [0, 0, 0], "void": [9, 9, 9], "b": [1, 0, 0]}});
+        assert_eq!(count(named.clone()), 0);
+        let meaning = serde_json::from_value::<Segmentation>(named).unwrap().meaning();
+        assert_eq!((meaning.classes, meaning.void_color), (2, Some([9, 9, 9])));
     }
 }

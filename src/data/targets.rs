@@ -10,6 +10,7 @@ use super::{Field, Row};
 use crate::base::Digest;
 use crate::graph::Task;
 use crate::sample::Sample;
+use crate::sample::image::mask::Meaning;
 
 /// What kind of thing a label is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,8 +89,8 @@ pub enum Targets {
     Masks {
         /// The names of the classes, in the order of their numbers.
         names: Vec<String>,
-        /// The value of pixels of no class.
-        void: Option<u8>,
+        /// What their pixels mean.
+        meaning: Meaning,
         /// The mask of every row.
         of_row: Vec<Mask>,
     },
@@ -169,8 +170,9 @@ impl Targets {
             }
             // The samples themselves are in a digest already.
             Self::Pairs { .. } => {}
-            Self::Masks { void, of_row, .. } => {
-                out.extend_from_slice(&void.map_or(u16::MAX, u16::from).to_le_bytes());
+            Self::Masks { meaning, of_row, .. } => {
+                out.extend_from_slice(&meaning.void.unwrap_or(u16::MAX).to_le_bytes());
+                meaning.colors.iter().chain(&meaning.void_color).for_each(|color| out.extend_from_slice(color));
                 out.extend_from_slice(&of_row[row].digest.0);
             }
         }
@@ -206,7 +208,7 @@ impl Targets {
             Self::MultiLabel { .. } => Self::MultiLabel { names, of_row: Vec::new() },
             Self::Values { .. } => Self::Values { names, of_row: Vec::new() },
             Self::Pairs { .. } => Self::Pairs { names, of_row: Vec::new() },
-            Self::Masks { void, .. } => Self::Masks { names, void: *void, of_row: Vec::new() },
+            Self::Masks { meaning, .. } => Self::Masks { names, meaning: meaning.clone(), of_row: Vec::new() },
         }
     }
 

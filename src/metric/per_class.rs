@@ -26,6 +26,11 @@ impl PerClass {
         self.counts[predicted].2 += 1;
     }
 
+    /// For each class: rows of it that were predicted right, rows of it, rows predicted as it.
+    pub fn counts(&self) -> &[(u64, u64, u64)] {
+        &self.counts
+    }
+
     fn per_class(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
         self.counts.iter().map(|(right, of_class, predicted)| (*right as f64, *of_class as f64, *predicted as f64))
     }

@@ -143,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn classes_are_those_of_pytorch() {
+        let json: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/masks.json")).unwrap();
+        let numbers = |key: &str| -> Vec<f32> { serde_json::from_value(json[key].clone()).unwrap() };
+        let modes = [("bilinear", [9, 13], Interpolation::Bilinear), ("nearest", [8, 13], Interpolation::Nearest)];
+        for (key, size, mode) in modes {
+            let argmax = Argmax { size: Some(size), mode };
+            assert_eq!(classes(&argmax, &[3, 4, 5], &numbers("logits")), numbers(key), "{key}");
+        }
+    }
+
+    #[test]
     fn what_it_cannot_take_is_told() {
         let mut graph = Graph::new();
         let row = graph.input("row", &[6]).unwrap();

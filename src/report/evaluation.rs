@@ -50,6 +50,39 @@ pub struct Class {
     pub average_precision: Option<f64>,
 }
 
+/// The pixels of a split's pictures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pixels {
+    /// The split.
+    pub split: String,
+    /// Each class.
+    pub classes: Vec<ClassOfPixels>,
+}
+
+/// A class of pixels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassOfPixels {
+    /// Its name.
+    pub name: String,
+    /// Pixels of it.
+    pub support: u64,
+    /// Intersection over union; none if it neither occurs nor is predicted.
+    pub iou: Option<f64>,
+    /// The share of pixels predicted as it that are of it.
+    pub precision: Option<f64>,
+    /// The share of its pixels that are predicted as it.
+    pub recall: Option<f64>,
+}
+
+impl ClassOfPixels {
+    /// Of a class with so many pixels, of which so many were found right, where so many were found.
+    pub fn new(name: &str, (there, found, right): (u64, u64, u64)) -> Self {
+        let share = |of: u64| (of > 0).then(|| right as f64 / of as f64);
+        let (iou, precision, recall) = (share(there + found - right), share(found), share(there));
+        Self { name: name.into(), support: there, iou, precision, recall }
+    }
+}
+
 /// Recall and precision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curve {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::{Error, Result};
-use evaluation::{Evaluation, Fit};
+use evaluation::{Evaluation, Fit, Pixels};
 use examples::Example;
 use projection::Projection;
 use sweep::Sweep;
@@ -69,6 +69,8 @@ pub struct Run {
     pub classes: Vec<String>,
     /// What was measured on each split with rows.
     pub evaluations: Vec<Evaluation>,
+    /// What was measured of the pixels of pictures.
+    pub pixels: Vec<Pixels>,
     /// Predicted against true values.
     pub fits: Vec<Fit>,
     /// Wrong predictions, the surest first.

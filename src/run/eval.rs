@@ -167,10 +167,10 @@ fn of_file(word: &str, request: EvalRequest, context: &Context<'_>) -> Result<Ev
         |metrics| Evaluated { model: word.into(), rows: rows.len(), skipped: dataset.left_out.len(), metrics };
     // Only plain samples are measured, and digests are for their views.
     let views: Vec<View> = rows.iter().map(|&row| View { row, digest: Digest([0; 32]), number: 0 }).collect();
-    let samples = Samples { plan: &plan, targets: &dataset.targets, views: &views };
+    let samples = Samples { plan: &plan, data: &dataset.rows, targets: &dataset.targets, views: &views };
     if let Some(whole) = kind.whole(&samples)? {
         let measured = whole.measure(graph, weights, &features, &all)?;
-        return Ok(evaluated(measured.into_iter().map(|(name, value)| (name.to_string(), value)).collect()));
+        return Ok(evaluated(measured.metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect()));
     }
     let targets = kind.kept(&dataset.targets, &rows)?;
     let data = Data::new(&features, targets.targets(), &all, &[]);

@@ -20,8 +20,10 @@ use crate::graph::import::Tail;
 use crate::graph::{Graph, Task, Weights, onnx};
 use crate::head::HeadConfig;
 use crate::plan::ResolvedPlan;
-use crate::postprocess::PostprocessConfig;
+use crate::postprocess::{PixelClasses, PostprocessConfig};
 use crate::recipe::{Precision, Provider};
+use crate::sample::image::decode;
+use crate::sample::image::mask::ClassMap;
 use crate::sample::pipeline::Item;
 use crate::sample::{Modality, Sample};
 use crate::train::{self, Features as _, InMemory, InputSpec, Prediction};
@@ -200,6 +202,22 @@ impl Predictor {
     /// What is made of outputs before they are told.
     pub fn postprocess(&self) -> Option<&PostprocessConfig> {
         self.plan.plan.model.postprocess.as_ref()
+    }
+
+    /// The class of each pixel of a picture in its own size, from that of each as the network saw it; of what it did not
+    /// see, [`VOID`](crate::sample::image::mask::VOID).
+    ///
+    /// # Errors
+    /// The picture cannot be read any more.
+    pub fn in_own_size(&self, picture: &Sample, seen: &PixelClasses) -> Result<PixelClasses> {
+        let steps = self.plan.plan.model.backbone.preprocess.image();
+        let steps = steps.ok_or_else(|| Error::failed("there are no pictures"))?;
+        let mut bytes = Vec::new();
+        picture.read(&mut bytes)?;
+        let size = decode::size(&bytes, &picture.encoding)?;
+        let [height, width] = seen.size.map(|side| side as u32);
+        let whole = ClassMap { width, height, classes: seen.pixels.clone() }.of_whole(steps, size);
+        Ok(PixelClasses { size: [whole.height as usize, whole.width as usize], pixels: whole.classes })
     }
 
     /// The names of the classes, in the order of the probabilities.

@@ -116,10 +116,16 @@ fn postprocessing_is_a_key_of_the_recipe() {
     let record = ran.json();
     assert!(record["metrics"]["test/pixel_accuracy"].as_f64().is_some_and(|value| value > 0.7), "{ran:?}");
     let run = record["path"].as_str().unwrap();
-    let predicted = project.run(&["predict", run, "data/test/images/00.png", "--masks", "out"]);
-    assert_eq!(predicted.code, Some(0), "{predicted:?}");
-    let mask = image::open(project.path("out/00.png")).unwrap();
-    assert_eq!((mask.width(), mask.height()), (64, 16));
+    let wide = RgbImage::from_fn(64, 48, |x, _| Rgb(if x < 32 { [20, 30, 220] } else { [220, 30, 20] }));
+    wide.save(project.path("wide.png")).unwrap();
+    for (size, expected) in [("model", (64, 16)), ("original", (64, 48))] {
+        let predicted = project.run(&["predict", run, "wide.png", "--masks", size, "--size", size]);
+        assert_eq!(predicted.code, Some(0), "{predicted:?}");
+        let mask = image::open(project.path(&format!("{size}/wide.png"))).unwrap().into_luma8();
+        assert_eq!((mask.width(), mask.height()), expected);
+        let of = |x: u32| mask.get_pixel(x, mask.height() / 2).0[0];
+        assert_eq!((of(2), of(mask.width() - 3)), (0, 1), "{size}");
+    }
     let exported = project.run(&["export", run, "--json"]);
     assert_eq!(exported.code, Some(0), "{exported:?}");
     assert!(exported.stdout.contains("`classes` [batch, 16, 64]"), "{exported:?}");
@@ -150,6 +156,34 @@ fn places_of_maps_learn_masks_and_trials_share_them() {
 }
 
 #[test]
+fn masks_of_colours_train_with_views_of_pictures_and_masks_alike() {
+    let project = project();
+    for (split, count) in [("train", 24), ("test", 8)] {
+        for number in 0..count {
+            let path = project.path(&format!("data/{split}/masks/{number:02}.png"));
+            let grey = image::open(&path).unwrap().into_luma8();
+            let color = |class: u8| [[0, 0, 128], [128, 0, 0]].get(usize::from(class)).copied().unwrap_or([9; 3]);
+            RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb(color(grey.get_pixel(x, y).0[0]))).save(&path).unwrap();
+        }
+    }
+    let refused = project.run(&["run", "masks.yaml"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("say which colour is which class as `data.colors"), "{refused:?}");
+    let colors = "++data.colors={blue: [0, 0, 128], red: [128, 0, 0], void: [9, 9, 9]}";
+    // Were masks not flipped with their pictures, two of three views would teach nothing.
+    let views =
+        "++data.augment={views: 3, ops: [{kind: horizontal_flip, p: 1.0}, {kind: color_jitter, brightness: 0.1}]}";
+    let ran = project.run(&["run", "masks.yaml", colors, views, "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let record = ran.json();
+    assert!(record["metrics"]["test/pixel_mean_iou"].as_f64().is_some_and(|value| value > 0.7), "{ran:?}");
+    let page = std::fs::read_to_string(project.path(record["path"].as_str().unwrap()).join("report.html")).unwrap();
+    assert!(page.contains("\"iou\":") && page.contains("% of pixels right"), "the classes and the worst pictures");
+    let unknown = project.run(&["run", "masks.yaml", "++data.colors={blue: [0, 0, 128], red: [128, 0, 0]}"]);
+    assert!(unknown.stderr.contains("[9, 9, 9], which is of no class"), "{unknown:?}");
+}
+
+#[test]
 fn what_masks_cannot_be_is_told() {
     let project = project();
     let fails = |words: &[&str], expected: &str| {
@@ -162,7 +196,6 @@ fn what_masks_cannot_be_is_told() {
     fails(&["data.void=1"], "is the number of a class");
     fails(&["data.void=254"], "has the value 255, and there are 2 classes");
     fails(&["++model.backbone.mode=full"], "masks train a head at each place of a frozen backbone");
-    fails(&["++data.augment.views=2"], "does not change masks");
     fails(&["++cache.store=none"], "masks are trained from what is stored");
     fails(&["++model.postprocess={kind: argmax, size: [0, 8]}"], "postprocess.size");
     fails(&["++model.head.kind=embedding"], "does not give a logit per class");
@@ -173,6 +206,8 @@ fn what_masks_cannot_be_is_told() {
     let classes = project.run(&["plan", "recipe.yaml", "++model.postprocess={kind: argmax}"]);
     assert_eq!(classes.code, Some(2), "{classes:?}");
     assert!(classes.stderr.contains("`argmax` is for rows labelled with masks"), "{classes:?}");
+    GrayImage::new(8, 8).save(project.path("data/train/masks/04.png")).unwrap();
+    fails(&[], "is of (8, 8) pixels, and its picture of (32, 32)");
     std::fs::remove_file(project.path("data/train/masks/03.png")).unwrap();
     fails(&[], "03.png` has no mask in");
 }

@@ -10,7 +10,6 @@ use crate::plan::build;
 use crate::postprocess::PostprocessConfig;
 use crate::recipe::{FeatureAugment, Mode, Recipe, StoreMode};
 use crate::sample::Modality;
-use crate::sample::image::augment::AugmentConfig;
 use crate::sampler::SamplerConfig;
 
 pub(super) fn fields_fit_the_backbone(check: &mut Check<'_>) {
@@ -83,9 +82,6 @@ pub(super) fn masks_are_of_frozen_places(check: &mut Check<'_>) {
     }
     if cache.store == StoreMode::None {
         check.problem("cache.store", "masks are trained from what is stored; use `auto` or `activations`");
-    }
-    if data.common.augment != AugmentConfig::default() {
-        check.problem("data.augment", "does not change masks along with their pictures in this version; leave it out");
     }
     if build::head(check.recipe).task(Task::Classes) != Some(Task::Classes) {
         check.problem("model.head.kind", "does not give a logit per class at each place");

@@ -57,6 +57,11 @@ function perClass(evaluation) {
   return table("per class", ["class", "rows", "precision", "recall", "F1", "average precision"], rows);
 }
 
+function pixels(of) {
+  return table(`pixels of ${of.split} pictures`, ["class", "pixels", "IoU", "precision", "recall"],
+    of.classes.map((c) => [c.name, c.support, c.iou, c.precision, c.recall]));
+}
+
 function calibration(evaluation) {
   const bins = evaluation.calibration.filter((bin) => bin.count);
   return lines(`calibration: expected error ${number(evaluation.calibration_error)}`,
@@ -127,11 +132,12 @@ function runSection(run) {
   if (run.error) section.append(element("p", { class: "bad" }, run.error));
   for (const note of run.notes) section.append(element("p", { class: "quiet" }, note));
   section.append(tiles(run), figures(...curves(run)), metrics(run));
+  section.append(...run.pixels.map(pixels));
   for (const evaluation of run.evaluations) classification(run, evaluation, section);
   if (run.fits.length) section.append(element("h3", {}, "predicted against true values"), figures(...run.fits.map((f) => fit(run, f))));
   const galleries = [
     gallery("confident errors", "Wrong, and the surest of it; held-out rows first.", run.confident_errors, run),
-    gallery("worst rows", run.fits.length ? "The greatest errors, in deviations of the value; held-out rows first." : run.confident_errors.length ? "The least probability for their label." : "The greatest loss; held-out rows first.", run.worst, run),
+    gallery("worst rows", run.pixels.length ? "The pictures with the least pixels right: as the network sees them, with their mask, and with what was predicted." : run.fits.length ? "The greatest errors, in deviations of the value; held-out rows first." : run.confident_errors.length ? "The least probability for their label." : "The greatest loss; held-out rows first.", run.worst, run),
     gallery("suspected label errors", "The model is surer of another class than it usually is of that class's own rows (confident learning). Rows it was trained on are marked train: look at those last.", run.label_issues, run),
   ];
   section.append(...galleries.filter(Boolean), ...projection(run));

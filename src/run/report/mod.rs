@@ -2,6 +2,7 @@
 
 mod extent;
 mod features;
+mod pictures;
 mod rows;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::extent::Extent;
 use super::features::features;
+use super::pictures;
 use crate::base::Result;
 use crate::graph::{Task, Weights};
 use crate::metric::argmax;
@@ -48,6 +49,7 @@ pub struct Rows<'a> {
     /// What is predicted, `[rows, width]`: probabilities, values or embeddings.
     outputs: Vec<f32>,
     width: usize,
+    weights: &'a Weights,
 }
 
 /// A group of each row, to colour it by.
@@ -62,7 +64,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// Those of the cache.
-    pub fn new(resolved: &'a Resolved, training: &'a Training, weights: &Weights) -> Result<Self> {
+    pub fn new(resolved: &'a Resolved, training: &'a Training, weights: &'a Weights) -> Result<Self> {
         Self::of((&resolved.plan.classes, Some(resolved)), training, weights)
     }
 
@@ -70,14 +72,14 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// Those of the cache.
-    pub fn of_pack(names: &'a [String], training: &'a Training, weights: &Weights) -> Result<Self> {
+    pub fn of_pack(names: &'a [String], training: &'a Training, weights: &'a Weights) -> Result<Self> {
         Self::of((names, None), training, weights)
     }
 
     fn of(
         (names, resolved): (&'a [String], Option<&'a Resolved>),
         training: &'a Training,
-        weights: &Weights,
+        weights: &'a Weights,
     ) -> Result<Self> {
         let width = training.width().max(1);
         let most = (OUTPUTS / width).max(1000);
@@ -89,7 +91,7 @@ impl<'a> Rows<'a> {
             splits.iter().flat_map(|(split, rows)| some(rows).into_iter().map(|row| (*split, row))).collect();
         let positions: Vec<u32> = rows.iter().map(|(_, position)| *position).collect();
         let outputs = training.predictions(weights, &positions)?;
-        Ok(Self { names, resolved, training, rows, outputs, width })
+        Ok(Self { names, resolved, training, rows, outputs, width, weights })
     }
 
     /// The rows of a classifier with their classes; none of others.
@@ -160,8 +162,10 @@ impl<'a> Rows<'a> {
         run.cost.bytes = Some(self.training.rows.bytes());
         run.evaluations = self.evaluations();
         if self.training.is_of_parts() {
-            run.notes.push("A row is a place of a picture; places are not shown one by one.".into());
-            return Ok(());
+            run.notes.push("A row is a place of a picture; what is shown of single ones is of whole pictures.".into());
+            return self.resolved.map_or(Ok(()), |resolved| {
+                pictures::show(run, resolved, self.training, (self.weights, extent.examples))
+            });
         }
         let origin = |row: usize| self.origin(row);
         match (&self.training.targets, self.training.task()) {

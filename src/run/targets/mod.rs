@@ -87,7 +87,9 @@ pub trait Kind: Sync {
 pub struct Samples<'a> {
     /// What was trained, or is to be.
     pub plan: &'a ResolvedPlan,
-    /// What the data are labelled with.
+    /// The rows of the data.
+    pub data: &'a [data::Row],
+    /// What they are labelled with.
     pub targets: &'a data::Targets,
     /// In their order.
     pub views: &'a [View],
@@ -116,13 +118,44 @@ pub trait Whole: Send + Sync {
     ///
     /// # Errors
     /// Those of the cache and of the graph.
-    fn measure(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-        features: &dyn Features,
-        samples: &[u32],
-    ) -> Result<BTreeMap<&'static str, f64>>;
+    fn measure(&self, graph: &Graph, weights: &Weights, features: &dyn Features, samples: &[u32]) -> Result<Measured>;
+}
+
+/// What outputs are worth on some samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// By name.
+    pub metrics: BTreeMap<&'static str, f64>,
+    /// Of each class how much is there, found, and found right.
+    pub classes: Vec<PerClass>,
+    /// Of each sample what is true and what was found, for people, from the one with the least that is right.
+    pub worst: Vec<Seen>,
+}
+
+/// A class in some samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerClass {
+    /// What is of it.
+    pub there: u64,
+    /// What was taken for it.
+    pub found: u64,
+    /// What of it was taken for it.
+    pub right: u64,
+}
+
+/// A sample with what is true of it and what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Which sample.
+    pub sample: u32,
+    /// The share that is right.
+    pub right: f64,
+    /// Height and width of what is true and what was found.
+    pub size: [usize; 2],
+    /// The class of each pixel, [`VOID`](crate::sample::image::mask::VOID) for none.
+    pub truth: Vec<u8>,
+    /// The class that it was taken for.
+    pub found: Vec<u8>,
 }
 
 /// The kind of some targets.

@@ -11,7 +11,7 @@ use super::engine::Columns;
 use super::live::LiveRows;
 use super::resolve::Resolved;
 use super::rows::{Rows, StoredRows};
-use super::targets::{self, Kept, Parts, Samples, View, Whole};
+use super::targets::{self, Kept, Measured, Parts, Samples, View, Whole};
 use crate::base::memory::peak_bytes;
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{Cancel, Error, Result};
@@ -133,7 +133,8 @@ impl Training {
         };
         let of_samples: Vec<View> = kept.iter().enumerate().map(view).collect();
         let kind = targets::of(plan.target);
-        let samples = Samples { plan, targets: &resolved.dataset.targets, views: &of_samples };
+        let (data, targets) = (&resolved.dataset.rows[..], &resolved.dataset.targets);
+        let samples = Samples { plan, data, targets, views: &of_samples };
         let mut whole = None;
         let targets = match kind.whole(&samples)? {
             None => kind.kept(&resolved.dataset.targets, &kept)?,
@@ -370,6 +371,20 @@ impl Training {
         self.whole.is_some()
     }
 
+    /// What the run gives for whole samples of a split, and the row of the data that each sample is; `None` where a row is
+    /// a sample.
+    ///
+    /// # Errors
+    /// Those of the trainer and of the cache.
+    pub fn of_samples(&self, weights: &Weights, split: &str) -> Result<Option<(Measured, Vec<usize>)>> {
+        let Some(OfWhole { targets, parts, graph, samples }) = &self.whole else { return Ok(None) };
+        let rows = self.splits().into_iter().find(|(name, _)| *name == split).map_or(&[][..], |(_, rows)| rows);
+        let measured = targets.measure(graph, weights, samples, &parts.samples(rows))?;
+        let places = parts.grid.places();
+        let of_data = measured.worst.iter().map(|seen| self.kept[seen.sample as usize * places]).collect();
+        Ok(Some((measured, of_data)))
+    }
+
     /// What the outputs are.
     pub fn task(&self) -> Task {
         self.task
@@ -418,7 +433,7 @@ impl Training {
         if let Some(OfWhole { targets, parts, graph, samples }) = &self.whole {
             for (name, rows) in self.splits().into_iter().filter(|(_, rows)| !rows.is_empty()) {
                 let measured = targets.measure(graph, weights, samples, &parts.samples(rows))?;
-                all.extend(measured.into_iter().map(|(metric, value)| (format!("{name}/{metric}"), value)));
+                all.extend(measured.metrics.into_iter().map(|(metric, value)| (format!("{name}/{metric}"), value)));
             }
         }
         let main = self.config.metrics.first().map(|metric| metric.name()).unwrap_or_default();

@@ -115,7 +115,7 @@ pub fn ends_well(head: &[u8], tail: &[u8], len: u64) -> bool {
     }
 }
 
-fn check_size(width: u32, height: u32) -> Result<(u32, u32)> {
+pub(super) fn check_size(width: u32, height: u32) -> Result<(u32, u32)> {
     if width == 0 || height == 0 {
         return Err(Error::bad_input(format!("a picture of {width}×{height} pixels has no content")));
     }
@@ -176,6 +176,32 @@ fn open(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     reader.into_decoder().map_err(damaged)
+}
+
+/// A picture as it is stored, but for palettes and small depths, which are expanded, and without its orientation.
+pub(super) fn other(bytes: &[u8]) -> Result<DynamicImage> {
+    let decoder = open(bytes)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    DynamicImage::from_decoder(decoder).map_err(damaged)
+}
+
+/// The size in pixels of a picture as [`decode`] gives it, of which nothing behind the header is read.
+///
+/// # Errors
+/// Those of [`header`].
+pub fn size(bytes: &[u8], encoding: &Encoding) -> Result<(u32, u32)> {
+    let (width, height) = header(bytes, encoding)?;
+    let orientation = match encoding {
+        Encoding::Encoded if is_jpeg(bytes) => {
+            let (decoder, _) = jpeg_header(bytes)?;
+            decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif))
+        }
+        Encoding::Encoded => open(bytes)?.orientation().ok(),
+        Encoding::PlanarRgb { .. } | Encoding::Grey { .. } | Encoding::Text => None,
+    };
+    let swaps = orientation.is_some_and(orientation::swaps);
+    Ok(if swaps { (height, width) } else { (width, height) })
 }
 
 fn decode_other(bytes: &[u8], pixels: &mut Pixels) -> Result<()> {

@@ -12,8 +12,8 @@ mod preprocess;
 mod thumbnail;
 
 pub use config::{Filter, ImageSteps, ResizeConfig, ResizeMode};
-pub use preprocess::Preprocessor;
-pub use thumbnail::thumbnail;
+pub use preprocess::{Place, Preprocessor};
+pub use thumbnail::{jpeg, thumbnail};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

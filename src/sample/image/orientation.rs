@@ -4,6 +4,14 @@ use image::metadata::Orientation;
 
 use super::decode::Pixels;
 
+/// Whether width and height change places.
+pub fn swaps(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    )
+}
+
 /// Turns and mirrors the pixels so that they stand as they should.
 pub fn apply(pixels: &mut Pixels, orientation: Orientation) {
     let (width, height) = (pixels.width as usize, pixels.height as usize);
@@ -18,11 +26,7 @@ pub fn apply(pixels: &mut Pixels, orientation: Orientation) {
         Orientation::Rotate270FlipH => |x, y, w, h| (w - 1 - y, h - 1 - x),
         Orientation::Rotate270 => |x, y, w, _| (w - 1 - y, x),
     };
-    let swaps = matches!(
-        orientation,
-        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
-    );
-    let (new_width, new_height) = if swaps { (height, width) } else { (width, height) };
+    let (new_width, new_height) = if swaps(orientation) { (height, width) } else { (width, height) };
     let old = pixels.rgb.as_chunks::<3>().0;
     let mut rgb = Vec::with_capacity(pixels.rgb.len());
     for y in 0..new_height {

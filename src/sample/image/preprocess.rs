@@ -127,6 +127,36 @@ impl Preprocessor {
     }
 }
 
+/// Where the pixels of a picture come to lie in a network's input.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    from: (u32, u32),
+    resized: (u32, u32),
+    input: (usize, usize),
+}
+
+impl ImagePreprocess {
+    /// Where those of a picture of `size` (width, height) do.
+    pub fn place(&self, size: (u32, u32)) -> Place {
+        let [_, height, width] = self.output_shape();
+        let resized = self.resize.as_ref().map_or(size, |resize| resized_size(size, resize));
+        Place { from: size, resized, input: (width, height) }
+    }
+}
+
+impl Place {
+    /// The column and the row of the input that a pixel lies on; `None` outside of what is cut out.
+    pub fn of(&self, x: u32, y: u32) -> Option<(usize, usize)> {
+        let along = |at: u32, from: u32, resized: u32, input: usize| {
+            let at = (2 * u64::from(at) + 1) * u64::from(resized) / (2 * u64::from(from.max(1)));
+            let (pad, skip) = centre(resized as usize, input);
+            (at as usize + pad).checked_sub(skip).filter(|at| *at < input)
+        };
+        let column = along(x, self.from.0, self.resized.0, self.input.0)?;
+        Some((column, along(y, self.from.1, self.resized.1, self.input.1)?))
+    }
+}
+
 /// Crops the centre, or pads with black, without more.
 fn centred(pixels: &[u8], from: (usize, usize), (width, height): (usize, usize), out: &mut Pixels) {
     let ((pad_x, skip_x), (pad_y, skip_y)) = (centre(from.0, width), centre(from.1, height));

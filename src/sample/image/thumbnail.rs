@@ -16,10 +16,17 @@ const QUALITY: u8 = 75;
 pub fn thumbnail(bytes: &[u8], encoding: &Encoding, side: u32) -> Result<Vec<u8>> {
     let mut pixels = Pixels::default();
     decode(bytes, encoding, &mut pixels)?;
-    let (width, height) = (pixels.width, pixels.height);
+    jpeg(pixels.width, pixels.height, pixels.rgb, side)
+}
+
+/// A JPEG of pixels `[height, width, 3]`, made smaller where the longer side is more than `side` pixels.
+///
+/// # Errors
+/// There are not as many.
+pub fn jpeg(width: u32, height: u32, rgb: Vec<u8>, side: u32) -> Result<Vec<u8>> {
     let longer = width.max(height).max(1);
     let scaled = |x: u32| (u64::from(x) * u64::from(side) / u64::from(longer)).max(1) as u32;
-    let whole = RgbImage::from_raw(width, height, pixels.rgb)
+    let whole = RgbImage::from_raw(width, height, rgb)
         .ok_or_else(|| Error::failed(format!("a picture of {width}×{height} has another number of pixels")))?;
     let small = if longer > side { imageops::thumbnail(&whole, scaled(width), scaled(height)) } else { whole };
     let mut jpeg = Vec::new();

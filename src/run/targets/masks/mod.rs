@@ -3,19 +3,22 @@
 //! pixels are void is no row. What is used and exported is the same graph at all places at once, with the postprocessing
 //! behind it.
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 
 use rayon::prelude::*;
 
 use super::parts::{Grid, NOTHING, Parts};
-use super::{Base, Kept, Kind, Samples, Whole};
+use super::{Base, Kept, Kind, Measured, Samples, Seen, Whole};
 use crate::base::{Error, Result};
-use crate::data::Targets;
+use crate::data::{Row, Targets};
 use crate::graph::op::{Reshape, Transpose};
 use crate::graph::{Graph, Weights};
 use crate::metric::PerClass;
 use crate::plan::ResolvedPlan;
-use crate::sample::image::{ImagePreprocess, mask};
+use crate::sample::Source;
+use crate::sample::image::mask::VOID;
+use crate::sample::image::{ImagePreprocess, decode};
 use crate::train::{self, Features, InputSpec, Prediction};
 
 /// See the module.
@@ -23,6 +26,8 @@ pub struct Masks;
 
 /// Pictures that are measured at a time.
 const BLOCK: usize = 16;
+/// Pictures that went worst, of which what was found is kept.
+const WORST: usize = 12;
 
 impl Kind for Masks {
     /// Their rows are places, which [`Whole::parts`] has.
@@ -50,25 +55,26 @@ impl Kind for Masks {
     }
 
     fn whole(&self, samples: &Samples<'_>) -> Result<Option<Box<dyn Whole>>> {
-        let Targets::Masks { names, void, of_row } = samples.targets else { return Err(Kept::of_another_kind()) };
-        let steps = mask::steps(steps(samples.plan)?);
+        let Targets::Masks { names, meaning, of_row } = samples.targets else { return Err(Kept::of_another_kind()) };
+        let steps = steps(samples.plan)?;
+        let augment = samples.plan.plan.augment().map(|(augment, _)| augment);
         let read = |view: &super::View| -> Result<Vec<u8>> {
             let path = &of_row[view.row].path;
             let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-            let shown = |e| Error::bad_input(format!("`{}` cannot be taken as a mask", path.display())).because(e);
-            let mut values = mask::read(&bytes, &steps).map_err(shown)?;
-            for value in &mut values {
-                if Some(*value) == *void {
-                    *value = names.len() as u8;
-                } else if usize::from(*value) >= names.len() {
-                    let (path, count) = (path.display(), names.len());
-                    return Err(Error::bad_input(format!(
-                        "`{path}` has the value {value}, and there are {count} classes"
-                    ))
-                    .hint("`data.names` names them in the order of their numbers from 0; `data.void` is of none"));
-                }
+            let shown = |e: Error| {
+                let hint = e.hint_text().map(str::to_string);
+                let error = Error::bad_input(format!("`{}` cannot be taken as a mask: {e}", path.display()));
+                hint.into_iter().fold(error, Error::hint)
+            };
+            let mask = meaning.read(&bytes).map_err(shown)?;
+            let picture = picture_size(&samples.data[view.row])?;
+            if (mask.width, mask.height) != picture {
+                let (path, found) = (path.display(), (mask.width, mask.height));
+                let what = format!("the mask `{path}` is of {found:?} pixels, and its picture of {picture:?}");
+                return Err(Error::bad_input(what).hint("masks have the size of their pictures"));
             }
-            Ok(values)
+            let of_view = augment.as_ref().filter(|_| view.number > 0);
+            mask.prepared(steps, of_view.map(|augment| augment.view(&view.digest, view.number))).map_err(shown)
         };
         let pixels = samples.views.par_iter().map(read).collect::<Result<Vec<_>>>()?;
         let shown = samples.plan.plan.model.postprocess.as_ref().map(|postprocess| postprocess.output().shape);
@@ -76,8 +82,26 @@ impl Kind for Masks {
             Some(&[height, width]) => [height, width],
             _ => return Err(Error::failed("the plan does not say what is made of maps")),
         };
-        Ok(Some(Box::new(Pictures { size: size(&steps), shown, classes: names.len(), pixels })))
+        Ok(Some(Box::new(Pictures { size: size(steps), shown, classes: names.len(), pixels })))
     }
+}
+
+/// Bytes in which the headers of most pictures end.
+const HEADER: u64 = 256 << 10;
+
+/// The width and the height of a row's picture.
+fn picture_size(row: &Row) -> Result<(u32, u32)> {
+    let sample = row.samples.iter().next().ok_or_else(|| Error::failed("a row has no picture"))?;
+    let mut bytes = Vec::new();
+    if let Source::File(path) = &sample.source {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        file.take(HEADER).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        if let Ok(size) = decode::size(&bytes, &sample.encoding) {
+            return Ok(size);
+        }
+    }
+    sample.read(&mut bytes)?;
+    decode::size(&bytes, &sample.encoding)
 }
 
 /// How pictures become inputs.
@@ -97,7 +121,7 @@ struct Pictures {
     /// Height and width of the class maps that are measured.
     shown: [usize; 2],
     classes: usize,
-    /// By picture, `[height, width]`: class numbers, and `classes` for void.
+    /// By picture, `[height, width]`: class numbers, and [`VOID`](crate::sample::image::mask::VOID).
     pixels: Vec<Vec<u8>>,
 }
 
@@ -123,14 +147,14 @@ impl Pictures {
     }
 
     /// The class of the pixel of a mask that a pixel of a class map lies on.
-    fn at(&self, mask: &[u8], pixel: usize) -> usize {
+    fn at(&self, mask: &[u8], pixel: usize) -> u8 {
         if self.shown == self.size {
-            return usize::from(mask[pixel]);
+            return mask[pixel];
         }
         let near = |at: usize, from: usize, to: usize| (2 * at + 1) * from / (2 * to);
         let row = near(pixel / self.shown[1], self.size[0], self.shown[0]);
         let column = near(pixel % self.shown[1], self.size[1], self.shown[1]);
-        usize::from(mask[row * self.size[1] + column])
+        mask[row * self.size[1] + column]
     }
 }
 
@@ -145,27 +169,31 @@ impl Whole for Pictures {
     }
 
     /// `pixel_accuracy` and `pixel_mean_iou` over the pixels that have a class, as the network sees them.
-    fn measure(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-        features: &dyn Features,
-        samples: &[u32],
-    ) -> Result<BTreeMap<&'static str, f64>> {
+    fn measure(&self, graph: &Graph, weights: &Weights, features: &dyn Features, samples: &[u32]) -> Result<Measured> {
         let mut counts = PerClass::new(self.classes, PerClass::mean_iou);
+        let mut worst: Vec<Seen> = Vec::new();
         for block in samples.chunks(BLOCK) {
             let classes = train::predict(graph, weights, features, block, Prediction::Raw)?;
             for (sample, classes) in block.iter().zip(classes.chunks_exact(self.shown[0] * self.shown[1])) {
                 let mask = &self.pixels[*sample as usize];
-                for (pixel, class) in classes.iter().enumerate() {
-                    let truth = self.at(mask, pixel);
-                    if truth < self.classes {
-                        counts.count(truth, *class as usize);
-                    }
+                let truth: Vec<u8> = (0..classes.len()).map(|pixel| self.at(mask, pixel)).collect();
+                let found: Vec<u8> = classes.iter().map(|class| *class as u8).collect();
+                let (mut right, mut known) = (0u32, 0u32);
+                for (truth, found) in truth.iter().zip(&found).filter(|(truth, _)| **truth != VOID) {
+                    counts.count(usize::from(*truth), usize::from(*found));
+                    (right, known) = (right + u32::from(truth == found), known + 1);
+                }
+                if known > 0 {
+                    let right = f64::from(right) / f64::from(known);
+                    worst.push(Seen { sample: *sample, right, size: self.shown, truth, found });
+                    worst.sort_by(|a, b| a.right.total_cmp(&b.right));
+                    worst.truncate(WORST);
                 }
             }
         }
-        Ok([("pixel_accuracy", counts.micro_recall()), ("pixel_mean_iou", counts.mean_iou())].into())
+        let metrics = [("pixel_accuracy", counts.micro_recall()), ("pixel_mean_iou", counts.mean_iou())].into();
+        let of_class = |&(right, there, found): &(u64, u64, u64)| super::PerClass { there, found, right };
+        Ok(Measured { metrics, classes: counts.counts().iter().map(of_class).collect(), worst })
     }
 }
 
@@ -193,5 +221,28 @@ mod tests {
         assert_eq!((0..8).map(|pixel| wide.at(&mask, pixel)).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2, 1, 1]);
         let one = pictures([2, 2], [1, 1]);
         assert_eq!(one.at(&mask, 0), 1);
+    }
+
+    #[test]
+    fn pixels_are_measured_as_scikit_learn_does() {
+        let json: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../tests/reference/masks.json")).unwrap();
+        let numbers = |key: &str| -> Vec<f32> { serde_json::from_value(json[key].clone()).unwrap() };
+        let truth: Vec<u8> = serde_json::from_value(json["truth"].clone()).unwrap();
+        let size = [9, 13];
+        let masks = Pictures { size, shown: size, classes: 3, pixels: vec![truth] };
+        let mut graph = Graph::new();
+        let input = graph.input("classes", &size).unwrap();
+        graph.output("classes", input);
+        let features = train::InMemory::new(1).with("classes", &size, numbers("bilinear")).unwrap();
+        let measured = masks.measure(&graph, &Weights::default(), &features, &[0]).unwrap();
+        for (name, value) in &measured.metrics {
+            assert!((value - json[name].as_f64().unwrap()).abs() < 1e-9, "{name}: {value}");
+        }
+        for (class, iou) in measured.classes.iter().zip(numbers("iou")) {
+            let found = class.right as f64 / (class.there + class.found - class.right) as f64;
+            assert!((found - f64::from(iou)).abs() < 1e-6, "{class:?}: {iou}");
+        }
+        assert_eq!(measured.worst[0].right, measured.metrics["pixel_accuracy"]);
     }
 }

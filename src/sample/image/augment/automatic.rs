@@ -47,6 +47,12 @@ impl Change {
         !matches!(self, Identity | Posterize | Solarize | AutoContrast | Equalize)
     }
 
+    /// Whether it moves pixels, and does nothing else.
+    pub fn moves(self) -> bool {
+        use Change::*;
+        matches!(self, Identity | ShearX | ShearY | TranslateX | TranslateY | Rotate)
+    }
+
     /// torchvision's `_apply_op`.
     pub fn apply(self, pixels: &mut Pixels, magnitude: f64) {
         let shear = magnitude.atan().to_degrees();

@@ -150,12 +150,18 @@ pub fn view_digest(sample: &Digest, number: u32) -> Digest {
 pub struct View<'a> {
     augment: &'a Augment,
     stream: Stream,
+    /// Whether pixels are classes, which are moved and never mixed or coloured.
+    is_of_classes: bool,
 }
 
 impl Augment {
     /// The view of a sample; `number` is from 1, for view 0 is the plain picture.
     pub fn view(&self, sample: &Digest, number: u32) -> View<'_> {
-        View { augment: self, stream: Stream::named(self.seed, &format!("augment/{sample}/{number}")) }
+        View {
+            augment: self,
+            stream: Stream::named(self.seed, &format!("augment/{sample}/{number}")),
+            is_of_classes: false,
+        }
     }
 
     /// Whether an op stands for the resize and the crop of the preprocess.
@@ -165,6 +171,13 @@ impl Augment {
 }
 
 impl View<'_> {
+    /// The same view of a picture whose pixels are classes: what moves pixels moves them alike, by the nearest pixel and
+    /// with 0 from outside; all else leaves them. A rectangle that is overwritten keeps its classes.
+    #[must_use]
+    pub fn of_classes(self) -> Self {
+        Self { is_of_classes: true, ..self }
+    }
+
     /// See [`Augment::crops`].
     pub fn crops(&self) -> bool {
         self.augment.crops()
@@ -178,14 +191,15 @@ impl View<'_> {
     pub fn change(&self, pixels: &mut Pixels, size: (u32, u32)) -> Result<()> {
         for (draw, op) in self.drawn() {
             match op {
-                AugmentOp::RandomResizedCrop(op) => op.apply(draw, pixels, size)?,
+                AugmentOp::RandomResizedCrop(op) => op.apply(draw, pixels, size, self.is_of_classes)?,
                 AugmentOp::HorizontalFlip(op) => op.apply(draw, pixels),
                 AugmentOp::VerticalFlip(op) => op.apply(draw, pixels),
+                AugmentOp::Rotation(op) => op.apply(draw, pixels, self.is_of_classes),
+                AugmentOp::RandAugment(op) => op.apply(draw, pixels, self.is_of_classes),
+                AugmentOp::TrivialAugment(op) => op.apply(draw, pixels, self.is_of_classes),
+                AugmentOp::ColorJitter(_) | AugmentOp::GaussianBlur(_) if self.is_of_classes => {}
                 AugmentOp::ColorJitter(op) => op.apply(draw, pixels),
-                AugmentOp::Rotation(op) => op.apply(draw, pixels),
                 AugmentOp::GaussianBlur(op) => op.apply(draw, pixels),
-                AugmentOp::RandAugment(op) => op.apply(draw, pixels),
-                AugmentOp::TrivialAugment(op) => op.apply(draw, pixels),
                 AugmentOp::RandomErasing(_) => {}
             }
         }

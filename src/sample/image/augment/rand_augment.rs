@@ -38,12 +38,14 @@ impl RandAugment {
         Ok(())
     }
 
-    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels) {
+    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels, moves_only: bool) {
         for _ in 0..self.num_ops {
             let change = CHANGES[draw.below(CHANGES.len())];
             let magnitude = self.magnitude_of(change, (pixels.width, pixels.height));
             let negative = change.is_signed() && draw.happens(0.5);
-            change.apply(pixels, if negative { -magnitude } else { magnitude });
+            if change.moves() || !moves_only {
+                change.apply(pixels, if negative { -magnitude } else { magnitude });
+            }
         }
     }
 

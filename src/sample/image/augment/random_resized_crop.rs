@@ -25,6 +25,9 @@ impl Default for RandomResizedCrop {
     }
 }
 
+/// How a part is resized.
+pub(super) const BILINEAR: ResizeAlg = ResizeAlg::Convolution(FilterType::Bilinear);
+
 /// A part of a picture, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CropBox {
@@ -47,9 +50,9 @@ impl RandomResizedCrop {
         range("ratio", self.ratio, 1e-3)
     }
 
-    pub(super) fn apply(&self, draw: Draw, pixels: &mut Pixels, size: (u32, u32)) -> Result<()> {
+    pub(super) fn apply(&self, draw: Draw, pixels: &mut Pixels, size: (u32, u32), is_of_classes: bool) -> Result<()> {
         let part = self.draw(draw, (pixels.width, pixels.height));
-        resized_crop(pixels, part, size)
+        resized_crop(pixels, part, size, if is_of_classes { ResizeAlg::Nearest } else { BILINEAR })
     }
 
     /// torchvision's `get_params`: ten attempts, then the largest centred part of an allowed ratio.
@@ -78,7 +81,7 @@ impl RandomResizedCrop {
 }
 
 /// Cuts a part out and resizes it to `size` (width, height), as Pillow does: only the part's own pixels count.
-pub(super) fn resized_crop(pixels: &mut Pixels, part: CropBox, size: (u32, u32)) -> Result<()> {
+pub(super) fn resized_crop(pixels: &mut Pixels, part: CropBox, size: (u32, u32), algorithm: ResizeAlg) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::failed(format!("cannot resize: {error}"));
     let row = pixels.width as usize * 3;
     let mut cut = Vec::with_capacity(part.width as usize * part.height as usize * 3);
@@ -93,7 +96,6 @@ pub(super) fn resized_crop(pixels: &mut Pixels, part: CropBox, size: (u32, u32))
     let source = ImageRef::new(part.width, part.height, &cut, PixelType::U8x3).map_err(|e| failed(&e))?;
     pixels.reset(size.0, size.1);
     let mut target = Image::from_slice_u8(size.0, size.1, &mut pixels.rgb, PixelType::U8x3).map_err(|e| failed(&e))?;
-    let bilinear = ResizeAlg::Convolution(FilterType::Bilinear);
-    let options = ResizeOptions::new().resize_alg(bilinear).use_alpha(false);
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
     Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(&e))
 }

@@ -41,8 +41,9 @@ impl Rotation {
         Ok(())
     }
 
-    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels) {
-        rotate(pixels, draw.uniform(-self.degrees, self.degrees), self.interpolation, self.fill);
+    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels, is_of_classes: bool) {
+        let made = if is_of_classes { (Interpolation::Nearest, 0.0) } else { (self.interpolation, self.fill) };
+        rotate(pixels, draw.uniform(-self.degrees, self.degrees), made.0, made.1);
     }
 }
 

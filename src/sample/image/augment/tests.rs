@@ -80,7 +80,8 @@ fn made(case: &str) -> (Vec<u8>, i64) {
             off = 1;
             let ([top, left, height, width], size) = (numbers(1)[..].try_into().unwrap(), numbers(2));
             let part = CropBox { top, left, height, width };
-            random_resized_crop::resized_crop(&mut pixels, part, (size[0], size[1])).unwrap();
+            random_resized_crop::resized_crop(&mut pixels, part, (size[0], size[1]), random_resized_crop::BILINEAR)
+                .unwrap();
         }
         "change" => change(words[1]).apply(&mut pixels, number(2)),
         "erase" => {

@@ -30,11 +30,13 @@ impl TrivialAugment {
         }
     }
 
-    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels) {
+    pub(super) fn apply(&self, mut draw: Draw, pixels: &mut Pixels, moves_only: bool) {
         let change = CHANGES[draw.below(CHANGES.len())];
         let magnitude = self.magnitude_of(change, draw.below(self.num_magnitude_bins as usize) as u32);
         let negative = change.is_signed() && draw.happens(0.5);
-        change.apply(pixels, if negative { -magnitude } else { magnitude });
+        if change.moves() || !moves_only {
+            change.apply(pixels, if negative { -magnitude } else { magnitude });
+        }
     }
 
     pub(super) fn magnitude_of(&self, change: Change, at: u32) -> f64 {
