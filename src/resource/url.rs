@@ -23,7 +23,7 @@ pub fn is_inward(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let zones = ["localhost", "local", "internal", "intranet", "lan", "home.arpa"];
     let in_zone = |zone: &&str| host.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if zones.iter().any(|zone| in_zone(&zone)) {
+    if zones.iter().any(in_zone) {
         return true;
     }
     match host.parse::<IpAddr>() {
