@@ -63,6 +63,9 @@ const legend = (names, n) => element("div", { class: "legend" }, ...names.map((n
   return element("span", {}, dot, name);
 }));
 
+// How far down a figure its picture begins, whose caption may take several lines.
+const below = (figure, svg) => svg.getBoundingClientRect().top - figure.getBoundingClientRect().top;
+
 // Lines; `series` is [{name, points: [[x, y], …]}], where a point may have half of an interval of y behind it.
 function lines(label, series, options = {}) {
   const whole = series.map((s) => ({ ...s, points: s.points.filter((p) => p[1] !== null) })).filter((s) => s.points.length);
@@ -152,7 +155,7 @@ function scatter(label, points, names, describe, axes, options = {}) {
     tip.replaceChildren(...describe(points[i]));
     const scale = svg.clientWidth / width;
     tip.style.left = `${Math.min(x(points[i].x) * scale + 20, Math.max(0, figure.clientWidth - 150))}px`;
-    tip.style.top = `${y(points[i].y) * scale + 45}px`;
+    tip.style.top = `${below(figure, svg) + y(points[i].y) * scale + 14}px`;
   };
   const nearest = (event) => {
     const box = svg.getBoundingClientRect(), scale = width / box.width;

@@ -38,7 +38,7 @@ function lit(figure, svg, marks, width, near, describe, tip) {
     tip.replaceChildren(...describe(i));
     const scale = svg.clientWidth / width;
     tip.style.left = `${Math.min(place[0] * scale + 16, Math.max(0, figure.clientWidth - 220))}px`;
-    tip.style.top = `${place[1] * scale + 40}px`;
+    tip.style.top = `${below(figure, svg) + place[1] * scale + 14}px`;
   };
   const move = (event) => {
     const box = svg.getBoundingClientRect(), scale = width / box.width;
