@@ -9,7 +9,7 @@
 use serde_json::Value;
 
 use super::domain::Domain;
-use super::space::{Setting, Space};
+use super::space::{Dimension, Setting, Space};
 use crate::base::random::Stream;
 
 /// Trials at random before the first guided one.
@@ -36,9 +36,12 @@ enum Coordinate {
     Unit(f64),
     /// Which choice.
     Choice(usize),
+    /// A key that the trial does not have: anywhere.
+    Any,
 }
 
-/// The values of trial `number`. Observations that do not fit the space are passed over.
+/// The values of trial `number`. Observations that do not fit the space are passed over; what one lacks of its keys says
+/// nothing of them.
 pub fn suggest(space: &Space, seen: &[Observation], seed: u64, number: u64) -> Vec<Setting> {
     let mut points: Vec<(Point, f64)> =
         seen.iter().filter_map(|o| Some((point(space, &o.settings)?, o.score.unwrap_or(f64::NEG_INFINITY)))).collect();
@@ -66,14 +69,19 @@ fn point(space: &Space, settings: &[Setting]) -> Option<Point> {
         Domain::Numbers(numbers) => numbers.unit(value.as_f64()?).map(Coordinate::Unit),
         Domain::Choice { values, .. } => values.iter().position(|v| v == value).map(Coordinate::Choice),
     };
-    space.dimensions.iter().map(|d| coordinate(&d.domain, &settings.iter().find(|s| s.path == d.path)?.value)).collect()
+    let of = |d: &Dimension| match settings.iter().find(|s| s.path == d.path) {
+        Some(setting) => coordinate(&d.domain, &setting.value),
+        None => Some(Coordinate::Any),
+    };
+    let point: Option<Point> = space.dimensions.iter().map(of).collect();
+    point.filter(|point| point.iter().any(|coordinate| *coordinate != Coordinate::Any))
 }
 
 fn settings(space: &Space, point: &Point) -> Vec<Setting> {
     let value = |domain: &Domain, coordinate: &Coordinate| match (domain, coordinate) {
         (Domain::Choice { values, .. }, Coordinate::Choice(i)) => values[*i].clone(),
         (domain, Coordinate::Unit(unit)) => domain.at(*unit),
-        (domain, Coordinate::Choice(_)) => domain.at(0.5),
+        (domain, _) => domain.at(0.5),
     };
     let pairs = space.dimensions.iter().zip(point);
     pairs.map(|(d, coordinate)| Setting { path: d.path.clone(), value: value(&d.domain, coordinate) }).collect()
@@ -259,5 +267,12 @@ mod tests {
         let lions = seen[21..].iter().filter(|o| o.settings[0].value == "lion").count();
         assert!(lions >= 13, "{lions} of 20");
         assert_eq!(suggest(&space, &seen, 1, 40), suggest(&space, &seen, 1, 40));
+        // Trials that lack a key are learnt from as well.
+        let settings = |kind: &str| vec![Setting { path: "train.optimizer.kind".into(), value: kind.into() }];
+        let observation =
+            |i: usize| Observation { settings: settings(["sgd", "lion"][i % 2]), score: Some((i % 2) as f64) };
+        let partial: Vec<Observation> = (0..20).map(observation).collect();
+        let lions = (0..20).filter(|n| suggest(&space, &partial, 1, *n)[0].value == "lion").count();
+        assert!(lions >= 13, "{lions} of 20");
     }
 }

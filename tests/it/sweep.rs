@@ -241,6 +241,8 @@ fn heads_that_are_solved_stand_beside_those_that_take_steps() {
     let ranking = swept["ranking"].as_array().unwrap();
     // What is said of steps is no value of a head that takes none.
     assert_eq!((ranking.len(), &swept["trained"]), (4, &json!(4)), "{swept}");
+    let rates = ranking.iter().filter(|ranked| ranked.to_string().contains("train.optimizer.lr"));
+    assert_eq!(rates.count(), 2, "{swept}");
     assert!(ranking.iter().all(|ranked| ranked["mean"].is_number()), "{swept}");
     assert_eq!(project.run(&words).json()["trained"], 0);
     for run in swept["runs"].as_array().unwrap() {

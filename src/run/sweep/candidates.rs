@@ -68,7 +68,7 @@ impl Candidates {
                     let choices = tpe::STARTUP.saturating_sub(self.next as usize).max(AT_ONCE);
                     let before = std::mem::take(&mut self.chosen);
                     for settings in &before {
-                        if seen.iter().all(|o| o.settings != *settings) {
+                        if !seen.iter().any(|o| is_part(&o.settings, settings)) {
                             seen.push(tpe::Observation { settings: settings.clone(), score: None });
                         }
                     }
@@ -101,6 +101,11 @@ impl Candidates {
             self.next = self.cap;
         }
     }
+}
+
+/// Whether a trial has some of these values and no others: it may lack those that do not apply to it.
+fn is_part(trial: &[Setting], of: &[Setting]) -> bool {
+    !trial.is_empty() && trial.iter().all(|setting| of.contains(setting))
 }
 
 /// The repetitions of each choice: seeds times folds.

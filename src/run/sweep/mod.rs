@@ -213,10 +213,11 @@ impl Sweep<'_> {
             }
         }
         for ranked in ranking.iter_mut().filter(|ranked| ranked.settings.len() < paths.len()).take(MOST) {
-            let Ok(loaded) = self.vary(&ranked.settings) else { continue };
+            let Ok(loaded) = self.set(&ranked.settings, &[]) else { continue };
             let unsaid = paths.iter().filter(|path| ranked.settings.iter().all(|setting| setting.path != **path));
             let given = unsaid.filter_map(|path| Some(Setting { path: path.clone(), value: loaded.value(path)? }));
-            ranked.others = given.collect();
+            let given: Vec<Setting> = given.collect();
+            ranked.others = applying(&given, &plan::needless_steps(&loaded.recipe));
         }
     }
 
