@@ -184,6 +184,7 @@ mod tests {
             skipped: 0,
             stored: std::collections::BTreeMap::new(),
             stages: std::collections::BTreeMap::new(),
+            peak_bytes: None,
             started_secs: 5,
             precision_cost: None,
             error: None,

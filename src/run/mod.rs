@@ -58,6 +58,7 @@ pub use resolve::{Resolved, resolve};
 pub use rows::StoredRows;
 pub use share::Shard;
 
+use crate::base::memory::peak_bytes;
 use crate::base::progress::Event;
 use crate::base::{Digest, Error, Result, file};
 use crate::plan::{PLAN, Plan};
@@ -163,6 +164,7 @@ fn stages(
     let training = Training::new(resolved, &columns, &skipped, live)?;
     let (weights, took) = context.stage("train", || training.train(context, directory))?;
     record.stages.insert("train".into(), took);
+    record.peak_bytes = peak_bytes();
 
     let (metrics, took) = context.stage("evaluate", || training.evaluate(&weights))?;
     record.metrics = metrics;

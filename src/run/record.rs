@@ -68,6 +68,9 @@ pub struct RunRecord {
     pub stored: BTreeMap<String, Stored>,
     /// Wall time of each stage in seconds, of the process that ran it to its end.
     pub stages: BTreeMap<String, f64>,
+    /// The most memory that the process had taken once it had trained, in bytes, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
     /// When the run began, in seconds since 1970.
     pub started_secs: u64,
     /// What its precision cost, where that is not fp32.
@@ -95,6 +98,7 @@ impl RunRecord {
             skipped: 0,
             stored: BTreeMap::new(),
             stages: BTreeMap::new(),
+            peak_bytes: None,
             started_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             precision_cost: None,
             error: None,
