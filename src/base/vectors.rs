@@ -16,7 +16,7 @@ macro_rules! vectors {
 }
 pub(crate) use vectors;
 
-/// Calls `body` where the widest vectors may be used; see [`vectors`].
+/// Calls `body` where the widest vectors may be used; see `vectors!`.
 #[inline(always)]
 pub fn dispatch<R>(body: impl FnOnce() -> R) -> R {
     static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
