@@ -1,5 +1,7 @@
 //! The part of the backbone that is trained, found in the source model before anything is computed.
 
+use std::path::Path;
+
 use super::engine::Source;
 use super::resolve::Resolved;
 use crate::base::{Error, Result};
@@ -21,13 +23,21 @@ use crate::sample::text::{TextInput, TextPreprocess};
 /// # Errors
 /// Those of [`Tail::find`] and [`Tail::build`]; a model to be trained whole whose BatchNorm was folded away.
 pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
+    let tail = of_file(plan, &source.model.path)?;
+    tail.iter().try_for_each(|tail| check(tail, plan, source))?;
+    Ok(tail)
+}
+
+/// [`find`] in a model's file, of which nothing else is looked at.
+///
+/// # Errors
+/// Those of [`Tail::find`]; a model to be trained whole whose BatchNorm was folded away.
+pub fn of_file(plan: &Plan, path: &Path) -> Result<Option<Tail>> {
     let backbone = &plan.model.backbone;
     let Some(config) = &backbone.tail else { return Ok(None) };
-    let model = onnx::read(&source.model.path)?;
+    let model = onnx::read(path)?;
     if let Some(steps) = backbone.preprocess.text() {
-        let tail = of_texts(model, &backbone.outputs, config.from.as_deref(), steps)?;
-        check(&tail, plan, source)?;
-        return Ok(Some(tail));
+        return of_texts(model, &backbone.outputs, config.from.as_deref(), steps).map(Some);
     }
     let from = match &config.from {
         Some(from) => from.clone(),
@@ -37,9 +47,7 @@ pub fn find(plan: &Plan, source: &Source) -> Result<Option<Tail>> {
         }
     };
     let row = backbone.preprocess.image().map(ImagePreprocess::output_shape);
-    let tail = Tail::find(model, &backbone.outputs, &from, row.as_ref().map(<[usize; 3]>::as_slice))?;
-    check(&tail, plan, source)?;
-    Ok(Some(tail))
+    Tail::find(model, &backbone.outputs, &from, row.as_ref().map(<[usize; 3]>::as_slice)).map(Some)
 }
 
 /// What is trained of a network of texts, from a block or a tensor on, or else from its first weights.

@@ -151,6 +151,10 @@ fn a_block_of_a_network_of_texts_is_trained_and_pooled_without_its_padding() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let short = run(&project, &words);
     assert!(short["metrics"]["train/accuracy"].as_f64().unwrap() > 0.7, "{short}");
+    let packed = project.run(&["pack", short["path"].as_str().unwrap(), "-o", "t.caft-run", "--with-activations"]);
+    assert_eq!(packed.code, Some(0), "{packed:?}");
+    let again = project.run(&["run", "t.caft-run", "--fresh", "--json"]).json();
+    assert_eq!(again["metrics"], short["metrics"], "{again}");
     // More padding changes nothing.
     let more: Vec<&str> = words.iter().copied().chain(["data.preprocess={max_tokens: 8, pad_to: 10}"]).collect();
     let long = run(&project, &more);

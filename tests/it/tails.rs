@@ -54,6 +54,38 @@ fn all_of_the_backbone_is_trained_from_its_weights_or_from_none() {
 }
 
 #[test]
+fn a_trained_part_is_packed_with_what_enters_it() {
+    let project = Project::new(8);
+    let full = ["model.backbone.mode=full", "train.epochs=4", "train.batch_size=8", "train.optimizer.lr=3e-3"];
+    for (name, words) in [("block", &LAST_BLOCK[..]), ("full", &full)] {
+        let name = format!("name={name}");
+        let record = run(&project, &[&[name.as_str()], words].concat()).json();
+        let packed = project.run(&["pack", record["path"].as_str().unwrap(), "-o", "t.caft-run", "--with-activations"]);
+        assert_eq!(packed.code, Some(0), "{packed:?}");
+        // Another machine.
+        let there = ["home/cache", "runs", "data", "backbone.onnx"].map(|gone| {
+            let (from, to) = (project.path(gone), project.path(&format!("{gone}.away")));
+            std::fs::rename(&from, &to).unwrap();
+            (from, to)
+        });
+        let again = project.run(&["run", "t.caft-run", "--fresh", "--json"]);
+        assert_eq!(again.json()["metrics"], record["metrics"], "the same bit for bit: {again:?}");
+        let other = project.run(&["run", "t.caft-run", "train.optimizer.lr=1e-3", "--json"]);
+        assert_eq!(other.code, Some(0), "{other:?}");
+        let measured = project.run(&["eval", "t.caft-run", "--json"]).json();
+        assert_eq!(measured["metrics"]["accuracy"], record["metrics"]["test/accuracy"], "{measured}");
+        let refused = project.run(&["run", "t.caft-run", "model.backbone.mode=scratch"]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        for (from, to) in there {
+            if from.is_dir() {
+                std::fs::remove_dir_all(&from).unwrap();
+            }
+            std::fs::rename(to, from).unwrap();
+        }
+    }
+}
+
+#[test]
 fn all_of_a_vision_transformer_is_trained_by_its_class_token() {
     let project = Project::new(8);
     caft::graph::onnx::write(&caft::graph::onnx::testing::tiny_vit(), &project.path("vit.onnx")).unwrap();

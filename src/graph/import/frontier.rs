@@ -15,6 +15,9 @@ use crate::graph::onnx::shape::{self, Dim, Facts};
 use crate::graph::onnx::{OutputSpec, Select, cut, default_opset};
 use crate::graph::{Graph, Origin, ValueId};
 
+/// The most numbers of a tensor that is a setting more than weights.
+const MOST_OF_A_SETTING: usize = 64;
+
 /// The part of a model between a cut inside it and its outputs.
 #[derive(Debug, Clone)]
 pub struct Tail {
@@ -200,6 +203,27 @@ impl Tail {
         };
         let frontier = crossing.iter().enumerate().map(spec).collect();
         Ok(Self { model, opset, facts, nodes, crossing, frontier, outputs, texts })
+    }
+
+    /// Takes the values of all weights out of the model that this was found in but for those that it reads; in what is
+    /// left it is found again.
+    pub fn keep_weights(&self, model: &mut ModelProto) {
+        let nodes = self.model.graph.iter().flat_map(|graph| self.nodes.iter().map(|i| &graph.node[*i]));
+        let read: HashSet<&str> = nodes.flat_map(|node| &node.input).map(String::as_str).collect();
+        let is_weight = |tensor: &TensorProto| {
+            let is_float = matches!(
+                tensor.data_type(),
+                DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double
+            );
+            // Small ones may say how the model works.
+            is_float && tensor.element_count().is_ok_and(|count| count > MOST_OF_A_SETTING)
+        };
+        for tensor in model.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+            if is_weight(tensor) && !read.contains(tensor.name.as_str()) {
+                let (name, dims, data_type) = (std::mem::take(&mut tensor.name), tensor.dims.clone(), tensor.data_type);
+                *tensor = TensorProto { name, dims, data_type, ..TensorProto::default() };
+            }
+        }
     }
 
     /// The tensors that cross the cut, to be stored: the graph's inputs, in this order.

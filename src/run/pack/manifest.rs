@@ -17,6 +17,8 @@ pub const ENDING: &str = "caft-run";
 pub const MANIFEST: &str = "pack.yaml";
 /// The rows of a pack with activations.
 pub const ROWS: &str = "rows.json";
+/// What of the backbone is trained, in a pack with activations: the model with the weights of that part alone.
+pub const TAIL: &str = "tail.onnx";
 /// The form of a pack.
 pub const FORMAT: u32 = 1;
 /// The recipe in a run's folder.

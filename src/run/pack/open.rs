@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::manifest::{ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, below, files_of_run};
+use super::manifest::{
+    ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, TAIL, below, files_of_run,
+};
 use crate::base::{Cancel, Digest, Error, Home, Result, file};
 use crate::data::TargetKind;
 use crate::engine::pack as packed_engine;
 use crate::graph::Weights;
-use crate::plan::ResolvedPlan;
+use crate::graph::import::Tail;
+use crate::plan::{Plan, ResolvedPlan};
 use crate::resource::unpack::{Limits, unpack as unzip};
 use crate::run::context::Context;
 use crate::run::directory;
 use crate::run::lock::{LOCK, Lock};
 use crate::run::record::{RECORD, RunRecord};
+use crate::run::tail;
 use crate::run::training::{BEST, CHECKPOINT};
 
 /// The folder of opened packs in caft's own.
@@ -81,6 +85,10 @@ fn take_apart(archive: &Path, temporary: &Path, packs: &Path, context: &Context<
         false => {
             let rows: Rows = read(&temporary.join(ROWS))?;
             check_rows(&rows, &manifest, &plan).map_err(|e| wrong("has rows that do not fit its run").because(e))?;
+            if plan.plan.model.backbone.tail.is_some() {
+                let tail = tail::of_file(&plan.plan, &temporary.join(TAIL));
+                tail.map_err(|e| wrong("lacks the part of the backbone that is trained").because(e))?;
+            }
             rows.targets.len(plan.classes.len())
         }
     };
@@ -119,6 +127,14 @@ impl Opened {
         read(&self.folder.join(ROWS))
     }
 
+    /// What of the backbone a plan trains.
+    ///
+    /// # Errors
+    /// The pack has no such part.
+    pub(super) fn tail(&self, plan: &Plan) -> Result<Option<Tail>> {
+        tail::of_file(plan, &self.folder.join(TAIL))
+    }
+
     /// Where the columns of the activations are.
     pub(super) fn home(&self) -> Home {
         Home::at(&self.folder)
@@ -146,7 +162,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Whether a name is one that a pack's file may have.
 fn is_known(name: &str) -> bool {
     let of_run = name.strip_prefix("run/").is_some_and(|name| files_of_run().iter().any(|known| known == name));
-    of_run || name == ROWS || is_engine(name) || is_shard(name)
+    of_run || name == ROWS || name == TAIL || is_engine(name) || is_shard(name)
 }
 
 fn is_engine(name: &str) -> bool {

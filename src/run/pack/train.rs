@@ -203,5 +203,6 @@ fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Con
     }
     let targets = targets(rows, resolved.classes.clone());
     let splits = splits(opened, &resolved.plan, rows)?;
-    Training::alone(resolved, StoredRows::of(inputs), (&targets, rows.weights.clone()), splits)
+    let stored = (StoredRows::of(inputs), opened.tail(&resolved.plan)?);
+    Training::alone(resolved, stored, (&targets, rows.weights.clone()), splits)
 }

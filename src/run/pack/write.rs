@@ -9,7 +9,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
 use super::manifest::{
-    FORMAT, MANIFEST, Manifest, PackedColumn, PackedFile, PackedTargets, ROWS, Rows, below, files_of_run,
+    FORMAT, MANIFEST, Manifest, PackedColumn, PackedFile, PackedTargets, ROWS, Rows, TAIL, below, files_of_run,
 };
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{DType, Digest, Error, Home, Result, file};
@@ -17,6 +17,7 @@ use crate::cache::{Column, Store};
 use crate::data::Targets;
 use crate::engine::pack as packed_engine;
 use crate::engine::verify::Scratch;
+use crate::graph::onnx;
 use crate::plan::ResolvedPlan;
 use crate::run::calibration;
 use crate::run::context::Context;
@@ -39,8 +40,7 @@ pub struct PackRequest {
 /// Packs a finished run into a file, which appears whole or not at all.
 ///
 /// # Errors
-/// Activations of a run that trains a part of its backbone, or of views; some are not stored any more; those of the
-/// file system.
+/// Activations of views or of pictures with masks; some are not stored any more; those of the file system.
 pub fn pack(record: &RunRecord, request: PackRequest, to: &Path, context: &Context<'_>) -> Result<Manifest> {
     let directory = Path::new(&record.path);
     let plan = ResolvedPlan::read(directory)?;
@@ -116,10 +116,6 @@ fn pack_rows(
     (manifest, paths): (&mut Manifest, &mut BTreeMap<String, PathBuf>),
     context: &Context<'_>,
 ) -> Result<()> {
-    if plan.plan.model.backbone.tail.is_some() {
-        return Err(Error::bad_input("a part of the backbone is trained, which needs the backbone itself")
-            .hint("pack the run without its activations"));
-    }
     if plan.plan.augment().is_some() {
         return Err(Error::bad_input("activations of several views are not packed")
             .hint("pack the run without its activations"));
@@ -209,6 +205,13 @@ fn pack_rows(
         valid: split(&splits.valid),
         test: split(&splits.test),
     };
+    if let Some(tail) = &resolved.tail {
+        let mut model = onnx::read(&resolved.source.model.path)?;
+        tail.keep_weights(&mut model);
+        let path = scratch.file(TAIL);
+        onnx::write(&model, &path)?;
+        paths.insert(TAIL.into(), path);
+    }
     let path = scratch.file(ROWS);
     let text = serde_json::to_vec(&rows).map_err(|e| Error::failed("rows do not serialise").because(e))?;
     file::write_bytes(&path, &text)?;

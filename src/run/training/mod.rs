@@ -178,13 +178,14 @@ impl Training {
         })
     }
 
-    /// Of rows that stand for themselves: row i has target i, and the splits name them. Nothing of the backbone is trained.
+    /// Of rows that stand for themselves, with what of the backbone is trained: row i has target i, and the splits name
+    /// them.
     ///
     /// # Errors
     /// Those of [`Self::new`].
     pub fn alone(
         plan: &ResolvedPlan,
-        rows: StoredRows,
+        (rows, tail): (StoredRows, Option<Tail>),
         (targets, weights): (&data::Targets, Option<Vec<f32>>),
         splits: Splits,
     ) -> Result<Self> {
@@ -192,8 +193,8 @@ impl Training {
         let test = splits.test;
         let kept: Vec<usize> = (0..targets.len()).collect();
         Ok(Self {
-            graph: graph(plan, None, rows.specs(), train.len())?,
-            tail: None,
+            graph: graph(plan, tail.as_ref(), rows.specs(), train.len())?,
+            tail,
             model: plan.plan.model.clone(),
             targets: targets::of(plan.target).kept(targets, &kept)?,
             weights,
