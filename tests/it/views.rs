@@ -52,6 +52,26 @@ fn views_are_rows_of_their_own_and_the_plain_ones_are_shared() {
 }
 
 #[test]
+fn views_are_packed_with_their_samples() {
+    let project = Project::new(8);
+    let viewed = project.run(&["run", "recipe.yaml", "--json", "train.epochs=8", VIEWS]).json();
+    let run = viewed["path"].as_str().unwrap();
+    let packed = project.run(&["pack", run, "-o", "v.caft-run", "--with-activations"]);
+    assert_eq!(packed.code, Some(0), "{packed:?}");
+    for gone in ["home/cache", "runs", "data"] {
+        std::fs::remove_dir_all(project.path(gone)).unwrap();
+    }
+    let again = project.run(&["run", "v.caft-run", "--fresh", "--json"]);
+    assert_eq!(again.json()["metrics"], viewed["metrics"], "the same bit for bit: {again:?}");
+    let repeated = project.run(&["reproduce", "v.caft-run", "--json"]);
+    assert_eq!((repeated.code, &repeated.json()["bitwise"]), (Some(0), &true.into()), "{repeated:?}");
+    let swept = project.run(&["sweep", "v.caft-run", "train.optimizer.lr=1e-3,1e-2", "--json"]);
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let refused = project.run(&["run", "v.caft-run", "data.valid.fraction=0.5"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("its run's own training rows"), "{refused:?}");
+}
+
+#[test]
 fn nothing_need_be_stored_and_the_numbers_are_the_same() {
     let project = Project::new(8);
     for words in [&[][..], &[VIEWS], &["cache.dtype=i8"]] {

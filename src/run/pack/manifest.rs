@@ -42,7 +42,7 @@ pub struct Manifest {
     pub id: Digest,
     /// caft's version that packed it.
     pub caft: String,
-    /// The columns of the activations, in the order of the inputs of what is trained.
+    /// The columns of the activations, in the order of the inputs of what is trained; those of views behind the others.
     #[serde(default)]
     pub columns: Vec<PackedColumn>,
     /// All other files of the pack.
@@ -76,6 +76,9 @@ pub struct PackedColumn {
     pub ragged: bool,
     /// How values are stored.
     pub dtype: DType,
+    /// Whether its rows are the views of training rows beside the plain one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub views: bool,
 }
 
 impl PackedColumn {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::manifest::{PackedTargets, Rows};
+use super::manifest::{PackedColumn, PackedTargets, Rows};
 use super::open::Opened;
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::cache::Store;
@@ -75,7 +75,7 @@ fn stages(
     let of_splits = splits.iter().filter(|(_, rows)| !rows.is_empty());
     let counts = of_splits.map(|(name, rows)| (name.to_string(), rows.len())).collect();
     let lock = Lock {
-        columns: opened.manifest.columns.iter().map(|column| (column.input.clone(), column.key)).collect(),
+        columns: opened.columns(false).map(|column| (column.input.clone(), column.key)).collect(),
         metrics: record.metrics.clone(),
         checkpoint: Some(Digest::of_file(&directory.file(CHECKPOINT).join(BEST))?),
         ..Lock::of(resolved, (opened.contents(resolved)?, counts), serde_yaml::from_str(recipe).unwrap_or_default())
@@ -143,6 +143,11 @@ impl Opened {
         Ok(lock.contents.filter(|_| lock.dataset == resolved.dataset))
     }
 
+    /// The columns of plain rows, or those of views.
+    fn columns(&self, views: bool) -> impl Iterator<Item = &PackedColumn> {
+        self.manifest.columns.iter().filter(move |column| column.views == views)
+    }
+
     /// What a plan of this pack is trained on.
     ///
     /// # Errors
@@ -196,13 +201,26 @@ fn targets(rows: &Rows, names: Vec<String>) -> Targets {
 /// The packed rows, as if they had just been computed.
 fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Context<'_>) -> Result<Training> {
     let store = Store::open(&opened.home())?;
+    let column = |packed: &PackedColumn| store.column(&packed.spec(&opened.manifest.name), context.progress);
     let mut inputs = Vec::new();
-    for packed in &opened.manifest.columns {
-        let column = store.column(&packed.spec(&opened.manifest.name), context.progress)?;
-        inputs.push((packed.input.clone(), column.reader(&rows.digests[packed.sample])?));
+    for packed in opened.columns(false) {
+        inputs.push((packed.input.clone(), column(packed)?.reader(&rows.digests[packed.sample])?));
     }
     let targets = targets(rows, resolved.classes.clone());
     let splits = splits(opened, &resolved.plan, rows)?;
-    let stored = (StoredRows::of(inputs), opened.tail(&resolved.plan)?);
+    let mut stored = StoredRows::of(inputs);
+    if let Some((augment, views)) = resolved.plan.augment() {
+        if other_part(&opened.plan()?.plan, &resolved.plan).is_some() {
+            return Err(Error::bad_input("a pack has views of its run's own training rows alone")
+                .hint("leave `data.valid` as it is in the pack"));
+        }
+        let columns = opened.columns(true).map(column).collect::<Result<Vec<_>>>()?;
+        if columns.len() != stored.specs().len() {
+            return Err(Error::bad_input("the pack does not have views of every input"));
+        }
+        let digest_of = |row: usize| rows.digests[0][row];
+        stored = stored.with_views(&columns, (&splits.train, views, augment.seed), &digest_of)?;
+    }
+    let stored = (stored, opened.tail(&resolved.plan)?);
     Training::alone(resolved, stored, (&targets, rows.weights.clone()), splits)
 }

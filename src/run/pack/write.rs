@@ -24,6 +24,7 @@ use crate::run::context::Context;
 use crate::run::engine::{self, Columns, Source};
 use crate::run::record::RunRecord;
 use crate::run::resolve::{Resolved, resolve};
+use crate::sample::image::augment::view_digest;
 
 /// Rows that are copied at a time.
 const BLOCK: usize = 256;
@@ -40,7 +41,7 @@ pub struct PackRequest {
 /// Packs a finished run into a file, which appears whole or not at all.
 ///
 /// # Errors
-/// Activations of views or of pictures with masks; some are not stored any more; those of the file system.
+/// Activations of pictures with masks; some are not stored any more; those of the file system.
 pub fn pack(record: &RunRecord, request: PackRequest, to: &Path, context: &Context<'_>) -> Result<Manifest> {
     let directory = Path::new(&record.path);
     let plan = ResolvedPlan::read(directory)?;
@@ -116,10 +117,6 @@ fn pack_rows(
     (manifest, paths): (&mut Manifest, &mut BTreeMap<String, PathBuf>),
     context: &Context<'_>,
 ) -> Result<()> {
-    if plan.plan.augment().is_some() {
-        return Err(Error::bad_input("activations of several views are not packed")
-            .hint("pack the run without its activations"));
-    }
     let resolved = resolve(&plan.plan, context)?;
     if resolved.plan.dataset != plan.dataset || resolved.plan.weights != plan.weights {
         return Err(Error::bad_input("the data or the backbone of this run changed since")
@@ -150,22 +147,27 @@ fn pack_rows(
     }
     let home = Home::at(scratch.path());
     let store = Store::open(&home)?;
+    let mut put = |(input, sample, views): (&str, usize, bool), column: &Column, digests: &[Digest]| -> Result<()> {
+        let spec = column.spec();
+        // Integers with scales do not come back as the same integers; the values they stand for do.
+        let dtype = if spec.dtype == DType::I8 { DType::F32 } else { spec.dtype };
+        let (key, row_shape, ragged) = (spec.key, spec.row_shape.clone(), spec.ragged);
+        let packed = PackedColumn { input: input.into(), sample, key, row_shape, ragged, dtype, views };
+        copy(column, digests, &store.column(&packed.spec(&manifest.name), context.progress)?, context)?;
+        manifest.columns.push(packed);
+        Ok(())
+    };
     for (sample, (tower, columns)) in towers.iter().enumerate() {
         let digests: Vec<Digest> = kept.iter().map(|&row| tower.digests[row]).collect();
-        for (input, column) in columns.iter() {
-            let spec = column.spec();
-            // Integers with scales do not come back as the same integers; the values they stand for do.
-            let dtype = if spec.dtype == DType::I8 { DType::F32 } else { spec.dtype };
-            let packed = PackedColumn {
-                input: input.to_string(),
-                sample,
-                key: spec.key,
-                row_shape: spec.row_shape.clone(),
-                ragged: spec.ragged,
-                dtype,
-            };
-            copy(column, &digests, &store.column(&packed.spec(&manifest.name), context.progress)?, context)?;
-            manifest.columns.push(packed);
+        columns.iter().try_for_each(|(input, column)| put((input, sample, false), column, &digests))?;
+    }
+    if let Some((_, views)) = plan.plan.augment() {
+        let trained: HashSet<usize> = resolved.dataset.splits.train.iter().map(|row| *row as usize).collect();
+        let trained = kept.iter().filter(|row| trained.contains(row)).map(|&row| resolved.digests[row]);
+        let digests: Vec<Digest> =
+            trained.flat_map(|digest| (1..views).map(move |number| view_digest(&digest, number))).collect();
+        for ((input, _), column) in columns.iter().zip(columns.views()) {
+            put((input, 0, true), column, &digests)?;
         }
     }
     for path in below(store.folder())? {

@@ -128,7 +128,7 @@ impl Training {
     }
 
     /// Of rows that stand for themselves, with what of the backbone is trained: row i has target i, and the splits name
-    /// them.
+    /// them. If the plan has views, `rows` has those of the training rows behind them.
     ///
     /// # Errors
     /// Those of [`Self::new`].
@@ -140,13 +140,16 @@ impl Training {
     ) -> Result<Self> {
         let TrialRows { train, valid, pool } = TrialRows::among(&plan.plan, &splits)?;
         let test = splits.test;
-        let kept: Vec<usize> = (0..targets.len()).collect();
+        let mut kept: Vec<usize> = (0..targets.len()).collect();
+        for _ in 1..plan.plan.augment().map_or(1, |(_, views)| views) {
+            kept.extend(splits.train.iter().map(|row| *row as usize));
+        }
         Ok(Self {
             graph: graph(plan, tail.as_ref(), rows.specs(), train.len())?,
             tail,
             model: plan.plan.model.clone(),
             targets: targets::of(plan.target).kept(targets, &kept)?,
-            weights,
+            weights: weights.map(|all| kept.iter().map(|&row| all[row]).collect()),
             whole: None,
             task: plan.plan.train.loss().task(),
             rows: Rows::Stored(rows),
