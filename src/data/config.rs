@@ -16,6 +16,7 @@ use crate::base::Problems;
 use crate::resource::{Address, Resource};
 use crate::sample::PreprocessConfig;
 use crate::sample::image::augment::AugmentConfig;
+use crate::sample::image::mask::Meaning;
 
 /// `data:` of a recipe: what the rows are, what they are labelled with, and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -203,6 +204,11 @@ impl DataConfig {
     /// What the rows are labelled with.
     pub fn target_kind(&self) -> TargetKind {
         self.format.reader().target_kind()
+    }
+
+    /// What the pixels of masks mean, where rows have some.
+    pub fn masks(&self) -> Option<Meaning> {
+        self.format.reader().masks()
     }
 
     /// The fields of pairs in the order of their parts, where the label says it.

@@ -12,6 +12,7 @@ use crate::base::suggest::did_you_mean;
 use crate::base::{Error, Problems, Result};
 use crate::resource::{Address, Fetcher, Resource};
 use crate::sample::Modality;
+use crate::sample::image::mask::Meaning;
 
 /// What loading needs besides the config.
 pub struct LoadContext<'a> {
@@ -40,6 +41,11 @@ pub(super) trait Read {
 
     /// The fields of pairs in the order of their parts, where it is said.
     fn parts(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// What the pixels of masks mean, where rows have some.
+    fn masks(&self) -> Option<Meaning> {
         None
     }
 

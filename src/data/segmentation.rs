@@ -98,6 +98,10 @@ impl Read for Segmentation {
         TargetKind::Masks
     }
 
+    fn masks(&self) -> Option<Meaning> {
+        Some(self.meaning())
+    }
+
     fn find(&self, root: &Path) -> Result<Found> {
         Ok(Found::folders(root))
     }

@@ -184,6 +184,37 @@ fn masks_of_colours_train_with_views_of_pictures_and_masks_alike() {
 }
 
 #[test]
+fn masks_are_packed_with_what_is_stored_of_their_pictures() {
+    let project = project();
+    let views = "++data.augment={views: 2, ops: [{kind: horizontal_flip, p: 1.0}]}";
+    let sweep = |what: &str| {
+        let words = ["sweep", what, "train.optimizer.lr=1e-3,1e-2", "train.epochs=10", "++sweep.kfold=2", "--json"];
+        let swept = project.run(&words);
+        assert_eq!(swept.code, Some(0), "{swept:?}");
+        let ranking = swept.json()["ranking"].as_array().unwrap().clone();
+        let scores = ranking.iter().map(|choice| (choice["mean"].as_f64().unwrap(), choice["loss"].as_f64().unwrap()));
+        scores.collect::<Vec<_>>()
+    };
+    for words in [&[][..], &[views]] {
+        let ran = project.run(&[&["run", "masks.yaml", "train.epochs=10", "--json"], words].concat()).json();
+        let packed = project.run(&["pack", ran["path"].as_str().unwrap(), "-o", "m.caft-run", "--with-activations"]);
+        assert_eq!(packed.code, Some(0), "{packed:?}");
+        std::fs::rename(project.path("data"), project.path("away")).unwrap();
+        let again = project.run(&["run", "m.caft-run", "--fresh", "--json"]);
+        assert_eq!(again.json()["metrics"], ran["metrics"], "the same bit for bit: {again:?}");
+        if words.is_empty() {
+            let of_pack = sweep("m.caft-run");
+            std::fs::rename(project.path("away"), project.path("data")).unwrap();
+            assert_eq!(sweep("masks.yaml"), of_pack, "the trials of a pack are those of the run");
+            std::fs::rename(project.path("data"), project.path("away")).unwrap();
+        }
+        let measured = project.run(&["eval", "m.caft-run", "--json"]).json();
+        assert_eq!(measured["metrics"]["pixel_mean_iou"], ran["metrics"]["test/pixel_mean_iou"], "{measured}");
+        std::fs::rename(project.path("away"), project.path("data")).unwrap();
+    }
+}
+
+#[test]
 fn what_masks_cannot_be_is_told() {
     let project = project();
     let fails = |words: &[&str], expected: &str| {

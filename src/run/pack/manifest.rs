@@ -19,6 +19,8 @@ pub const MANIFEST: &str = "pack.yaml";
 pub const ROWS: &str = "rows.json";
 /// What of the backbone is trained, in a pack with activations: the model with the weights of that part alone.
 pub const TAIL: &str = "tail.onnx";
+/// The folder of masks in a pack with activations, which have their digests as names.
+pub const MASKS: &str = "masks";
 /// The form of a pack.
 pub const FORMAT: u32 = 1;
 /// The recipe in a run's folder.
@@ -120,6 +122,13 @@ pub enum PackedTargets {
     Values(Vec<f32>),
     /// `[rows, fields]`: equal numbers are of equal samples.
     Pairs(Vec<u32>),
+    /// The mask of every row, by its digest.
+    Masks(Vec<Digest>),
+}
+
+/// The name of a mask.
+pub fn mask_name(digest: &Digest) -> String {
+    format!("{MASKS}/{digest}")
 }
 
 impl PackedTargets {
@@ -130,6 +139,7 @@ impl PackedTargets {
             Self::MultiLabel(labels) => labels.len(),
             Self::Values(values) => values.len() / width.max(1),
             Self::Pairs(samples) => samples.len() / width.max(1),
+            Self::Masks(masks) => masks.len(),
         }
     }
 }

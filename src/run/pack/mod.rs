@@ -8,6 +8,7 @@
 //! | `engine-N.caft-engine` | with the engines: those of the run, packed by themselves |
 //! | `rows.json` | with the activations: of every row the digests of its samples, its target and its split |
 //! | `tail.onnx` | with the activations, where a part of the backbone is trained: the model with the weights of that part |
+//! | `masks/…` | with the activations, where masks are the targets: these, by their digests |
 //! | `cache/1/…` | with the activations: the rows of the run's columns, in the cache's own format |
 //!
 //! Nothing inside is believed before it was checked: see [`open`]. The activations of a pack are never put among

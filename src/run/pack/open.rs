@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::manifest::{
-    ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, TAIL, below, files_of_run,
+    ENDING, FORMAT, MANIFEST, Manifest, PackedTargets, RECIPE, ROWS, Rows, TAIL, below, files_of_run, mask_name,
 };
 use crate::base::{Cancel, Digest, Error, Home, Result, file};
 use crate::data::TargetKind;
@@ -162,7 +162,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Whether a name is one that a pack's file may have.
 fn is_known(name: &str) -> bool {
     let of_run = name.strip_prefix("run/").is_some_and(|name| files_of_run().iter().any(|known| known == name));
-    of_run || name == ROWS || name == TAIL || is_engine(name) || is_shard(name)
+    let is_mask = name.strip_prefix("masks/").is_some_and(|name| name.parse::<Digest>().is_ok());
+    of_run || is_mask || name == ROWS || name == TAIL || is_engine(name) || is_shard(name)
 }
 
 fn is_engine(name: &str) -> bool {
@@ -246,6 +247,11 @@ fn check_rows(rows: &Rows, manifest: &Manifest, plan: &ResolvedPlan) -> Result<(
             values.len() == count * width && values.iter().all(|value| value.is_finite())
         }
         (PackedTargets::Pairs(samples), TargetKind::Pairs) => width >= 2 && samples.len() == count * width,
+        (PackedTargets::Masks(masks), TargetKind::Masks) => {
+            let is_there =
+                |mask: &Digest| manifest.files.get(&mask_name(mask)).is_some_and(|file| file.digest == *mask);
+            masks.iter().all(is_there)
+        }
         _ => false,
     };
     if !fits {

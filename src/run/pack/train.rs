@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::manifest::{PackedColumn, PackedTargets, Rows};
+use super::manifest::{PackedColumn, PackedTargets, Rows, mask_name};
 use super::open::Opened;
 use crate::base::{Digest, Error, KeyWriter, Result, file};
 use crate::cache::Store;
-use crate::data::{SetConfig, Splits, Targets};
+use crate::data::{Mask, SetConfig, Splits, Targets};
 use crate::graph::Weights;
 use crate::plan::{PLAN, Plan, ResolvedPlan};
 use crate::run::contents::Contents;
@@ -183,32 +183,41 @@ fn splits(opened: &Opened, plan: &Plan, rows: &Rows) -> Result<Splits> {
             splits.train.sort_unstable();
         }
         let all = (splits.train.len(), plan.seeds.data, "valid");
-        let targets = targets(rows, packed.classes);
+        let targets = targets(opened, rows, &packed)?;
         splits.valid = part.take(&mut splits.train, &targets, all).unwrap_or_default();
     }
     Ok(splits)
 }
 
-fn targets(rows: &Rows, names: Vec<String>) -> Targets {
-    match rows.targets.clone() {
+fn targets(opened: &Opened, rows: &Rows, plan: &ResolvedPlan) -> Result<Targets> {
+    let names = plan.classes.clone();
+    Ok(match rows.targets.clone() {
         PackedTargets::Classes(of_row) => Targets::Classes { names, of_row },
         PackedTargets::MultiLabel(of_row) => Targets::MultiLabel { names, of_row },
         PackedTargets::Values(of_row) => Targets::Values { names, of_row },
         PackedTargets::Pairs(of_row) => Targets::Pairs { names, of_row },
-    }
+        PackedTargets::Masks(masks) => {
+            let meaning = plan.plan.data.masks();
+            let meaning = meaning.ok_or_else(|| Error::bad_input("the data of the packed run have no masks"))?;
+            let path = |digest: &Digest| opened.folder.join(mask_name(digest));
+            let of_row = masks.into_iter().map(|digest| Mask { path: path(&digest), digest }).collect();
+            Targets::Masks { names, meaning, of_row }
+        }
+    })
 }
 
 /// The packed rows, as if they had just been computed.
 fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Context<'_>) -> Result<Training> {
     let store = Store::open(&opened.home())?;
     let column = |packed: &PackedColumn| store.column(&packed.spec(&opened.manifest.name), context.progress);
-    let mut inputs = Vec::new();
-    for packed in opened.columns(false) {
-        inputs.push((packed.input.clone(), column(packed)?.reader(&rows.digests[packed.sample])?));
-    }
-    let targets = targets(rows, resolved.classes.clone());
+    let plain = || {
+        let reader =
+            |packed: &PackedColumn| Ok((packed.input.clone(), column(packed)?.reader(&rows.digests[packed.sample])?));
+        Ok(StoredRows::of(opened.columns(false).map(reader).collect::<Result<_>>()?))
+    };
+    let targets = targets(opened, rows, resolved)?;
     let splits = splits(opened, &resolved.plan, rows)?;
-    let mut stored = StoredRows::of(inputs);
+    let mut stored = plain()?;
     if let Some((augment, views)) = resolved.plan.augment() {
         if other_part(&opened.plan()?.plan, &resolved.plan).is_some() {
             return Err(Error::bad_input("a pack has views of its run's own training rows alone")
@@ -221,6 +230,7 @@ fn training(opened: &Opened, resolved: &ResolvedPlan, rows: &Rows, context: &Con
         let digest_of = |row: usize| rows.digests[0][row];
         stored = stored.with_views(&columns, (&splits.train, views, augment.seed), &digest_of)?;
     }
-    let stored = (stored, opened.tail(&resolved.plan)?);
-    Training::alone(resolved, stored, (&targets, rows.weights.clone()), splits)
+    let tail = opened.tail(&resolved.plan)?;
+    let labels = (&targets, rows.weights.as_deref());
+    Training::alone(resolved, (&rows.digests[0], tail), labels, (stored, &plain), splits)
 }

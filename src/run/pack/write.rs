@@ -10,6 +10,7 @@ use zip::{CompressionMethod, DateTime};
 
 use super::manifest::{
     FORMAT, MANIFEST, Manifest, PackedColumn, PackedFile, PackedTargets, ROWS, Rows, TAIL, below, files_of_run,
+    mask_name,
 };
 use crate::base::progress::{Event, Unit, work};
 use crate::base::{DType, Digest, Error, Home, Result, file};
@@ -41,7 +42,7 @@ pub struct PackRequest {
 /// Packs a finished run into a file, which appears whole or not at all.
 ///
 /// # Errors
-/// Activations of pictures with masks; some are not stored any more; those of the file system.
+/// Some of the activations are not stored any more; those of the file system.
 pub fn pack(record: &RunRecord, request: PackRequest, to: &Path, context: &Context<'_>) -> Result<Manifest> {
     let directory = Path::new(&record.path);
     let plan = ResolvedPlan::read(directory)?;
@@ -192,10 +193,10 @@ fn pack_rows(
             let fields = names.len();
             PackedTargets::Pairs(kept.iter().flat_map(|&row| &of_row[row * fields..][..fields]).copied().collect())
         }
-        Targets::Masks { .. } => {
-            return Err(
-                Error::bad_input("masks are not packed with activations").hint("pack the run without its activations")
-            );
+        Targets::Masks { of_row, .. } => {
+            let masks = kept.iter().map(|&row| &of_row[row]);
+            paths.extend(masks.clone().map(|mask| (mask_name(&mask.digest), mask.path.clone())));
+            PackedTargets::Masks(masks.map(|mask| mask.digest).collect())
         }
     };
     let splits = &resolved.dataset.splits;

@@ -214,7 +214,7 @@ impl<'a> Cuts<'a> {
             return Ok(rows.clone());
         }
         let rows = match self.pack {
-            Some(pack) => pack.trial_rows(&plan.plan)?,
+            Some(pack) => training.parts_of(pack.trial_rows(&plan.plan)?)?,
             None => training.parts_of(self.samples_of(plan, context)?)?,
         };
         Ok(self.trial_rows.entry(key).or_insert(rows).clone())

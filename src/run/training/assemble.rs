@@ -3,8 +3,8 @@
 use super::graph::{config, graph, graph_in_use};
 use super::rows::{Sets, TrialRows};
 use super::{OfWhole, Training};
-use crate::base::{Error, Result};
-use crate::data::{self, Splits};
+use crate::base::{Digest, Error, Result};
+use crate::data::{self, Row, Splits};
 use crate::graph::import::Tail;
 use crate::plan::ResolvedPlan;
 use crate::run::context::Context;
@@ -53,10 +53,10 @@ impl Training {
         (stored_rows, seen): (Option<usize>, Option<&[u32]>),
     ) -> Result<Self> {
         let plan = &resolved.plan;
-        let Sets { mut kept, mut train, mut valid, mut test, mut pool } = Sets::of(resolved, skipped)?;
+        let Sets { mut kept, train, valid, test, pool } = Sets::of(resolved, skipped)?;
         let views = plan.plan.augment().map(|(augment, views)| (views, augment.seed));
         let seen: Vec<u32> = seen.map_or_else(|| train.clone(), <[u32]>::to_vec);
-        let mut rows = match live {
+        let rows = match live {
             Some(context) => {
                 let rows = LiveRows::new(resolved, columns, &kept, context)?;
                 Rows::Live(views.iter().fold(rows, |rows, (views, seed)| rows.with_views((&seen, *views, *seed))))
@@ -75,18 +75,38 @@ impl Training {
         for _ in 1..views.map_or(1, |(views, _)| views) {
             kept.extend(seen.iter().map(|row| kept[*row as usize]).collect::<Vec<_>>());
         }
+        let digest_of = |row: usize| resolved.digests[row];
+        let plain_rows = || StoredRows::new(resolved, columns, &kept[..plain]);
+        Self::assembled(
+            plan,
+            (resolved.tail.clone(), &resolved.dataset.rows),
+            (&resolved.dataset.targets, resolved.dataset.weights.as_deref()),
+            Ordered { rows, kept: &kept, plain, seen: seen.len(), digest_of: &digest_of, plain_rows: &plain_rows },
+            (Splits { train, valid, test }, pool, stored_rows),
+        )
+    }
+
+    /// With the targets of rows that were found, which may be parts of samples.
+    fn assembled(
+        plan: &ResolvedPlan,
+        (tail, data): (Option<Tail>, &[Row]),
+        (labels, weights): (&data::Targets, Option<&[f32]>),
+        ordered: Ordered<'_>,
+        (Splits { mut train, mut valid, mut test }, mut pool, stored_rows): (Splits, Vec<u32>, Option<usize>),
+    ) -> Result<Self> {
+        let Ordered { mut rows, kept, plain, seen, digest_of, plain_rows } = ordered;
         let view = |(at, row): (usize, &usize)| View {
             row: *row,
-            digest: resolved.digests[*row],
-            number: at.checked_sub(plain).map_or(0, |behind| (behind / seen.len()) as u32 + 1),
+            digest: digest_of(*row),
+            number: at.checked_sub(plain).map_or(0, |behind| (behind / seen) as u32 + 1),
         };
         let of_samples: Vec<View> = kept.iter().enumerate().map(view).collect();
+        let mut kept = kept.to_vec();
         let kind = targets::of(plan.target);
-        let (data, targets) = (&resolved.dataset.rows[..], &resolved.dataset.targets);
-        let samples = Samples { plan, data, targets, views: &of_samples };
+        let samples = Samples { plan, data, targets: labels, views: &of_samples };
         let mut whole = None;
         let targets = match kind.whole(&samples)? {
-            None => kind.kept(&resolved.dataset.targets, &kept)?,
+            None => kind.kept(labels, &kept)?,
             Some(of_whole) => {
                 let Rows::Stored(stored) = rows else {
                     return Err(Error::bad_input("parts of samples are trained from what is stored")
@@ -99,9 +119,8 @@ impl Training {
                 if train.is_empty() {
                     return Err(no_part());
                 }
-                let stored_rows = stored_rows.unwrap_or(train.len());
-                let graph = graph_in_use(plan, resolved.tail.as_ref(), stored.specs(), stored_rows)?;
-                let samples = StoredRows::new(resolved, columns, &kept[..plain])?;
+                let graph = graph_in_use(plan, tail.as_ref(), stored.specs(), stored_rows.unwrap_or(train.len()))?;
+                let samples = plain_rows()?;
                 rows = Rows::Stored(stored.by_parts(&parts));
                 kept = kept.iter().flat_map(|row| std::iter::repeat_n(*row, parts.grid.places())).collect();
                 let targets = Kept::Classes(parts.targets.clone());
@@ -110,11 +129,11 @@ impl Training {
             }
         };
         Ok(Self {
-            graph: graph(plan, resolved.tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
-            tail: resolved.tail.clone(),
+            graph: graph(plan, tail.as_ref(), rows.specs(), stored_rows.unwrap_or(train.len()))?,
+            tail,
             model: plan.plan.model.clone(),
             targets,
-            weights: resolved.dataset.weights.as_ref().map(|all| kept.iter().map(|&row| all[row]).collect()),
+            weights: weights.map(|all| kept.iter().map(|&row| all[row]).collect()),
             whole,
             task: plan.plan.train.loss().task(),
             rows,
@@ -128,39 +147,49 @@ impl Training {
     }
 
     /// Of rows that stand for themselves, with what of the backbone is trained: row i has target i, and the splits name
-    /// them. If the plan has views, `rows` has those of the training rows behind them.
+    /// them. If the plan has views, the first of `rows` has those of the training rows behind them; the second gives the
+    /// rows without.
     ///
     /// # Errors
     /// Those of [`Self::new`].
     pub fn alone(
         plan: &ResolvedPlan,
-        (rows, tail): (StoredRows, Option<Tail>),
-        (targets, weights): (&data::Targets, Option<Vec<f32>>),
+        (digests, tail): (&[Digest], Option<Tail>),
+        (targets, weights): (&data::Targets, Option<&[f32]>),
+        rows: (StoredRows, &dyn Fn() -> Result<StoredRows>),
         splits: Splits,
     ) -> Result<Self> {
         let TrialRows { train, valid, pool } = TrialRows::among(&plan.plan, &splits)?;
-        let test = splits.test;
-        let mut kept: Vec<usize> = (0..targets.len()).collect();
+        let (plain, seen) = (targets.len(), splits.train.len());
+        let mut kept: Vec<usize> = (0..plain).collect();
         for _ in 1..plan.plan.augment().map_or(1, |(_, views)| views) {
             kept.extend(splits.train.iter().map(|row| *row as usize));
         }
-        Ok(Self {
-            graph: graph(plan, tail.as_ref(), rows.specs(), train.len())?,
-            tail,
-            model: plan.plan.model.clone(),
-            targets: targets::of(plan.target).kept(targets, &kept)?,
-            weights: weights.map(|all| kept.iter().map(|&row| all[row]).collect()),
-            whole: None,
-            task: plan.plan.train.loss().task(),
-            rows: Rows::Stored(rows),
-            kept,
-            train,
-            valid,
-            test,
-            pool,
-            config: config(&plan.plan),
-        })
+        let (rows, plain_rows) = rows;
+        let digest_of = |row: usize| digests[row];
+        let rows = Rows::Stored(rows);
+        Self::assembled(
+            plan,
+            (tail, &[]),
+            (targets, weights),
+            Ordered { rows, kept: &kept, plain, seen, digest_of: &digest_of, plain_rows },
+            (Splits { train, valid, test: splits.test }, pool, None),
+        )
     }
+}
+
+/// Rows in their order: samples, then the views of those that have some.
+struct Ordered<'a> {
+    rows: Rows,
+    /// The row of the data that each of them is.
+    kept: &'a [usize],
+    /// Samples without further views.
+    plain: usize,
+    /// Samples that have them.
+    seen: usize,
+    digest_of: &'a dyn Fn(usize) -> Digest,
+    /// The samples once more, without their views.
+    plain_rows: &'a dyn Fn() -> Result<StoredRows>,
 }
 
 /// There is nothing to train on.

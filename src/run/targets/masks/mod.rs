@@ -67,8 +67,9 @@ impl Kind for Masks {
                 hint.into_iter().fold(error, Error::hint)
             };
             let mask = meaning.read(&bytes).map_err(shown)?;
-            let picture = picture_size(&samples.data[view.row])?;
-            if (mask.width, mask.height) != picture {
+            // A pack has no pictures.
+            let picture = samples.data.get(view.row).map(picture_size).transpose()?;
+            if let Some(picture) = picture.filter(|size| *size != (mask.width, mask.height)) {
                 let (path, found) = (path.display(), (mask.width, mask.height));
                 let what = format!("the mask `{path}` is of {found:?} pixels, and its picture of {picture:?}");
                 return Err(Error::bad_input(what).hint("masks have the size of their pictures"));
