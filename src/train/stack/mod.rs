@@ -6,9 +6,10 @@
 //!
 //! Heads whose graphs have one shape stand in tiles. If all that they read goes into a fully connected layer, that is
 //! computed for a whole tile at once: its weights are one matrix `[heads · outputs, width]`, so that the layer and its
-//! gradient are one matrix product each. The rest of its graph each head computes by itself, and its optimiser is
-//! applied to its part of the gradient while that is in the processor's cache. A tile takes all steps of a window of
-//! batches before the next tile does, so that its weights and the optimisers' state stay near.
+//! gradient are one matrix product each, with features that were laid out once for all of them (`factor`). The rest of
+//! its graph each head computes by itself, and its optimiser is applied to its part of the gradient while that is in the
+//! processor's cache. A tile takes all steps of a window of batches before the next tile does, so that its weights and
+//! the optimisers' state stay near.
 //!
 //! Every head gets the bits that it would get alone: products add up in an order that does not depend on how many
 //! columns they have ([`gemm`](crate::graph::gemm)), and operators, losses, optimisers, schedules and metrics are the
