@@ -3,19 +3,15 @@
 //! A pack is a zip archive without compression: `engine.yaml` first, then the files that it names, and nothing
 //! else. What is inside is believed only after its digests, its names and the model itself were checked.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::Path;
-
-use zip::write::{SimpleFileOptions, ZipWriter};
-use zip::{CompressionMethod, DateTime};
 
 use super::manifest::{MANIFEST, Manifest};
 use super::{Built, build};
 use crate::base::{Cancel, Error, Home, KeyWriter, Result, file};
 use crate::graph::onnx;
-use crate::resource::DigestTable;
 use crate::resource::unpack::{Limits, unpack as unzip};
+use crate::resource::{DigestTable, archive};
 
 /// The ending of a pack's name.
 pub const ENDING: &str = "caft-engine";
@@ -28,19 +24,9 @@ const MOST_FILES: usize = 16;
 /// The engine is damaged; those of the file system.
 pub fn pack(built: &Built, digests: &DigestTable, to: &Path) -> Result<()> {
     built.manifest.check_files(&built.folder, digests)?;
-    file::write_atomic(to, |out| {
-        let mut zip = ZipWriter::new(out);
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .last_modified_time(DateTime::default())
-            .large_file(true);
-        for name in std::iter::once(MANIFEST).chain(built.manifest.files.keys().map(String::as_str)) {
-            zip.start_file(name, options).map_err(io::Error::other)?;
-            io::copy(&mut File::open(built.folder.join(name))?, &mut zip)?;
-        }
-        zip.finish().map_err(io::Error::other)?;
-        Ok(())
-    })
+    let names = std::iter::once(MANIFEST).chain(built.manifest.files.keys().map(String::as_str));
+    let paths: Vec<_> = names.map(|name| (name, built.folder.join(name))).collect();
+    archive::write(to, None, paths.iter().map(|(name, path)| (*name, path.as_path())))
 }
 
 /// The manifest of a pack, without keeping anything.
@@ -126,6 +112,10 @@ fn place(home: &Home, folder: &Path, manifest: Manifest) -> Result<Built> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use std::fs::File;
+
+    use zip::write::{SimpleFileOptions, ZipWriter};
 
     use super::*;
     use crate::base::Digest;

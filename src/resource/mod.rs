@@ -1,6 +1,7 @@
 //! Rank 1: addresses of files (a path, `hf:`, `https:`, `pip:`, `git+…`) and the fetcher that makes each a local file once.
 
 pub mod address;
+pub mod archive;
 pub mod digests;
 pub mod fetch;
 pub mod git;

@@ -1,12 +1,8 @@
 //! Packing a finished run.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use zip::write::{SimpleFileOptions, ZipWriter};
-use zip::{CompressionMethod, DateTime};
 
 use super::manifest::{
     FORMAT, MANIFEST, Manifest, PackedColumn, PackedFile, PackedTargets, ROWS, Rows, TAIL, below, files_of_run,
@@ -20,6 +16,7 @@ use crate::engine::pack as packed_engine;
 use crate::engine::verify::Scratch;
 use crate::graph::onnx;
 use crate::plan::ResolvedPlan;
+use crate::resource::archive;
 use crate::run::calibration;
 use crate::run::context::Context;
 use crate::run::engine::{self, Columns, Source};
@@ -71,21 +68,8 @@ pub fn pack(record: &RunRecord, request: PackRequest, to: &Path, context: &Conte
         manifest.files.insert(name.clone(), PackedFile { bytes, digest: Digest::of_file(path)? });
     }
     let text = serde_yaml::to_string(&manifest).map_err(|e| Error::failed("a pack does not serialise").because(e))?;
-    file::write_atomic(to, |out| {
-        let mut zip = ZipWriter::new(out);
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .last_modified_time(DateTime::default())
-            .large_file(true);
-        zip.start_file(MANIFEST, options).map_err(io::Error::other)?;
-        io::Write::write_all(&mut zip, text.as_bytes())?;
-        for (name, path) in &paths {
-            zip.start_file(name, options).map_err(io::Error::other)?;
-            io::copy(&mut File::open(path)?, &mut zip)?;
-        }
-        zip.finish().map_err(io::Error::other)?;
-        Ok(())
-    })?;
+    let files = paths.iter().map(|(name, path)| (name.as_str(), path.as_path()));
+    archive::write(to, Some((MANIFEST, &text)), files)?;
     Ok(manifest)
 }
 

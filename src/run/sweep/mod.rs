@@ -10,6 +10,7 @@ mod judge;
 pub mod page;
 mod ranking;
 mod table;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,17 +21,17 @@ use cuts::Cuts;
 use judge::Judge;
 pub use ranking::{Ranked, t_interval};
 use table::{Outcome, Table, Trial};
+use watch::{Watcher, one_line};
 
 use super::context::Context;
 use super::pack::{self, Opened};
 use super::training::{Training, TrialRows};
 use crate::backbone::catalogue;
-use crate::base::progress::{Event, Unit, work};
+use crate::base::progress::{Unit, work};
 use crate::base::{Digest, Error, KeyWriter, Problems, Result, file};
 use crate::plan::{self, Plan, ResolvedPlan};
 use crate::recipe::{Loaded, Varied};
 use crate::sweep::{Goal, Setting, Space, SweepConfig};
-use crate::train::{Ended, TrialLog, Watch};
 
 /// Trials that one process takes at a time.
 const CHUNK: usize = 256;
@@ -396,75 +397,10 @@ impl Sweep<'_> {
     }
 }
 
-/// Watches a group of trials: gives up what is behind, and keeps the table.
-struct Watcher<'a> {
-    sweep: &'a Sweep<'a>,
-    group: &'a [&'a Trial],
-    limits: Vec<u32>,
-    judge: Judge<'a>,
-    table: &'a mut Table,
-    alone: &'a mut BTreeMap<String, usize>,
-    ended: u64,
-}
-
-impl Watch for Watcher<'_> {
-    fn epoch(&mut self, logs: &[TrialLog<'_>]) -> Result<Vec<usize>> {
-        self.table.renew()?;
-        let stopped = self.judge.epoch(logs, &self.limits);
-        let epoch = logs.iter().map(|log| log.log.epoch).max().unwrap_or(0);
-        let detail = format!("epoch {epoch}, {}", self.judge.detail());
-        self.sweep.context.progress.event(Event::WorkAdvanced { done: self.ended, detail });
-        Ok(stopped)
-    }
-
-    fn alone(&mut self, _: usize, why: &'static str) {
-        *self.alone.entry(why.into()).or_default() += 1;
-    }
-
-    fn ended(&mut self, member: usize, result: Result<Ended>) -> Result<()> {
-        self.ended += 1;
-        let detail = self.judge.detail();
-        self.sweep.context.progress.event(Event::WorkAdvanced { done: self.ended, detail });
-        self.table.record(self.group[member], outcome(result, &self.sweep.metric))
-    }
-}
-
-/// What of a trial goes into the table.
-fn outcome(result: Result<Ended>, metric: &str) -> Outcome {
-    match result {
-        Err(error) => Outcome::Failed { error: one_line(&error) },
-        Ok(Ended { trained, stopped, .. }) => {
-            let best = trained.epochs.iter().find(|log| log.epoch == trained.best_epoch);
-            let curve = trained.epochs.iter().map(|log| log.metrics.get(metric).copied().unwrap_or(f64::NAN)).collect();
-            Outcome::Ended {
-                metrics: best.map(|log| log.metrics.clone()).unwrap_or_default(),
-                best_epoch: trained.best_epoch,
-                curve,
-                stopped,
-                seconds: trained.epochs.iter().map(|log| log.seconds).sum(),
-            }
-        }
-    }
-}
-
 /// Those of some settings that are not of keys that are left out.
 fn applying(settings: &[Setting], without: &[String]) -> Vec<Setting> {
     let is_below = |path: &str, of: &String| {
         path.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     settings.iter().filter(|setting| !without.iter().any(|of| is_below(&setting.path, of))).cloned().collect()
-}
-
-/// An error with its cause in one line; of problems the first, and how many more there are.
-fn one_line(error: &Error) -> String {
-    if let Error::Invalid(problems) = error
-        && let Some(first) = problems.list.first()
-    {
-        let more = problems.list.len() - 1;
-        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        let path = if first.path.is_empty() { String::new() } else { format!("`{}`: ", first.path) };
-        return format!("{path}{}{more}", first.message).split_whitespace().collect::<Vec<_>>().join(" ");
-    }
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
